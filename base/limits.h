@@ -1,0 +1,41 @@
+/* Every bound of gadabout in one place. A length, count or index that comes from outside (a peer, a
+ * file, an option) is compared with one of these before it is used or allocated. */
+#ifndef GADABOUT_BASE_LIMITS_H
+#define GADABOUT_BASE_LIMITS_H
+
+#include <assert.h>
+
+/* Cluster. */
+#define NODE_COUNT_MAX 65536u     /* ranks in one experiment */
+#define LINK_COUNT_MAX 1024u      /* links one node keeps */
+#define EDGE_COUNT_MAX 8388608u   /* edges of one mixing graph: a complete one of 4096 nodes fits */
+#define ROSTER_ENTRY_MAX 1024u    /* members in one MEMBERS message */
+#define STREAM_COUNT_MAX 65536u   /* DIGEST streams of one plan */
+
+/* Wire. */
+#define FRAME_CHUNK_MAX (64u * 1024u)        /* payload bytes of one frame */
+#define MESSAGE_HEAD_MAX (64u * 1024u)       /* msgpack control fields of one message */
+#define WIRE_DEPTH_MAX 8u                    /* nesting of msgpack containers */
+#define WIRE_OBJECT_MAX 4096u                /* msgpack objects in one head */
+#define WIRE_STRING_MAX 1024u                /* bytes of one msgpack string */
+#define LINK_QUEUE_MAX (8u * 1024u * 1024u)  /* queued bytes per link beside one message in flight */
+#define ADDRESS_TEXT_MAX 272u                /* "host:port" with terminator; a DNS name is <= 253 */
+
+/* Models and algorithms. */
+#define MODEL_DIM_MAX 2147483648ull          /* float32 parameters: 2^31 */
+#define ALGO_FIELD_MAX 24u                   /* integers of one algorithm message */
+#define ALGO_BITS_MAX 8192u                  /* bytes of one algorithm message's bit map */
+#define CHOICE_PARAM_MAX 16u                 /* key=value pairs of one choice */
+#define CHOICE_TEXT_MAX 1024u                /* bytes of one "name:key=value,..." */
+
+/* Data files. */
+#define DATASET_ROW_MAX 100000000u
+#define DATASET_FEATURE_MAX 16777216u
+#define DATASET_CLASS_MAX 65536u
+#define DATASET_LINE_MAX (256u * 1024u * 1024u) /* bytes of one line of text */
+
+static_assert(MESSAGE_HEAD_MAX <= FRAME_CHUNK_MAX, "a head travels in one frame");
+static_assert(ALGO_BITS_MAX * 8u >= NODE_COUNT_MAX, "a visited map covers every rank");
+static_assert(ALGO_BITS_MAX + ALGO_FIELD_MAX * 9u + 64u <= MESSAGE_HEAD_MAX, "an algorithm head fits");
+
+#endif

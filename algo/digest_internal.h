@@ -1,0 +1,176 @@
+/* What the files of DIGEST share: digest.c (events, training), digest_token.c (sync and tour),
+ * digest_search.c (loss of a token), digest_plan.c (parts, streams), digest_rebase.c (new plans). Nobody else
+ * includes this. */
+#ifndef GADABOUT_ALGO_DIGEST_INTERNAL_H
+#define GADABOUT_ALGO_DIGEST_INTERNAL_H
+
+#include "algo/step.h"
+#include "algo/streams.h"
+#include "algo/token.h"
+#include "base/prng.h"
+
+enum digest_message { DIGEST_TOKEN = 1, DIGEST_ACK, DIGEST_SEEK, DIGEST_STATUS, DIGEST_PLAN, DIGEST_OFFER };
+
+/* Fields of every message that belongs to a plan begin with these. */
+enum { FIELD_EPOCH = 0, FIELD_PROPOSER = 1, FIELD_STREAM = 2 };
+enum { FIELD_GENERATION = 3, FIELD_MAKER = 4, FIELD_SEQUENCE = 5 };
+enum { FIELD_ROUND = 6, FIELD_HOPS = 7, TOKEN_FIELDS = 8 };
+enum { ACK_FIELDS = 6 };
+enum { FIELD_CLAIMANT = 6, FIELD_LIVING = 7, FIELD_AGE = 8, SEEK_FIELDS = 9 };
+enum { FIELD_WANTED = 2, STATUS_FIELDS = 3 };
+enum { FIELD_WEIGHT = 2, OFFER_FIELDS = 3 };
+enum { PLAN_FIELDS = 2 };
+
+enum hop_policy { HOP_DFS, HOP_WALK };
+
+/* The version of the plan all nodes follow; the greater one wins. */
+struct epoch {
+    uint32_t number;
+    rank_t proposer;
+};
+
+/* An edge of the topology that the plan leaves out, a < b. */
+struct edge {
+    uint32_t a, b;
+};
+
+struct plan {
+    struct epoch epoch;
+    struct edge *down;         /* ascending; owned */
+    uint32_t down_count;
+    uint32_t *part;            /* (n) component of each node in the graph without `down`: its lowest rank */
+    struct stream_set streams; /* of our own component; owned unless given by the user (digest.given) */
+    struct blob *base;         /* the model all streams of this plan began with; owned; NULL = x0 (epoch 0) */
+};
+
+/* One stream of which this node is a member. */
+struct membership {
+    uint32_t stream;           /* number within the plan */
+    uint32_t member_count;
+    rank_t *member;            /* ascending; owned */
+    struct custody custody;
+    struct blob *snapshot;     /* q_v[s]: the token as it last left v; owned reference. A parked token equals it */
+    uint64_t round;            /* of the last token seen; tours are numbered */
+    uint64_t hops;             /* of the token held */
+    rank_t parent;             /* who delivered the token first in this round; RANK_NONE at the root */
+    uint8_t *visited;          /* (bits_size) of the token held or sent */
+    bool parked;               /* HELD between two tours */
+    uint64_t tour_step;        /* parked: next tour starts when our local steps reach it ... */
+    uint64_t tour_us;          /* ... or at this time, should our training have stopped */
+};
+
+struct digest {
+    /* configuration */
+    rank_t rank;
+    uint32_t node_count;
+    const struct graph *graph;
+    const double *weight;      /* (n) w_v */
+    size_t dim;
+    uint64_t patience_us;
+    const struct trace *trace;
+    enum stream_kind kind;
+    enum hop_policy hop;
+    uint64_t sync_every;       /* H */
+    bool reweigh;              /* divide weights by their sum over the living part */
+    bool rejoining;
+    struct stream_set given;   /* streams read from a file; count 0 = built from the graph */
+
+    /* model */
+    float *x;                  /* (dim) x_v */
+    struct blob *reference;    /* r_v: x_v right after its last sync with any stream; owned reference */
+    double share;              /* w_v of this plan */
+    uint64_t steps, steps_handed_over;
+    uint64_t step_us;          /* recent duration of a local step */
+    uint64_t trained_us;       /* when training last answered */
+
+    /* neighbours, by position in the graph's list */
+    bool *up;
+    uint64_t *boot;            /* last seen; 0 = never */
+    uint64_t *down_us;         /* since when the link is down; TIME_NEVER while up */
+    bool *judged;              /* this loss has been weighed against the present plan */
+    bool *guessed;             /* since the link broke, the peer has once been proposed as dead */
+
+    struct epoch *known;       /* the epoch each neighbour last named */
+
+    /* plan */
+    struct plan plan;
+    struct membership *own;    /* streams of this node */
+    uint32_t own_count;
+    size_t bits_size;
+    uint8_t *bits;             /* scratch of outgoing PLAN messages */
+    size_t bits_capacity;
+    uint64_t propose_us;       /* when to propose the wanted plan; TIME_NEVER = nothing wanted */
+    struct blob *offer;        /* aggregate of a part that is back; owned; NULL = none */
+    size_t offer_slot;         /* who offered it */
+    double offer_weight;       /* the part's share of all data, as it says */
+    bool forced;               /* ... even when it leaves out the same edges: a glue node restarted */
+    struct prng prng;
+
+    uint64_t now_us;           /* of the event being handled */
+    struct algo_report counters;
+};
+
+static inline size_t neighbour_count(const struct digest *d)
+{
+    return graph_degree(d->graph, d->rank);
+}
+
+static inline rank_t neighbour_at(const struct digest *d, size_t i)
+{
+    return d->graph->neighbour[d->graph->offset[d->rank] + i];
+}
+
+/* Position of `peer` among our neighbours; SIZE_MAX when it is none. */
+size_t digest_slot(const struct digest *d, rank_t peer);
+struct membership *digest_membership(struct digest *d, uint64_t stream); /* NULL when not ours */
+bool membership_has(const struct membership *m, rank_t v);
+int epoch_compare(const struct epoch *a, const struct epoch *b);
+
+static inline bool bit_get(const uint8_t *bits, rank_t v)
+{
+    return (bits[v / 8] >> (v % 8)) & 1;
+}
+
+static inline void bit_set(uint8_t *bits, rank_t v)
+{
+    bits[v / 8] |= (uint8_t)(1u << (v % 8));
+}
+
+/* digest_token.c */
+int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts);
+int digest_ack_message(struct digest *d, rank_t from, const struct algo_msg *msg);
+void digest_tour_begin(struct digest *d, struct membership *m, struct algo_actions *acts);
+void digest_token_park(struct digest *d, struct membership *m);
+void digest_token_send(struct digest *d, struct membership *m, struct algo_actions *acts); /* to custody.sent_to */
+void digest_start_due_tours(struct digest *d, struct algo_actions *acts);
+
+/* digest_search.c */
+int digest_seek_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts);
+void digest_search_tick(struct digest *d, struct algo_actions *acts);
+
+/* digest_plan.c */
+struct edge edge_of(rank_t v, rank_t w);
+int edge_compare(const void *left, const void *right); /* for qsort, bsearch */
+bool edge_listed(const struct edge *list, uint32_t count, struct edge e);
+void digest_plan_init(struct digest *d, const float *x0);
+void digest_plan_free(struct digest *d);
+/* Computes everything that follows from (epoch, down, base); the reference must be the base already. */
+void digest_plan_settle(struct digest *d);
+void digest_streams_drop(struct digest *d);
+double digest_part_weight(const struct digest *d); /* sum of w over our part */
+
+/* digest_rebase.c */
+int digest_plan_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts);
+int digest_status_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts);
+int digest_offer_message(struct digest *d, rank_t from, const struct algo_msg *msg);
+void digest_status_send(struct digest *d, rank_t to, bool wanted, struct algo_actions *acts);
+void digest_plan_send(struct digest *d, rank_t to, struct algo_actions *acts);
+void digest_rebase_peer_up(struct digest *d, size_t slot, bool restarted);
+void digest_rebase_peer_down(struct digest *d, size_t slot);
+void digest_rebase_tick(struct digest *d, struct algo_actions *acts);
+void digest_rebase_force(struct digest *d, struct algo_actions *acts); /* proposes at once, whatever has changed */
+uint64_t digest_rebase_deadline_us(const struct digest *d);
+/* Answers a message of another epoch: tells ours (lower) or helps the sender (higher). True when it is ours. */
+bool digest_epoch_matches(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts);
+
+#endif

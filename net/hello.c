@@ -1,0 +1,56 @@
+/* The hello codec, see hello.h. Pure. */
+#include "net/hello.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "net/frame.h"
+
+static const char magic[8] = {'g', 'a', 'd', 'a', 'b', 'o', 'u', 't'};
+
+enum { ROLE_DIALLER = 1, ROLE_ACCEPTOR = 2 };
+
+size_t hello_encode(const struct hello *h, uint8_t out[HELLO_SIZE_MAX])
+{
+    size_t length = strlen(h->address);
+    CHECK(length < ADDRESS_TEXT_MAX);
+    memcpy(out, magic, sizeof magic);
+    le_put(out + 8, h->version, 2);
+    out[10] = h->dialler ? ROLE_DIALLER : ROLE_ACCEPTOR;
+    out[11] = 0;
+    le_put(out + 12, h->port, 2);
+    le_put(out + 14, length, 2);
+    memcpy(out + 16, h->cluster, sizeof h->cluster);
+    le_put(out + 32, h->id, 8);
+    le_put(out + 40, h->boot, 8);
+    memcpy(out + HELLO_FIXED_SIZE, h->address, length);
+    return HELLO_FIXED_SIZE + length;
+}
+
+/* The address goes into logs and is dialled: visible ASCII only. */
+static bool address_is_clean(const uint8_t *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (text[i] <= ' ' || text[i] > '~') return false;
+    return true;
+}
+
+int hello_decode(const uint8_t *in, size_t size, struct hello *out)
+{
+    memset(out, 0, sizeof *out);
+    if (size < sizeof magic + 2 || memcmp(in, magic, sizeof magic) != 0) return ERR_PROTO;
+    out->version = (uint16_t)le_get(in + 8, 2);
+    if (out->version != PROTOCOL_VERSION) return ERR_VERSION;
+    if (size < HELLO_FIXED_SIZE || in[11] != 0) return ERR_PROTO;
+    if (in[10] != ROLE_DIALLER && in[10] != ROLE_ACCEPTOR) return ERR_PROTO;
+    size_t length = (size_t)le_get(in + 14, 2);
+    if (length >= ADDRESS_TEXT_MAX || size != HELLO_FIXED_SIZE + length) return ERR_PROTO;
+    if (!address_is_clean(in + HELLO_FIXED_SIZE, length)) return ERR_PROTO;
+    out->dialler = in[10] == ROLE_DIALLER;
+    out->port = (uint16_t)le_get(in + 12, 2);
+    memcpy(out->cluster, in + 16, sizeof out->cluster);
+    out->id = le_get(in + 32, 8);
+    out->boot = le_get(in + 40, 8);
+    memcpy(out->address, in + HELLO_FIXED_SIZE, length);
+    return 0;
+}

@@ -1,0 +1,214 @@
+/* Shared by the files of the simulator: sim_world.c (heap, step), sim_host.c (jobs, deadlines), sim_link.c
+ * (pairs, lanes, ends), sim_net.c (transport, dialling), sim_fault.c, sim_delay.c. Not for others. */
+#ifndef GADABOUT_NET_SIM_INTERNAL_H
+#define GADABOUT_NET_SIM_INTERNAL_H
+
+#include "base/prng.h"
+#include "net/sim.h"
+
+#define SIM_NONE UINT32_MAX /* no message, no pair */
+
+/* -- delays (sim_delay.c) ---------------------------------------------------------------------- */
+
+struct sim_latency { /* the choice, looked up once */
+    size_t kind;     /* index in latency_table */
+    double shift_s, low_s, high_s, control_s, mean_s;
+};
+
+struct sim_step_time {
+    size_t kind; /* index in step_time_table */
+    double low_s, high_s, mean_s;
+};
+
+void sim_latency_init(struct sim_latency *l, const struct choice *c);
+double sim_latency_mean_s(const struct sim_latency *l, uint64_t seed, uint64_t link); /* of (seed, link) */
+uint64_t sim_latency_draw_us(const struct sim_latency *l, struct prng *p, double mean_s, bool body);
+void sim_step_time_init(struct sim_step_time *s, const struct choice *c);
+double sim_step_time_node_s(const struct sim_step_time *s, struct prng *p);                /* once per node */
+uint64_t sim_step_time_draw_us(const struct sim_step_time *s, struct prng *p, double node_s, uint32_t steps);
+
+/* -- events (sim_world.c) ---------------------------------------------------------------------- */
+
+enum sim_event_kind { /* the values are part of the observed bytes */
+    SIM_DEADLINE = 1, /* index: node */
+    SIM_JOB_DONE,     /* index: node */
+    SIM_MESSAGE,      /* index: pair; side: the receiver */
+    SIM_UP,           /* index: pair; side */
+    SIM_DOWN,         /* index: pair; side */
+    SIM_WRITABLE,     /* index: pair; side */
+    SIM_REFUSED,      /* index: pair; side; only observed, a SIM_CONNECT that failed for good */
+    SIM_CLOSED,       /* index: node */
+    SIM_SELF,         /* index: node: it dialled itself */
+    SIM_SILENCE,      /* index: pair; side: perhaps it has heard nothing for too long */
+    SIM_DIAL,         /* index: pair; side: a try begins */
+    SIM_CONNECT,      /* index: pair; side: its try arrives */
+};
+
+struct sim_event {
+    uint64_t time_us;
+    uint64_t order;      /* sequence << 8 | kind << 2 | lane << 1 | side: unique, so the order is total */
+    uint32_t index;
+    uint32_t generation; /* of what it is for: a stale event is dropped when it comes up */
+};
+
+struct sim_message {
+    uint64_t time_us, order; /* of its delivery, unless the one ahead of it is later */
+    struct blob *head, *body;
+    uint64_t bytes;          /* on the wire */
+    uint32_t next;           /* in its lane, or in the free list */
+};
+
+/* -- links (sim_link.c) ------------------------------------------------------------------------ */
+
+struct sim_lane {
+    uint32_t first, last;  /* messages accepted and not delivered; SIM_NONE when empty */
+    uint64_t free_us;      /* when the bandwidth is free for this lane */
+    bool held;             /* the first one came to its time while the direction was cut */
+};
+
+enum sim_end_state { END_DOWN, END_COMING, END_UP, END_CLOSING };
+
+/* One side of a pair. */
+struct sim_end {
+    enum sim_end_state state;
+    bool dialled;
+    /* what goes out from here */
+    struct sim_lane lane[2];
+    uint64_t waiting_bytes;      /* behind the first message of each lane: what LINK_QUEUE_MAX bounds */
+    uint64_t queue_bytes;        /* accepted and not delivered */
+    uint64_t control_delay_us;   /* of the latest control message */
+    bool full, writable_coming;  /* ERR_FULL was given; its on_writable is under way */
+    struct prng latency;         /* stream of this direction: delays of messages */
+    struct prng trouble;         /* stream of this direction: dial tries, resets */
+    struct prng quiet;           /* stream of this direction: slack of the silence timer at this side */
+    /* what comes in */
+    bool cut;                    /* nothing gets through to this side */
+    bool starved;                /* not even heartbeats get through */
+    bool silence_coming;         /* a SIM_SILENCE is in the heap */
+    uint64_t starved_us;         /* since when */
+    uint64_t silence_slack_us;
+    uint64_t word_us;            /* last delivery */
+    /* going down */
+    bool down_coming, down_forced; /* a SIM_DOWN is in the heap; even across a cut */
+    enum down_reason down_why;
+    /* dialling from here */
+    bool wanted, connecting;
+    uint32_t dial_generation;
+    struct link_stats stats;
+};
+
+/* Two nodes that ever had to do with each other. Slot and generation of a link_id are its index and
+ * generation. live: both ends belong to one connection; an end may be up without (half-open). */
+struct sim_pair {
+    uint32_t index;
+    uint32_t node[2];     /* smaller first */
+    uint32_t generation;
+    bool live;
+    uint64_t up_us;
+    double mean_s;
+    struct sim_end end[2];
+};
+
+/* -- nodes ------------------------------------------------------------------------------------- */
+
+struct sim_transport {
+    struct transport base; /* first: the interface's pointer is ours */
+    struct sim_world *world;
+    uint32_t node;
+    bool closing, closed;
+    struct transport_config config;
+    struct transport_sink sink;
+    struct transport_totals totals;
+};
+
+struct sim_host {
+    struct host base; /* first */
+    struct sim_world *world;
+    uint32_t node;
+    struct host_sink sink;
+    struct job *job;       /* running, or NULL */
+    uint64_t deadline_us;
+    uint64_t armed_us;     /* time of the heap entry that stands for the deadline */
+};
+
+struct sim_node {
+    bool alive, paused;
+    struct sim_transport *transport; /* NULL: not attached */
+    struct sim_host *host;
+    uint32_t life;                   /* generation of transport and host events */
+    uint32_t deadline_generation;
+    double step_s;                   /* step time drawn for this node */
+    struct prng step_time;           /* stream */
+    uint32_t *pair;                  /* indices of its pairs, in order of creation */
+    uint32_t pair_count, pair_capacity;
+    struct sim_event *held;          /* what came up during a pause, in order */
+    uint32_t held_count, held_capacity;
+};
+
+struct sim_world {
+    struct sim_options options;
+    struct sim_latency latency;
+    struct sim_step_time step_time;
+    uint64_t now_us;
+    uint64_t next_sequence;
+    bool delivering;                 /* a callback is running */
+    struct sim_event *heap;
+    size_t heap_count, heap_capacity;
+    struct sim_message *message;     /* pool */
+    uint32_t message_count, message_capacity, message_free;
+    struct sim_node *node;           /* (node_count) */
+    struct sim_pair **pair;
+    uint32_t pair_count, pair_capacity;
+    uint32_t *pair_table;            /* open addressing: index of pair, or SIM_NONE */
+    uint32_t pair_table_size;        /* power of two */
+    void (*observe)(void *ctx, const void *bytes, size_t size);
+    void *observe_ctx;
+    struct sim_totals totals;
+};
+
+/* -- sim_world.c */
+void sim_schedule(struct sim_world *w, uint64_t at_us, enum sim_event_kind kind, uint32_t index,
+                  uint32_t side, uint32_t generation);
+uint64_t sim_take_order(struct sim_world *w, enum sim_event_kind kind, enum lane lane, uint32_t side);
+void sim_push(struct sim_world *w, struct sim_event event);
+/* Tells the observer of an event that is about to be delivered to node; detail: lane, reason, code. */
+void sim_tell(struct sim_world *w, enum sim_event_kind kind, uint32_t node, uint32_t peer, uint32_t detail,
+              const struct blob *head, const struct blob *body);
+
+/* -- sim_host.c: handlers of its events; false: stale */
+bool sim_deadline_event(struct sim_world *w, uint32_t v, uint32_t generation);
+bool sim_job_event(struct sim_world *w, uint32_t v, uint32_t generation);
+
+/* -- sim_link.c */
+uint64_t sim_ordered_index(const struct sim_world *w, uint32_t from, uint32_t to);
+struct sim_pair *sim_pair_get(struct sim_world *w, uint32_t a, uint32_t b); /* made when new */
+void sim_pair_free(struct sim_world *w, struct sim_pair *p);
+uint32_t sim_side_of(const struct sim_pair *p, uint32_t v);
+int sim_link_send(struct sim_world *w, struct sim_pair *p, uint32_t side, enum lane lane, struct blob *head,
+                  struct blob *body);
+void sim_link_break(struct sim_world *w, struct sim_pair *p);  /* no longer live; what is under way is lost */
+void sim_link_release(struct sim_world *w, struct sim_pair *p); /* arms held lanes that are no longer cut */
+void sim_end_clear(struct sim_world *w, struct sim_end *e);    /* drops its outgoing messages */
+void sim_end_starve(struct sim_world *w, struct sim_pair *p, uint32_t side); /* looks whether it starves */
+void sim_end_notify(struct sim_world *w, struct sim_pair *p, uint32_t side, enum down_reason why);
+void sim_end_force_down(struct sim_world *w, struct sim_pair *p, uint32_t side, enum down_reason why);
+void sim_end_down(struct sim_world *w, struct sim_pair *p, uint32_t side, enum down_reason why); /* on_down */
+bool sim_message_event(struct sim_world *w, struct sim_pair *p, const struct sim_event *event);
+bool sim_up_event(struct sim_world *w, struct sim_pair *p, uint32_t side, uint32_t generation);
+bool sim_down_event(struct sim_world *w, struct sim_pair *p, uint32_t side, uint32_t generation);
+bool sim_writable_event(struct sim_world *w, struct sim_pair *p, uint32_t side, uint32_t generation);
+bool sim_silence_event(struct sim_world *w, struct sim_pair *p, uint32_t side, uint32_t generation);
+
+/* -- sim_net.c */
+void sim_end_redial(struct sim_world *w, struct sim_pair *p, uint32_t side); /* if wanted, tries later */
+bool sim_dial_event(struct sim_world *w, struct sim_pair *p, uint32_t side, uint32_t generation);
+bool sim_connect_event(struct sim_world *w, struct sim_pair *p, uint32_t side, uint32_t generation);
+bool sim_closed_event(struct sim_world *w, uint32_t v, uint32_t life);
+bool sim_self_event(struct sim_world *w, uint32_t v, uint32_t life);
+
+static inline struct link_id sim_link_id(const struct sim_pair *p)
+{
+    return (struct link_id){.slot = p->index, .generation = p->generation};
+}
+
+#endif

@@ -1,0 +1,255 @@
+/* Whom the libuv transport calls: names, the addresses they stand for, and when to try again.
+ *
+ * Normal course
+ *  - dial_add takes "host:port". Numbers are one target; a name is resolved, again and again while it is
+ *    dialled, and every address it stands for is a target (a service name of several containers).
+ *  - a target without a link is dialled when its time has come. Once a peer has spoken, the back-off starts
+ * anew.
+ *
+ * Failures
+ *  - the name does not resolve, the target refuses or is silent: exponential back-off with seeded jitter.
+ *  - the target is ourselves, in another cluster or of another version: on_refused, never dialled again.
+ *  - the target's peer is linked already (it dialled us): the target waits until that link is lost.
+ *  - the name no longer stands for an address: its target goes when it has no link. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "net/uv_internal.h"
+
+static uint64_t backoff_us(struct uv_tcp *t, uint32_t failures)
+{
+    uint64_t most_us = t->config.redial_min_us;
+    for (uint32_t i = 0; i < failures && most_us < t->config.redial_max_us; i++) most_us *= 2;
+    if (most_us > t->config.redial_max_us) most_us = t->config.redial_max_us;
+    return 1 + (uint64_t)((double)most_us * prng_uniform(&t->jitter, 0.5, 1.0));
+}
+
+static void target_retry(struct dial_target *target)
+{
+    struct uv_tcp *t = target->name->owner;
+    target->next_us = tcp_now_us() + backoff_us(t, target->failures);
+    if (target->failures < UINT32_MAX) target->failures++;
+    tcp_wake_at(t, target->next_us);
+}
+
+/* -- names and targets ------------------------------------------------------------------------- */
+
+static void target_add(struct dial_name *n, const struct sockaddr_storage *address, uint64_t now_us)
+{
+    struct dial_target **end = &n->targets;
+    uint32_t count = 0;
+    for (; *end != NULL; end = &(*end)->next, count++)
+        if (address_equal(&(*end)->address, address)) {
+            (*end)->stale = false;
+            return;
+        }
+    if (count == DIAL_TARGET_MAX) return;
+    struct dial_target *target = mem_new_zero(1, sizeof *target);
+    target->name = n;
+    target->address = *address;
+    target->next_us = now_us;
+    address_print((const struct sockaddr *)address, true, target->text);
+    *end = target;
+}
+
+static void target_free(struct dial_target *target)
+{
+    struct link *l = target->link;
+    if (l != NULL) {
+        l->target = NULL;
+        if (l->state != LINK_UP) link_end(l, DOWN_LOCAL, ERR_CLOSED, false);
+    }
+    free(target);
+}
+
+static void name_remove(struct uv_tcp *t, struct dial_name **place)
+{
+    struct dial_name *n = *place;
+    *place = n->next;
+    t->name_count--;
+    while (n->targets != NULL) {
+        struct dial_target *target = n->targets;
+        n->targets = target->next;
+        target_free(target);
+    }
+    if (n->resolving) {
+        n->gone = true;
+        uv_cancel((uv_req_t *)&n->request);
+    } else {
+        free(n);
+    }
+}
+
+static struct dial_name **name_place(struct uv_tcp *t, const char *text)
+{
+    struct dial_name **place = &t->names;
+    while (*place != NULL && strcmp((*place)->text, text) != 0) place = &(*place)->next;
+    return place;
+}
+
+int dial_add(struct uv_tcp *t, const char *address)
+{
+    char host[ADDRESS_TEXT_MAX], port[8];
+    if (address_split(address, host, port) != 0 || strcmp(port, "0") == 0) return ERR_USAGE;
+    if (t->closing) return 0;
+    struct dial_name **place = name_place(t, address);
+    if (*place != NULL) return 0;
+    if (t->name_count >= DIAL_NAME_MAX) return ERR_LIMIT;
+    struct dial_name *n = mem_new_zero(1, sizeof *n);
+    n->owner = t;
+    memcpy(n->text, address, strlen(address) + 1);
+    memcpy(n->host, host, sizeof host);
+    memcpy(n->port, port, sizeof port);
+    uint64_t now_us = tcp_now_us();
+    struct sockaddr_storage number;
+    n->numeric = address_from_numbers(host, port, &number);
+    n->next_us = n->numeric ? TIME_NEVER : now_us;
+    if (n->numeric) target_add(n, &number, now_us);
+    *place = n;
+    t->name_count++;
+    tcp_wake_at(t, now_us);
+    return 0;
+}
+
+void dial_remove(struct uv_tcp *t, const char *address)
+{
+    struct dial_name **place = name_place(t, address);
+    if (*place != NULL) name_remove(t, place);
+}
+
+void dial_remove_all(struct uv_tcp *t)
+{
+    while (t->names != NULL) name_remove(t, &t->names);
+}
+
+/* -- resolving --------------------------------------------------------------------------------- */
+
+static void take_addresses(struct dial_name *n, const struct addrinfo *found, uint64_t now_us)
+{
+    for (struct dial_target *target = n->targets; target != NULL; target = target->next) target->stale = true;
+    for (const struct addrinfo *a = found; a != NULL; a = a->ai_next) {
+        struct sockaddr_storage address = {0};
+        if (a->ai_addrlen > sizeof address || (a->ai_family != AF_INET && a->ai_family != AF_INET6)) continue;
+        memcpy(&address, a->ai_addr, a->ai_addrlen);
+        target_add(n, &address, now_us);
+    }
+}
+
+static void dial_resolved_cb(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
+{
+    struct dial_name *n = request->data;
+    struct uv_tcp *t = n->owner;
+    n->resolving = false;
+    t->resolving_count--;
+    if (n->gone) {
+        uv_freeaddrinfo(found);
+        free(n);
+        tcp_want_turn(t);
+        return;
+    }
+    uint64_t now_us = tcp_now_us();
+    if (status == 0) {
+        take_addresses(n, found, now_us);
+        n->failures = 0;
+        n->next_us = now_us + backoff_us(t, UINT32_MAX); /* seldom: only to see what has changed */
+        tcp_wake_at(t, now_us);
+    } else {
+        if (n->failures == 0)
+            trace_line(t->config.trace, TRACE_WARN, "cannot resolve %s: %s; trying again", n->host,
+                       uv_strerror(status));
+        n->next_us = now_us + backoff_us(t, n->failures++);
+        tcp_wake_at(t, n->next_us);
+    }
+    uv_freeaddrinfo(found);
+}
+
+static void name_resolve(struct dial_name *n, uint64_t now_us)
+{
+    struct uv_tcp *t = n->owner;
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    n->request.data = n;
+    int err = uv_getaddrinfo(t->loop, &n->request, dial_resolved_cb, n->host, n->port, &hints);
+    if (err != 0) {
+        n->next_us = now_us + backoff_us(t, n->failures++);
+        return;
+    }
+    n->resolving = true;
+    t->resolving_count++;
+    n->next_us = TIME_NEVER;
+}
+
+/* -- trying ------------------------------------------------------------------------------------ */
+
+static void target_try(struct dial_target *target)
+{
+    struct uv_tcp *t = target->name->owner;
+    if (target->peer_known && link_of_peer(t, target->peer) != NULL) {
+        target->next_us = TIME_NEVER; /* until dial_peer_lost */
+        return;
+    }
+    if (t->link_count >= SLOT_COUNT_MAX || link_dial(t, target) != 0) target_retry(target);
+}
+
+static uint64_t name_tick(struct dial_name *n, uint64_t now_us)
+{
+    if (!n->numeric && !n->resolving && now_us >= n->next_us) name_resolve(n, now_us);
+    uint64_t next_us = n->next_us;
+    struct dial_target **place = &n->targets;
+    while (*place != NULL) {
+        struct dial_target *target = *place;
+        bool idle = target->link == NULL && !target->refused;
+        if (target->stale && target->link == NULL) {
+            *place = target->next;
+            target_free(target);
+            continue;
+        }
+        if (idle && now_us >= target->next_us) target_try(target);
+        if (target->link == NULL && !target->refused && target->next_us < next_us) next_us = target->next_us;
+        place = &target->next;
+    }
+    return next_us;
+}
+
+uint64_t dial_tick(struct uv_tcp *t, uint64_t now_us)
+{
+    uint64_t next_us = TIME_NEVER;
+    for (struct dial_name *n = t->names; n != NULL; n = n->next) {
+        uint64_t at_us = name_tick(n, now_us);
+        if (at_us < next_us) next_us = at_us;
+    }
+    return next_us;
+}
+
+void dial_up(struct dial_target *target, node_id peer)
+{
+    target->peer_known = true;
+    target->peer = peer;
+    target->failures = 0;
+    target->name->failures = 0;
+}
+
+/* The upcall is last: it may undial and so free the target. */
+void dial_down(struct dial_target *target, int err, const char *why)
+{
+    struct uv_tcp *t = target->name->owner;
+    target->link = NULL;
+    if (err != ERR_SELF && err != ERR_CLUSTER && err != ERR_VERSION) {
+        target_retry(target);
+        return;
+    }
+    target->refused = true;
+    bool only_one = target->name->targets->next == NULL;
+    char address[ADDRESS_TEXT_MAX];
+    memcpy(address, only_one ? target->name->text : target->text, sizeof address);
+    t->sink.on_refused(t->sink.ctx, address, err, why);
+}
+
+void dial_peer_lost(struct uv_tcp *t, node_id peer)
+{
+    for (struct dial_name *n = t->names; n != NULL; n = n->next)
+        for (struct dial_target *target = n->targets; target != NULL; target = target->next)
+            if (target->link == NULL && !target->refused && target->peer_known && target->peer == peer &&
+                target->next_us == TIME_NEVER)
+                target_retry(target);
+}

@@ -59,7 +59,7 @@ void sgd_init(struct sgd *s, size_t dim, const struct choice *rule, double momen
 {
     CHECK(rule->spec == &step_size_table[rule->index]);
     CHECK(momentum >= 0 && momentum < 1);
-    *s = (struct sgd){.dim = dim, .momentum = momentum, .scale = 1, .rule = *rule};
+    *s = (struct sgd){.dim = dim, .momentum = momentum, .scale = 1, .stretch = 1, .rule = *rule};
     if (momentum > 0) s->velocity = mem_new_zero(dim, sizeof *s->velocity);
 }
 
@@ -92,7 +92,7 @@ static void step_momentum(size_t n, float eta, float momentum, float *x, float *
 
 void sgd_step(struct sgd *s, float *x, const float *grad)
 {
-    float eta = (float)(step_size_at(&s->rule, s->t) * s->scale);
+    float eta = (float)(step_size_at(&s->rule, s->t / s->stretch) * s->scale);
     if (s->velocity == NULL)
         step_plain(s->dim, eta, x, grad);
     else

@@ -20,6 +20,7 @@ struct sgd {
     double momentum;     /* 0 = plain SGD */
     double scale;        /* multiplies every step (n * w_v for reweighted gossip), normally 1 */
     uint64_t t;          /* steps done */
+    uint64_t stretch;    /* the schedule moves on by one every `stretch` steps, normally 1 */
     struct choice rule;
     float *velocity;     /* (dim) owned; NULL without momentum */
 };
@@ -27,7 +28,7 @@ struct sgd {
 void sgd_init(struct sgd *s, size_t dim, const struct choice *rule, double momentum);
 void sgd_deinit(struct sgd *s);
 
-/* v = momentum v + grad; x -= eta_t * scale * v; t += 1. x, grad are (dim). */
+/* v = momentum v + grad; x -= eta_(t / stretch) * scale * v; t += 1. x, grad are (dim). */
 void sgd_step(struct sgd *s, float *x, const float *grad);
 
 #endif

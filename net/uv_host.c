@@ -15,11 +15,15 @@
  *  - a job still runs at close: the close waits for its end; its result is not reported. */
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include "base/check.h"
 #include "base/ids.h"
 #include "net/uv.h"
+
+enum { COMPUTE_NICENESS = 10 }; /* of the compute thread, relative to an ordinary process */
 
 struct uv_host {
     struct host base;
@@ -49,9 +53,17 @@ static struct uv_host *self_of(const struct host *h)
 
 /* -- the thread -------------------------------------------------------------------------------- */
 
+/* Training gives way to the loop: with more agents than processors, a message that waited for somebody
+ * else's time slice would let the models drift apart meanwhile. Where it is not allowed, nothing is lost. */
+static void give_way(void)
+{
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), COMPUTE_NICENESS);
+}
+
 static void compute_thread(void *arg)
 {
     struct uv_host *h = arg;
+    give_way();
     uv_mutex_lock(&h->lock);
     while (!h->stop) {
         struct job *j = h->waiting;

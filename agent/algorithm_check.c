@@ -1,0 +1,29 @@
+/* A throw-away algorithm finds errors that only its maker knows: streams that form a cycle, a group size that
+ * does not divide the nodes. */
+#include "agent/algorithm_check.h"
+
+#include "algo/topology.h"
+
+int algorithm_check(const struct experiment *e, double *gap, struct err_text *why)
+{
+    const struct config *c = e->config;
+    struct graph graph;
+    int err = topology_build(&c->topology, c->nodes, c->seed, &graph, why);
+    if (err != 0) return err;
+    const float start = 0;
+    struct algo_config config = {
+        .node_count = c->nodes,
+        .graph = &graph,
+        .weight = e->weight,
+        .dim = 1,
+        .x0 = &start,
+        .seed = c->seed,
+        .patience_us = 1000000,
+    };
+    struct algo *algo = NULL;
+    err = c->algorithm->create(&config, &c->algorithm_params, &algo, why);
+    if (err == 0) c->algorithm->destroy(algo);
+    if (err == 0 && gap != NULL) *gap = spectral_gap(&graph);
+    graph_deinit(&graph);
+    return err;
+}

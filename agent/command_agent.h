@@ -1,0 +1,74 @@
+/* What the files of `gadabout agent` share: command_agent.c (the whole), command_agent_loop.c (handles, why it
+ * stops, the order of closing), command_agent_report.c (what it says). Private to them. */
+#ifndef GADABOUT_AGENT_COMMAND_AGENT_H
+#define GADABOUT_AGENT_COMMAND_AGENT_H
+
+#include <uv.h>
+
+#include "agent/commands.h"
+#include "agent/experiment.h"
+#include "agent/node.h"
+#include "agent/progress.h"
+#include "agent/rundir.h"
+#include "agent/worker.h"
+
+struct agent {
+    const struct config *config;
+    struct experiment experiment;
+    struct progress progress;
+    struct trace trace;
+    struct rundir dir;
+    struct worker *worker;       /* NULL until the rank is known */
+    struct node *node;
+    struct transport *transport;
+    struct transport_sink node_sink; /* where the transport's calls go, by way of command_agent_loop.c */
+    struct host *host;
+    struct host_sink host_sink;
+
+    uv_loop_t loop;
+    uv_timer_t report, limit;    /* limit: of --time, or of the settle time once the steps are done */
+    uv_timer_t count;            /* with --launched: how often the count of steps is told */
+    uv_signal_t interrupt, terminate, freeze;
+    bool handles_open;
+    char address[ADDRESS_TEXT_MAX];
+    node_id id;
+
+    double began_s, ranked_s;    /* wall_clock_s; ranked_s is NAN while joining */
+    bool finished;               /* the steps are done */
+    const char *stopped_by;      /* NULL while running */
+    bool reached;                /* the target */
+    struct err_text failure;     /* "" = none */
+    uint64_t steps_told;
+    struct node_report last;     /* taken when the end began, later its counters are up to date */
+    double loss, accuracy;       /* of the node's own model on held-out rows, as last known; NAN */
+};
+
+/* -- command_agent_loop.c */
+
+/* Opens loop, transport, host and node; nothing is dialled yet. Errors leave nothing open but what
+ * agent_loop_close ends. */
+int agent_loop_open(struct agent *a, struct err_text *why);
+
+/* Starts the node and runs until everything is closed again. a->failure tells what went wrong. */
+void agent_loop_run(struct agent *a);
+
+/* Closes what is open; the loop must be empty then (checked). */
+void agent_loop_close(struct agent *a);
+
+/* Begins the end, once; a later call changes nothing. stopped_by is static. */
+void agent_stop(struct agent *a, const char *stopped_by);
+
+bool agent_target_asked(const struct config *c);
+
+/* -- command_agent_report.c: to a person on stderr, or with --launched to `up` as JSON lines on stdout */
+void agent_say_listening(struct agent *a);
+void agent_say_ranked(struct agent *a, rank_t rank);
+void agent_say_finished(struct agent *a);
+void agent_say_failed(struct agent *a);
+void agent_say_steps(struct agent *a);        /* with --launched: when the count has changed */
+void agent_say_state(struct agent *a);        /* each interval: metrics line and progress */
+void agent_say_evaluation(struct agent *a);   /* a->loss and a->accuracy are new */
+void agent_say_metrics(struct agent *a, const struct node_report *report);
+void agent_trace_line(void *ctx, enum trace_level level, const char *text);
+
+#endif

@@ -1,0 +1,394 @@
+/* The loop of an agent: a node over TCP, two timers, two signals.
+ *
+ * Normal course
+ *  - the node joins; once ranked it gets the worker of its shard and trains.
+ *  - every interval: a line of metrics, and a request to evaluate the node's own model.
+ *  - the steps are done: the node mixes on for a settle time, so that its progress travels and that of others
+ *    arrives: a second, or a tenth of the time the steps took (peers may be that much slower), or until no
+ *    neighbour is left.
+ *  - with --launched it is `up` that counts: it is told the number of steps now and then, says by SIGUSR1 that
+ *    no more are wanted, and by SIGTERM that it is over.
+ *  - it stops: timers and signals close; the transport says goodbye and closes, while the node goes on as
+ *    before; then the host, which waits for the running job; then the loop is empty.
+ * Failure courses
+ *  - the node cannot go on (diverged, other cluster, shard unreadable): it stops with that text.
+ *  - SIGINT, SIGTERM: it stops; the second one ends the process at once.
+ *  - with --launched SIGINT is left to `up`, which has had it too; the death of `up` is a SIGTERM. */
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agent/command_agent.h"
+#include "base/check.h"
+#include "net/uv.h"
+
+#define BODY_SLACK 64u
+#define PATIENCE_US 2000000u
+#define COUNT_MS 20u
+#define SETTLE_MIN_S 1.0
+#define SETTLE_SHARE 0.1
+
+/* -- why it stops ------------------------------------------------------------------------------ */
+
+static uint64_t milliseconds(double seconds)
+{
+    return seconds < 0.001 ? 1 : (uint64_t)(seconds * 1e3);
+}
+
+static void close_own_handles(struct agent *a)
+{
+    if (!a->handles_open) return;
+    a->handles_open = false;
+    uv_close((uv_handle_t *)&a->report, NULL);
+    uv_close((uv_handle_t *)&a->limit, NULL);
+    uv_close((uv_handle_t *)&a->count, NULL);
+    uv_close((uv_handle_t *)&a->freeze, NULL);
+    uv_close((uv_handle_t *)&a->interrupt, NULL);
+    uv_close((uv_handle_t *)&a->terminate, NULL);
+}
+
+void agent_stop(struct agent *a, const char *stopped_by)
+{
+    if (a->stopped_by != NULL) return;
+    a->stopped_by = stopped_by;
+    node_report(a->node, &a->last);
+    uv_timer_stop(&a->report);
+    uv_timer_stop(&a->limit);
+    uv_timer_stop(&a->count);
+    a->transport->ops->close(a->transport);
+}
+
+bool agent_target_asked(const struct config *c)
+{
+    return !isnan(c->target_loss) || !isnan(c->target_accuracy);
+}
+
+static bool target_met(const struct agent *a)
+{
+    const struct config *c = a->config;
+    return agent_target_asked(c) && (isnan(c->target_loss) || a->loss <= c->target_loss) &&
+           (isnan(c->target_accuracy) || a->accuracy >= c->target_accuracy);
+}
+
+static void signal_cb(uv_signal_t *handle, int number)
+{
+    struct agent *a = handle->data;
+    (void)number;
+    if (a->stopped_by != NULL && strcmp(a->stopped_by, "interrupt") == 0) _exit(EXIT_INTERRUPTED);
+    if (a->stopped_by != NULL) return;
+    agent_stop(a, "interrupt");
+}
+
+static void freeze_cb(uv_signal_t *handle, int number)
+{
+    struct agent *a = handle->data;
+    (void)number;
+    if (a->worker != NULL && a->stopped_by == NULL) worker_freeze(a->worker);
+}
+
+static void count_cb(uv_timer_t *timer)
+{
+    struct agent *a = timer->data;
+    agent_say_steps(a);
+}
+
+static void limit_cb(uv_timer_t *timer)
+{
+    struct agent *a = timer->data;
+    agent_stop(a, a->finished ? "steps" : "time");
+}
+
+/* -- reports ----------------------------------------------------------------------------------- */
+
+static void collect_evaluation(struct agent *a)
+{
+    if (a->worker == NULL || !worker_answer(a->worker, &a->loss, &a->accuracy)) return;
+    agent_say_evaluation(a);
+    if (!target_met(a)) return;
+    a->reached = true;
+    agent_stop(a, "target");
+}
+
+static void request_evaluation(struct agent *a)
+{
+    if (a->worker == NULL || a->stopped_by != NULL) return;
+    if (!a->finished) {
+        worker_ask(a->worker);
+        return;
+    }
+    struct job *job = worker_evaluation(a->worker, node_model(a->node));
+    if (job == NULL) return;
+    int err = a->host->ops->start_job(a->host, job); /* a finished node starts none */
+    CHECK(err == 0);
+}
+
+static void report_cb(uv_timer_t *timer)
+{
+    struct agent *a = timer->data;
+    collect_evaluation(a);
+    if (a->stopped_by != NULL) return;
+    agent_say_state(a);
+    if (a->stopped_by != NULL) return;
+    struct node_report r;
+    node_report(a->node, &r);
+    bool alone = a->finished && r.neighbours_up == 0 && !a->config->launched;
+    if (alone) agent_stop(a, "steps");
+    request_evaluation(a);
+}
+
+/* -- what the node says ------------------------------------------------------------------------ */
+
+static int on_ranked(void *ctx, rank_t rank, struct trainer **trainer, double *weight, struct err_text *why)
+{
+    struct agent *a = ctx;
+    if (a->worker == NULL) {
+        int err = worker_new(&a->experiment, rank, &a->worker, why);
+        if (err != 0) return err;
+    }
+    CHECK(!a->config->launched || rank == a->config->id); /* `up` numbers its agents by rank */
+    *trainer = worker_trainer(a->worker);
+    memcpy(weight, a->experiment.weight, a->config->nodes * sizeof *weight);
+    a->ranked_s = wall_clock_s();
+    if (a->config->launched) uv_timer_start(&a->count, count_cb, COUNT_MS, COUNT_MS);
+    if (a->config->time_s > 0) uv_timer_start(&a->limit, limit_cb, milliseconds(a->config->time_s), 0);
+    agent_say_ranked(a, rank);
+    return 0;
+}
+
+static void on_failed(void *ctx, const struct err_text *why)
+{
+    struct agent *a = ctx;
+    a->failure = *why;
+    agent_say_failed(a);
+    agent_stop(a, "failure");
+}
+
+static void on_finished(void *ctx)
+{
+    struct agent *a = ctx;
+    a->finished = true;
+    agent_say_finished(a);
+    if (a->stopped_by != NULL || a->config->launched) return; /* a launched agent mixes on until it is told */
+    double settle_s = SETTLE_SHARE * (wall_clock_s() - a->ranked_s);
+    if (settle_s < SETTLE_MIN_S) settle_s = SETTLE_MIN_S;
+    if (a->config->nodes == 1) settle_s = 0;
+    uv_timer_start(&a->limit, limit_cb, milliseconds(settle_s), 0);
+}
+
+/* -- between transport, host and node ---------------------------------------------------------- */
+
+static void on_up(void *ctx, struct link_id link, const struct peer_info *peer)
+{
+    struct agent *a = ctx;
+    a->node_sink.on_up(a->node_sink.ctx, link, peer);
+}
+
+static void on_down(void *ctx, struct link_id link, enum down_reason why)
+{
+    struct agent *a = ctx;
+    a->node_sink.on_down(a->node_sink.ctx, link, why);
+}
+
+static void on_message(void *ctx, struct link_id link, enum lane lane, const uint8_t *head, size_t size,
+                       struct blob *body)
+{
+    struct agent *a = ctx;
+    a->node_sink.on_message(a->node_sink.ctx, link, lane, head, size, body);
+}
+
+static void on_writable(void *ctx, struct link_id link)
+{
+    struct agent *a = ctx;
+    a->node_sink.on_writable(a->node_sink.ctx, link);
+}
+
+static void on_refused(void *ctx, const char *address, int err, const char *reason)
+{
+    struct agent *a = ctx;
+    a->node_sink.on_refused(a->node_sink.ctx, address, err, reason);
+}
+
+static void host_closed_cb(void *ctx)
+{
+    (void)ctx; /* the loop is empty now and returns */
+}
+
+/* No message comes any more, so nothing but a training job can be running. */
+static void on_closed(void *ctx)
+{
+    struct agent *a = ctx;
+    uint32_t links = a->last.neighbours_up; /* as they were when the end began */
+    node_report(a->node, &a->last);
+    a->last.neighbours_up = links;
+    close_own_handles(a);
+    if (a->worker != NULL) worker_thaw(a->worker);
+    if (a->host != NULL) uv_host_close(a->host, host_closed_cb, a);
+}
+
+static void on_deadline(void *ctx)
+{
+    struct agent *a = ctx;
+    a->host_sink.on_deadline(a->host_sink.ctx);
+}
+
+static void on_job_done(void *ctx, struct job *j)
+{
+    struct agent *a = ctx;
+    if (a->worker != NULL && worker_job_done(a->worker, j)) return;
+    a->host_sink.on_job_done(a->host_sink.ctx, j);
+}
+
+/* -- opening ----------------------------------------------------------------------------------- */
+
+static uint64_t random_bits(void)
+{
+    uint64_t bits = 0;
+    ssize_t got = getrandom(&bits, sizeof bits, 0);
+    CHECK(got == (ssize_t)sizeof bits);
+    return bits;
+}
+
+/* Greater at every start, as the roster expects of a node that comes back, and never twice the same. */
+static uint64_t make_boot(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    uint64_t now_us = (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
+    return now_us << 10 | (random_bits() & 1023u);
+}
+
+static struct transport_config transport_settings(const struct agent *a)
+{
+    struct transport_config c = {
+        .id = a->id,
+        .boot = make_boot(),
+        .body_size_max = a->experiment.dim * sizeof(float) + BODY_SLACK,
+        .heartbeat_us = 500000,
+        .silence_us = 2000000,
+        .hello_us = 5000000,
+        .redial_min_us = 50000,
+        .redial_max_us = 2000000,
+        .seed = random_bits(),
+        .trace = &a->trace,
+    };
+    experiment_cluster_id(&a->experiment, c.cluster);
+    if (a->config->advertise != NULL) {
+        size_t size = strlen(a->config->advertise) + 1;
+        CHECK(size <= sizeof c.advertise); /* options are checked */
+        memcpy(c.advertise, a->config->advertise, size);
+    }
+    return c;
+}
+
+static void make_node(struct agent *a)
+{
+    const struct config *c = a->config;
+    struct node_config config = {
+        .id = a->id,
+        .node_count = c->nodes,
+        .algo = c->algorithm,
+        .algo_params = &c->algorithm_params,
+        .topology = &c->topology,
+        .seed = c->seed,
+        .dim = a->experiment.dim,
+        .x0 = a->experiment.x0,
+        .patience_us = c->patience_s > 0 ? (uint64_t)(c->patience_s * 1e6) : PATIENCE_US,
+        .steps_max = c->launched ? 0 : c->steps, /* `up` counts, and ends the training of all at once */
+        .seeds = (const char *const *)c->join,
+        .seed_count = c->join_count,
+        .trace = &a->trace,
+    };
+    struct node_sink sink = {.ctx = a, .on_ranked = on_ranked, .on_failed = on_failed, .on_finished = on_finished};
+    a->node = node_new(&config, &sink);
+    a->node_sink = node_transport_sink(a->node);
+    a->host_sink = node_host_sink(a->node);
+}
+
+static void open_own_handles(struct agent *a)
+{
+    uv_timer_init(&a->loop, &a->report);
+    uv_timer_init(&a->loop, &a->limit);
+    uv_timer_init(&a->loop, &a->count);
+    uv_signal_init(&a->loop, &a->freeze);
+    uv_signal_init(&a->loop, &a->interrupt);
+    uv_signal_init(&a->loop, &a->terminate);
+    a->report.data = a->limit.data = a->count.data = a;
+    a->interrupt.data = a->terminate.data = a->freeze.data = a;
+    a->handles_open = true;
+}
+
+int agent_loop_open(struct agent *a, struct err_text *why)
+{
+    int err = uv_loop_init(&a->loop);
+    if (err != 0) return err_set(why, ERR_IO, "cannot make an event loop: %s", uv_strerror(err));
+    open_own_handles(a);
+    a->id = a->config->id != UINT64_MAX ? a->config->id : random_bits() >> 1; /* fits every JSON reader */
+    make_node(a);
+    struct transport_sink sink = {.ctx = a,
+                                  .on_up = on_up,
+                                  .on_down = on_down,
+                                  .on_message = on_message,
+                                  .on_writable = on_writable,
+                                  .on_refused = on_refused,
+                                  .on_closed = on_closed};
+    struct transport_config settings = transport_settings(a);
+    err = uv_tcp_new(&a->loop, a->config->listen, &settings, &sink, &a->transport, a->address, why);
+    if (err != 0) {
+        a->transport = NULL;
+        return err;
+    }
+    struct host_sink host_sink = {.ctx = a, .on_deadline = on_deadline, .on_job_done = on_job_done};
+    err = uv_host_new(&a->loop, &host_sink, &a->host, why);
+    if (err != 0) {
+        a->host = NULL;
+        return err;
+    }
+    node_attach(a->node, a->transport, a->host);
+    return 0;
+}
+
+/* -- running and closing ----------------------------------------------------------------------- */
+
+static void watch_signals(struct agent *a)
+{
+    if (a->config->launched) {
+        signal(SIGINT, SIG_IGN);
+        uv_signal_start(&a->freeze, freeze_cb, SIGUSR1);
+        prctl(PR_SET_PDEATHSIG, (unsigned long)SIGTERM, 0, 0, 0);
+    } else {
+        uv_signal_start(&a->interrupt, signal_cb, SIGINT);
+    }
+    uv_signal_start(&a->terminate, signal_cb, SIGTERM);
+}
+
+void agent_loop_run(struct agent *a)
+{
+    watch_signals(a);
+    agent_say_listening(a);
+    uint64_t interval_ms = milliseconds(a->config->report_every_s);
+    if (a->stopped_by == NULL) uv_timer_start(&a->report, report_cb, interval_ms, interval_ms);
+    struct err_text why;
+    if (a->stopped_by == NULL && node_start(a->node, &why) != 0) on_failed(a, &why);
+    uv_run(&a->loop, UV_RUN_DEFAULT);
+}
+
+void agent_loop_close(struct agent *a)
+{
+    if (a->stopped_by == NULL) { /* it never ran */
+        close_own_handles(a);
+        a->stopped_by = "failure";
+        if (a->transport != NULL) a->transport->ops->close(a->transport);
+    }
+    uv_run(&a->loop, UV_RUN_DEFAULT);
+    int err = uv_loop_close(&a->loop);
+    CHECK(err == 0);
+    node_free(a->node);
+    uv_host_free(a->host);
+    uv_tcp_free(a->transport);
+}

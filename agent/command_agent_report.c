@@ -1,0 +1,150 @@
+/* What an agent says.
+ *
+ * Normal course
+ *  - to a person: lines on stderr (waiting for members, steps, loss, accuracy, links, bytes), nothing with
+ *    --json; metrics.jsonl in the run directory.
+ *  - to `up` (--launched): one JSON object per line on stdout. {"event": "listening" | "ranked" | "steps" |
+ *    "evaluated" | "note" | "failed", ...}; a line without "event" is a line of metrics.
+ * Failure courses
+ *  - stdout is gone: so is `up`, and the agent stops. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "agent/command_agent.h"
+#include "agent/json.h"
+#include "base/check.h"
+
+/* Takes object. */
+static void send_line(struct agent *a, json_t *object)
+{
+    char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
+    json_decref(object);
+    CHECK(text != NULL);
+    if (printf("%s\n", text) < 0 || fflush(stdout) != 0) agent_stop(a, "interrupt");
+    free(text);
+}
+
+static json_t *event(const char *name)
+{
+    json_t *object = json_object();
+    json_object_set_new(object, "event", json_string(name));
+    return object;
+}
+
+static void send_text(struct agent *a, const char *name, const char *text)
+{
+    json_t *object = event(name);
+    json_object_set_new(object, "text", json_text_or_null(text));
+    send_line(a, object);
+}
+
+void agent_say_listening(struct agent *a)
+{
+    if (!a->config->launched) {
+        progress_note(&a->progress, "listening on %s, results in %s", a->address, a->dir.path);
+        return;
+    }
+    json_t *object = event("listening");
+    json_object_set_new(object, "address", json_text_or_null(a->address));
+    send_line(a, object);
+}
+
+void agent_say_ranked(struct agent *a, rank_t rank)
+{
+    if (!a->config->launched) {
+        progress_note(&a->progress, "all %" PRIu32 " members are known; this is node %" PRIu32, a->config->nodes,
+                      rank);
+        return;
+    }
+    json_t *object = event("ranked");
+    json_object_set_new(object, "rank", json_integer(rank));
+    send_line(a, object);
+}
+
+void agent_say_finished(struct agent *a)
+{
+    progress_note(&a->progress, "%" PRIu64 " steps are done; mixing on for a moment", a->config->steps);
+}
+
+void agent_say_steps(struct agent *a)
+{
+    struct node_report r;
+    node_report(a->node, &r);
+    if (r.algo.steps == a->steps_told) return;
+    a->steps_told = r.algo.steps;
+    json_t *object = event("steps");
+    json_object_set_new(object, "steps", json_count_or_null(r.algo.steps));
+    send_line(a, object);
+}
+
+/* To a person the failure is told at the end, by the command. */
+void agent_say_failed(struct agent *a)
+{
+    if (a->config->launched) send_text(a, "failed", a->failure.text);
+}
+
+void agent_say_evaluation(struct agent *a)
+{
+    if (!a->config->launched) return;
+    json_t *object = event("evaluated");
+    json_object_set_new(object, "loss", json_number_or_null(a->loss));
+    json_object_set_new(object, "accuracy", json_number_or_null(a->accuracy));
+    send_line(a, object);
+}
+
+/* Errors come by another way: on_failed, or the command's own last line. */
+void agent_trace_line(void *ctx, enum trace_level level, const char *text)
+{
+    struct agent *a = ctx;
+    if (level == TRACE_ERROR) return;
+    if (a->config->launched)
+        send_text(a, "note", text);
+    else
+        progress_note(&a->progress, "%s", text);
+}
+
+void agent_say_metrics(struct agent *a, const struct node_report *r)
+{
+    if (r->rank == RANK_NONE) return;
+    struct metrics_line line = {
+        .time_s = wall_clock_s() - a->began_s,
+        .node = r->rank,
+        .steps = r->algo.steps,
+        .steps_handed_over = r->algo.steps_handed_over,
+        .loss = r->loss,
+        .accuracy = a->accuracy,
+        .links = r->neighbours_up,
+        .bytes_sent = r->net.bytes_sent,
+        .bytes_received = r->net.bytes_received,
+        .model_transfers = r->algo.model_transfers,
+        .mixes = r->algo.mixes,
+        .tokens_regenerated = r->algo.tokens_regenerated,
+        .rebases = r->algo.rebases,
+        .duplicates_dropped = r->algo.duplicates_dropped,
+        .exchanges_torn = r->algo.exchanges_torn,
+        .version = r->algo.version,
+    };
+    rundir_metrics(&a->dir, &line);
+    if (a->config->launched && metrics_print(&line, stdout) != 0) agent_stop(a, "interrupt");
+}
+
+void agent_say_state(struct agent *a)
+{
+    struct node_report r;
+    node_report(a->node, &r);
+    if (r.rank == RANK_NONE) {
+        if (!a->config->launched)
+            progress_show(&a->progress, "waiting for members: %" PRIu32 " of %" PRIu32, r.members_known,
+                          a->config->nodes);
+        return;
+    }
+    agent_say_metrics(a, &r);
+    if (a->config->launched) return;
+    char accuracy[32] = "";
+    if (!isnan(a->accuracy)) snprintf(accuracy, sizeof accuracy, "  accuracy %.2f %%", 100 * a->accuracy);
+    progress_show(&a->progress, "%.0f s  %" PRIu64 " steps  loss %.4g%s  %" PRIu32 " links  %.2f MB sent",
+                  wall_clock_s() - a->began_s, r.algo.steps, r.loss, accuracy, r.neighbours_up,
+                  (double)r.net.bytes_sent * 1e-6);
+}

@@ -1,0 +1,140 @@
+/* `gadabout algorithms`: every choice that an option knows, from the tables that parse it. */
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdio.h>
+
+#include "agent/commands.h"
+#include "agent/dataset/split.h"
+#include "algo/model/model.h"
+#include "algo/optimizer.h"
+#include "algo/topology.h"
+#include "base/check.h"
+#include "net/sim.h"
+
+/* A choice table, or the registered algorithms when table is NULL. */
+struct section {
+    const char *option, *title, *key;
+    const struct choice_spec *table;
+    const size_t *count;
+};
+
+static const struct section sections[] = {
+    {"--algorithm", "methods", "algorithms", NULL, &algo_type_count},
+    {"--topology", "who has links with whom", "topologies", topology_table, &topology_table_count},
+    {"--task", "models", "tasks", model_table, &model_table_count},
+    {"--split", "which node owns which rows", "splits", split_table, &split_table_count},
+    {"--step-size", "step-size rules", "step_sizes", step_size_table, &step_size_table_count},
+    {"--latency", "simulated delay of a message", "latencies", latency_table, &latency_table_count},
+    {"--step-time", "simulated duration of a local step", "step_times", step_time_table,
+     &step_time_table_count},
+};
+static const size_t section_count = sizeof sections / sizeof sections[0];
+
+static const struct choice_spec *spec_at(const struct section *s, size_t i)
+{
+    return s->table != NULL ? &s->table[i] : &algo_types[i]->spec;
+}
+
+static const char *kind_word(enum param_kind kind)
+{
+    switch (kind) {
+    case PARAM_INTEGER:
+        return "integer";
+    case PARAM_REAL:
+        return "number";
+    case PARAM_TIME:
+        return "seconds";
+    case PARAM_WORD:
+        return "word";
+    case PARAM_TEXT:
+        return "text";
+    }
+    UNREACHABLE();
+}
+
+static bool has_range(const struct param_spec *p)
+{
+    return p->kind != PARAM_WORD && p->kind != PARAM_TEXT;
+}
+
+/* -- for people -------------------------------------------------------------------------------- */
+
+static void print_param(const struct param_spec *p)
+{
+    char range[96] = "";
+    if (p->kind == PARAM_WORD)
+        snprintf(range, sizeof range, ", %s", p->words);
+    else if (has_range(p))
+        snprintf(range, sizeof range, ", %s %g..%g", kind_word(p->kind), p->low, p->high);
+    const char *initial = p->initial == NULL ? "" : p->initial[0] == '\0' ? "none" : p->initial;
+    printf("      %-14s %s (%s%s%s)\n", p->key, p->help != NULL ? p->help : "",
+           p->initial == NULL ? "must be given" : "default ", initial, range);
+}
+
+static void print_section(const struct section *s)
+{
+    printf("%s: %s\n", s->option, s->title);
+    for (size_t i = 0; i < *s->count; i++) {
+        const struct choice_spec *spec = spec_at(s, i);
+        bool sourced = spec->source != NULL && spec->source[0] != '\0';
+        printf("  %-10s %s%s%s%s\n", spec->name, spec->help != NULL ? spec->help : "", sourced ? " [" : "",
+               sourced ? spec->source : "", sourced ? "]" : "");
+        for (size_t j = 0; j < spec->param_count; j++) print_param(&spec->params[j]);
+    }
+    printf("\n");
+}
+
+/* -- for programs ------------------------------------------------------------------------------ */
+
+static json_t *param_json(const struct param_spec *p)
+{
+    json_t *o = json_object();
+    json_object_set_new(o, "key", json_string(p->key));
+    json_object_set_new(o, "kind", json_string(kind_word(p->kind)));
+    json_object_set_new(o, "default", p->initial != NULL ? json_string(p->initial) : json_null());
+    if (has_range(p)) {
+        json_object_set_new(o, "low", json_real(p->low));
+        json_object_set_new(o, "high", json_real(p->high));
+    }
+    if (p->kind == PARAM_WORD) json_object_set_new(o, "words", json_string(p->words));
+    json_object_set_new(o, "help", json_string(p->help != NULL ? p->help : ""));
+    return o;
+}
+
+static json_t *spec_json(const struct choice_spec *spec)
+{
+    json_t *o = json_object();
+    json_t *params = json_array();
+    for (size_t j = 0; j < spec->param_count; j++)
+        json_array_append_new(params, param_json(&spec->params[j]));
+    json_object_set_new(o, "name", json_string(spec->name));
+    json_object_set_new(o, "help", json_string(spec->help != NULL ? spec->help : ""));
+    json_object_set_new(o, "source", json_string(spec->source != NULL ? spec->source : ""));
+    json_object_set_new(o, "parameters", params);
+    return o;
+}
+
+static int print_json(void)
+{
+    json_t *all = json_object();
+    for (size_t k = 0; k < section_count; k++) {
+        json_t *list = json_array();
+        for (size_t i = 0; i < *sections[k].count; i++)
+            json_array_append_new(list, spec_json(spec_at(&sections[k], i)));
+        json_object_set_new(all, sections[k].key, list);
+    }
+    int failed = json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12));
+    json_decref(all);
+    printf("\n");
+    return failed;
+}
+
+int command_algorithms(struct config *config)
+{
+    int failed = 0;
+    if (config->json)
+        failed = print_json();
+    else
+        for (size_t k = 0; k < section_count; k++) print_section(&sections[k]);
+    return failed == 0 && fflush(stdout) == 0 && ferror(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
+}

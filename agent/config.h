@@ -1,0 +1,87 @@
+/* The whole configuration of a command, parsed and validated before anything starts.
+ *
+ * One table of options (config.c) serves the command line (--sync-every), YAML files (sync_every, given
+ * with --config FILE), environment variables (GADABOUT_SYNC_EVERY), --help and config.yml of a run. A later source
+ * overrides an earlier one: defaults, YAML, environment, command line. */
+#ifndef GADABOUT_AGENT_CONFIG_H
+#define GADABOUT_AGENT_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "algo/step.h"
+#include "base/choice.h"
+
+enum command { COMMAND_UP, COMMAND_AGENT, COMMAND_SIM, COMMAND_EVAL, COMMAND_ALGORITHMS, COMMAND_COUNT };
+
+#define CONFIG_JOIN_MAX 16
+
+struct config {
+    enum command command;
+
+    /* experiment: up, agent, sim */
+    uint32_t nodes;
+    const struct algo_type *algorithm;
+    struct choice algorithm_params;
+    struct choice topology;      /* default: complete below 6 nodes, else regular:d=4 */
+    struct choice task;          /* a model */
+    struct choice split;
+    struct choice step_size;     /* default follows the task */
+    char *data;                  /* directory, file, or a synthetic set "mixture:..." */
+    char *classes;               /* NULL or "9,4" */
+    uint32_t features;           /* 0 = known or found */
+    double holdout;
+    uint64_t seed;
+    uint32_t batch;              /* rows per local step; 0 = the whole shard. default follows the task */
+    double momentum;
+    bool baselines;              /* also train alone and pooled */
+
+    /* length */
+    uint64_t steps;              /* local steps per node; 0 = not limited by steps */
+    double time_s;               /* wall seconds; 0 = none */
+    double virtual_time_s;       /* sim; 0 = none */
+    double target_loss;          /* NAN = none */
+    double target_accuracy;      /* in 0..1; NAN = none */
+
+    /* simulator */
+    struct choice latency;       /* see net/sim.h latency_table */
+    struct choice step_time;     /* step_time_table: virtual duration of one local step, per node */
+
+    /* agent */
+    char *listen;                /* "host:port"; port 0 = any free one */
+    char *advertise;             /* NULL = what peers see */
+    char *join[CONFIG_JOIN_MAX];
+    uint32_t join_count;
+    uint64_t id;                 /* node id; UINT64_MAX = drawn at random */
+    double patience_s;           /* 0 = the command's default */
+    double pace;                 /* up, agent: local steps per second at most; 0 = as fast as it goes */
+    bool launched;               /* hidden: started by `up`, reports as JSON lines on stdout */
+
+    /* output */
+    char *out;                   /* run directory; NULL = runs/<time>-<algorithm> */
+    double report_every_s;       /* wall seconds (virtual in sim) between metrics lines */
+    bool json;
+
+    /* eval */
+    char *model_file;
+};
+
+/* Parses argv (argv[0] is the command's own name) with YAML and environment behind it.
+ * Returns 0, ERR_USAGE/ERR_IO/ERR_FORMAT with why ("--topology: ..." / "run.yml:3: unknown key 'sede', did
+ * you mean 'seed'?"), or CONFIG_HELP when --help was asked for (and printed). */
+#define CONFIG_HELP 1
+int config_parse(enum command command, int argc, char **argv, struct config *out, struct err_text *why);
+void config_deinit(struct config *c);
+
+/* Writes every option resolved, with version and seed, as YAML that --config reads back. */
+int config_write_yaml(const struct config *c, FILE *to);
+
+/* Appends to argv-like list the options that make `agent` run the same experiment (used by `up`).
+ * Returns owned, NULL-terminated; free each and the list. */
+char **config_experiment_arguments(const struct config *c, size_t *count);
+
+void config_print_help(enum command command, FILE *to); /* fits 80 x 40, ends in an example */
+const char *command_name(enum command command);
+
+#endif

@@ -1,0 +1,54 @@
+/* --help of each command, made from the table of options: at most 80 columns and 40 lines, and the last line
+ * is a command that works. */
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/config_internal.h"
+
+static const struct command_help {
+    const char *what;    /* one line */
+    const char *example; /* arguments behind the command's name */
+} command_helps[COMMAND_COUNT] = {
+    [COMMAND_UP] = {"start a cluster of agent processes here and train together",
+                    "up -n 8 --split label:k=2 --steps 500"},
+    [COMMAND_AGENT] = {"run one member of a cluster; all get the same options",
+                       "agent -n 2 --listen 127.0.0.1:7946 --steps 500"},
+    [COMMAND_SIM] = {"simulate a cluster in virtual time, exactly repeatable",
+                     "sim -n 100 --algorithm gossip --topology er:p=0.1 --steps 50"},
+    [COMMAND_EVAL] = {"loss and accuracy of a saved model",
+                      "eval --model runs/first/model.safetensors --json"},
+    [COMMAND_ALGORITHMS] = {"list all choices with parameters, defaults and sources",
+                            "algorithms --json"},
+};
+
+static void print_option(const struct config_option *o, FILE *to)
+{
+    char left[48], name[40];
+    bool bare = o->kind == OPTION_FLAG;
+    snprintf(name, sizeof name, "--%s%s%s", o->name, bare ? "" : " ", bare ? "" : o->metavar);
+    if (o->letter != 0)
+        snprintf(left, sizeof left, "-%c, %s", o->letter, name);
+    else
+        snprintf(left, sizeof left, "%s", name);
+    fprintf(to, "  %-26s %s\n", left, o->help);
+}
+
+void config_print_help(enum command command, FILE *to)
+{
+    const struct command_help *h = &command_helps[command];
+    bool choices = false;
+    fprintf(to, "gadabout %s: %s\n\n", command_name(command), h->what);
+    for (size_t i = 0; i < config_option_count; i++) {
+        const struct config_option *o = &config_options[i];
+        if ((o->commands & (1u << command)) == 0 || (o->properties & OPTION_HIDDEN) != 0) continue;
+        print_option(o, to);
+        choices = choices || o->kind == OPTION_CHOICE;
+    }
+    fprintf(to, "  %-26s this text\n\n", "-h, --help");
+    if (choices)
+        fprintf(to, "A CHOICE is name:key=value,..; `gadabout algorithms` lists all. --step-size is\n"
+                    "step_size in a YAML file and GADABOUT_STEP_SIZE in the environment.\n");
+    if (command == COMMAND_EVAL)
+        fprintf(to, "What is not given is taken from config.yml beside the model file.\n");
+    fprintf(to, "Example:\n  gadabout %s\n", h->example);
+}

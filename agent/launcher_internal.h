@@ -1,0 +1,88 @@
+/* What the files of the launcher share: launcher.c (the course of a run), launcher_child.c (one process),
+ * launcher_report.c (sums over all, progress). Private to them. */
+#ifndef GADABOUT_AGENT_LAUNCHER_INTERNAL_H
+#define GADABOUT_AGENT_LAUNCHER_INTERNAL_H
+
+#include <uv.h>
+
+#include "agent/launcher.h"
+
+#define CHILD_LINE_MAX 4096u
+#define READ_SIZE 65536u
+
+struct launcher;
+
+/* How far an agent has come by its own words. */
+enum child_phase { CHILD_OPENING, CHILD_LISTENING, CHILD_RANKED };
+
+struct child {
+    struct launcher *launcher;
+    rank_t rank;
+    enum child_phase phase;
+    uv_process_t process;
+    uv_pipe_t out;               /* its standard output */
+    bool started;
+    uint32_t open_handles;       /* of the two; 0 after the start = it is gone and all it said was read */
+    int64_t exit_status;
+    int exit_signal;
+    bool killed;                 /* by us: it did not stop in time */
+    char line[CHILD_LINE_MAX];   /* the beginning of a line */
+    size_t line_size;
+    bool line_too_long;          /* the rest of it is thrown away */
+    struct metrics_line last;    /* last.node == RANK_NONE: none yet */
+    uint64_t steps;              /* as told last */
+    double loss;                 /* of its own model on held-out rows; NAN = not told yet */
+    char failure[ERR_TEXT_MAX];  /* why it could not go on; "" */
+};
+
+enum launcher_stage { STAGE_STARTING, STAGE_TRAINING, STAGE_SETTLING, STAGE_STOPPING };
+
+struct launcher {
+    const struct config *config;
+    struct rundir *dir;
+    struct progress *progress;
+    struct launcher_result *result;
+    enum launcher_stage stage;
+    uv_loop_t loop;
+    uv_timer_t report, limit;    /* limit: of --time, of settling, of stopping */
+    uv_signal_t interrupt, terminate;
+    struct child *child;         /* (nodes) */
+    uint32_t alive;              /* processes not gone */
+    char address[ADDRESS_TEXT_MAX]; /* of agent 0 */
+    char program[4096];
+    char **arguments;            /* (argument_count) of every agent: owned, NULL-terminated */
+    size_t argument_count;
+    double began_s, ranked_s;    /* wall_clock_s */
+    struct err_text failure;     /* "" = none */
+    char *read_buffer;           /* (READ_SIZE) for the callback that runs */
+};
+
+/* -- launcher.c: called by children */
+void launcher_listening(struct launcher *l, struct child *c, const char *address);
+void launcher_ranked(struct launcher *l, struct child *c);
+void launcher_metrics(struct launcher *l, struct child *c);
+void launcher_steps(struct launcher *l);
+void launcher_gone(struct launcher *l, struct child *c);
+
+/* -- launcher_child.c */
+int child_start(struct child *c, const char *join, struct err_text *why); /* join: NULL for the first */
+bool child_alive(const struct child *c);
+void child_end(struct child *c, int signal);
+void child_how(const struct child *c, char *out, size_t size); /* "killed by signal 9 (Killed)" */
+uint64_t child_memory(const struct child *c);                  /* bytes; 0 = unknown */
+
+/* -- launcher_report.c */
+struct launcher_sums {
+    uint64_t steps, bytes_sent;
+    uint32_t links;              /* each counted at both ends */
+    uint32_t alive, evaluated;   /* evaluated: living nodes that told loss (and accuracy) */
+    double loss, accuracy;       /* of living nodes' own models: mean, or of the newest one; NAN */
+};
+void launcher_sum(const struct launcher *l, struct launcher_sums *out);
+bool launcher_newest_counts(const struct config *c); /* a walking model: all nodes' steps count together */
+bool launcher_target_met(const struct config *c, double loss, double accuracy);
+void launcher_show(struct launcher *l);
+void launcher_sample_memory(struct launcher *l);
+void launcher_note_lost(struct launcher *l, const struct child *c);
+
+#endif

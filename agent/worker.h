@@ -1,0 +1,47 @@
+/* The work of an agent's compute thread: training on the node's shard in short jobs, and now and then the
+ * evaluation of the node's own model on a sample of the held-out rows. Only that thread does arithmetic on
+ * models, so the loop is never held up and OpenBLAS is never called by two threads at once.
+ *
+ * Memory: the rows of one rank and at most WORKER_SAMPLE_MAX rows to evaluate on. */
+#ifndef GADABOUT_AGENT_WORKER_H
+#define GADABOUT_AGENT_WORKER_H
+
+#include <stdbool.h>
+
+#include "agent/experiment.h"
+#include "net/host.h"
+
+#define WORKER_SAMPLE_MAX 500u
+
+struct worker;
+
+/* Loads the sample into e->test (experiment_evaluate then uses it). Errors: as dataset_load. */
+int worker_load_sample(struct experiment *e, struct err_text *why);
+
+/* Loads the shard of `rank`. e is borrowed for life; its evaluator is the worker's while a job may run.
+ * Returns owned in *out; free it after the node that has its trainer. Errors: as dataset_load. */
+int worker_new(struct experiment *e, rank_t rank, struct worker **out, struct err_text *why);
+void worker_free(struct worker *w);
+
+/* The trainer, to be given to a node: a job ends after some milliseconds. Its free() ends nothing but the
+ * node's use of it. */
+struct trainer *worker_trainer(struct worker *w);
+
+/* The training job that runs, or the next one, does not end until worker_thaw: the node trains no more but mixes
+ * on. To be thawed before the host is closed. */
+void worker_freeze(struct worker *w);
+void worker_thaw(struct worker *w);
+
+/* Asks for an evaluation: the next training job does it first, on the model that it starts from. Nothing
+ * happens while an earlier request is open. */
+void worker_ask(struct worker *w);
+
+/* True once after each evaluation, with its result; accuracy is NAN for a model that does not classify. */
+bool worker_answer(struct worker *w, double *loss, double *accuracy);
+
+/* For a node that trains no more: the request as a job of its own on a copy of x. NULL while one is open.
+ * The answer is there when the job is done; worker_job_done releases the copy. */
+struct job *worker_evaluation(struct worker *w, const float *x);
+bool worker_job_done(struct worker *w, const struct job *j); /* false: not a job of ours */
+
+#endif

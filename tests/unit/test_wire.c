@@ -1,0 +1,312 @@
+/* Goal: what a node writes, a node reads; whatever else arrives is refused with a code and a reason, without
+ * a crash and without memory in proportion to what the bytes claim (reliability.md 8, rows 15-25, 42).
+ * Method: round trips at the limits; a table of hand-made bad heads; every truncation and every single-byte
+ * change of good heads, and random bytes, under the sanitizers; memory measured around the bombs. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <malloc.h>
+
+#include "agent/wire.h"
+#include "base/prng.h"
+
+static void algo_head_survives_round_trip(void **state)
+{
+    (void)state;
+    static uint8_t bits[ALGO_BITS_MAX];
+    for (size_t i = 0; i < sizeof bits; i++) bits[i] = (uint8_t)(i * 7);
+    for (uint32_t fields = 0; fields <= ALGO_FIELD_MAX; fields += 6) {
+        struct algo_msg msg = {.kind = 255, .field_count = (uint8_t)fields};
+        for (uint32_t i = 0; i < fields; i++) msg.field[i] = i % 2 == 0 ? UINT64_MAX - i : i;
+        msg.bits_size = fields * (ALGO_BITS_MAX / ALGO_FIELD_MAX);
+        msg.bits = msg.bits_size > 0 ? bits : NULL;
+        struct blob *head = wire_encode_algo(UINT64_MAX - fields, &msg);
+        struct wire_message out;
+        struct err_text why = {""};
+        assert_int_equal(wire_decode(head->data, head->size, &out, &why), 0);
+        assert_int_equal(out.kind, WIRE_ALGO);
+        assert_true(out.sequence == UINT64_MAX - fields);
+        assert_int_equal(out.msg.kind, 255);
+        assert_int_equal(out.msg.field_count, fields);
+        assert_memory_equal(out.msg.field, msg.field, sizeof msg.field);
+        assert_int_equal(out.msg.bits_size, msg.bits_size);
+        if (msg.bits_size > 0) assert_memory_equal(out.msg.bits, bits, msg.bits_size);
+        assert_null(out.msg.vec);
+        wire_message_deinit(&out);
+        blob_unref(head);
+    }
+}
+
+static void fill_members(struct wire_member *m, uint32_t count, size_t address_length)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        m[i].id = (node_id)i * 0x10001u + 5;
+        m[i].boot = UINT64_MAX - i;
+        memset(m[i].address, 'a' + (int)(i % 26), address_length);
+        m[i].address[address_length] = '\0';
+    }
+}
+
+static void members_survive_round_trip_in_as_many_heads_as_needed(void **state)
+{
+    (void)state;
+    enum { COUNT = 2 * ROSTER_ENTRY_MAX };
+    static struct wire_member member[COUNT];
+    static const size_t lengths[] = {0, 20, ADDRESS_TEXT_MAX - 1};
+    for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++) {
+        fill_members(member, COUNT, lengths[l]);
+        uint32_t done = 0;
+        while (done < COUNT) {
+            uint32_t fit = wire_members_fit(member + done, COUNT - done);
+            assert_in_range(fit, 1, ROSTER_ENTRY_MAX);
+            struct blob *head = wire_encode_members(7, member + done, fit);
+            assert_true(head->size <= MESSAGE_HEAD_MAX);
+            struct wire_message out;
+            struct err_text why = {""};
+            assert_int_equal(wire_decode(head->data, head->size, &out, &why), 0);
+            assert_int_equal(out.kind, WIRE_MEMBERS);
+            assert_int_equal(out.member_count, fit);
+            for (uint32_t i = 0; i < fit; i++) {
+                assert_true(out.member[i].id == member[done + i].id);
+                assert_true(out.member[i].boot == member[done + i].boot);
+                assert_string_equal(out.member[i].address, member[done + i].address);
+            }
+            wire_message_deinit(&out);
+            blob_unref(head);
+            done += fit;
+        }
+    }
+}
+
+static void ready_survives_round_trip(void **state)
+{
+    (void)state;
+    struct blob *head = wire_encode_ready(1, 0x0123456789abcdefu);
+    struct wire_message out;
+    assert_int_equal(wire_decode(head->data, head->size, &out, NULL), 0);
+    assert_int_equal(out.kind, WIRE_READY);
+    assert_true(out.fingerprint == 0x0123456789abcdefu);
+    wire_message_deinit(&out);
+    blob_unref(head);
+}
+
+#define HEX(text) (const uint8_t *)(text), sizeof(text) - 1
+
+/* A minimal good ALGO head is 83 00 02 01 01 03 07: {kind: ALGO, sequence: 1, algorithm kind: 7}. */
+static const struct {
+    const char *what;
+    const uint8_t *bytes;
+    size_t size;
+    int err;
+    const char *says; /* part of the reason */
+} bad_heads[] = {
+    {"no bytes", HEX(""), ERR_FORMAT, "cut short"},
+    {"array32 of 2^28 in 5 bytes", HEX("\xdd\x0f\x00\x00\x00"), ERR_FORMAT, "announces more"},
+    {"map32 of 2^28 in 5 bytes", HEX("\xdf\x0f\x00\x00\x00"), ERR_FORMAT, "announces more"},
+    {"array32 of 2^32-1", HEX("\xdd\xff\xff\xff\xff"), ERR_FORMAT, "announces more"},
+    {"map32 of 2^32-1", HEX("\xdf\xff\xff\xff\xff"), ERR_FORMAT, "announces more"},
+    {"nested 9 deep", HEX("\x91\x91\x91\x91\x91\x91\x91\x91\x91\x00"), ERR_LIMIT, "nested deeper than 8"},
+    {"nested 9 deep, the last empty", HEX("\x91\x91\x91\x91\x91\x91\x91\x91\x90"), ERR_LIMIT, "nested"},
+    {"string beyond the head", HEX("\xd9\x05\x61"), ERR_FORMAT, "beyond its end"},
+    {"binary beyond the head", HEX("\xc5\x10\x00\x61"), ERR_FORMAT, "beyond its end"},
+    {"string over the limit", HEX("\xda\x04\x01\x61"), ERR_LIMIT, "string over 1024"},
+    {"str32 of 2^32-1", HEX("\xdb\xff\xff\xff\xff\x61"), ERR_LIMIT, "string over"},
+    {"bin32 of 2^32-1", HEX("\xc6\xff\xff\xff\xff\x61"), ERR_LIMIT, "binary over"},
+    {"fixext1", HEX("\xd4\x01\x00"), ERR_FORMAT, "ext type"},
+    {"ext8 of length 0", HEX("\xc7\x00\x01"), ERR_FORMAT, "ext type"},
+    {"timestamp", HEX("\xd6\xff\x00\x00\x00\x00"), ERR_FORMAT, "ext type"},
+    {"ext inside an unknown key", HEX("\x84\x00\x02\x01\x01\x03\x07\x10\xd4\x01\x00"), ERR_FORMAT,
+     "ext type"},
+    {"reserved byte", HEX("\xc1"), ERR_FORMAT, "0xc1"},
+    {"trailing byte", HEX("\x83\x00\x02\x01\x01\x03\x07\x00"), ERR_FORMAT, "1 bytes after"},
+    {"length field cut", HEX("\xdd\x00\x00"), ERR_FORMAT, "cut short"},
+    {"not a map", HEX("\x93\x02\x01\x07"), ERR_FORMAT, "not a map"},
+    {"text key", HEX("\x83\x00\x02\x01\x01\xa1\x33\x07"), ERR_FORMAT, "key is not"},
+    {"negative key", HEX("\x83\x00\x02\x01\x01\xff\x07"), ERR_FORMAT, "key is not"},
+    {"duplicate sequence", HEX("\x84\x00\x02\x01\x01\x01\x01\x03\x07"), ERR_FORMAT,
+     "sequence is there twice"},
+    {"no kind", HEX("\x82\x01\x01\x03\x07"), ERR_FORMAT, "kind is missing"},
+    {"no sequence", HEX("\x82\x00\x02\x03\x07"), ERR_FORMAT, "sequence is missing"},
+    {"ALGO without its kind", HEX("\x82\x00\x02\x01\x01"), ERR_FORMAT, "algorithm kind is missing"},
+    {"MEMBERS without members", HEX("\x82\x00\x01\x01\x01"), ERR_FORMAT, "members is missing"},
+    {"READY without fingerprint", HEX("\x82\x00\x03\x01\x01"), ERR_FORMAT, "fingerprint is missing"},
+    {"kind 0", HEX("\x83\x00\x00\x01\x01\x03\x07"), ERR_FORMAT, "kind 0"},
+    {"kind 4", HEX("\x83\x00\x04\x01\x01\x03\x07"), ERR_FORMAT, "kind 4"},
+    {"sequence 0", HEX("\x83\x00\x02\x01\x00\x03\x07"), ERR_FORMAT, "sequence 0"},
+    {"negative sequence", HEX("\x83\x00\x02\x01\xff\x03\x07"), ERR_FORMAT, "sequence is not"},
+    {"float sequence", HEX("\x83\x00\x02\x01\xca\x3f\x80\x00\x00\x03\x07"), ERR_FORMAT, "sequence is not"},
+    {"algorithm kind 256", HEX("\x83\x00\x02\x01\x01\x03\xcd\x01\x00"), ERR_FORMAT, "kind 256"},
+    {"fields no array", HEX("\x84\x00\x02\x01\x01\x03\x07\x04\x05"), ERR_FORMAT, "fields is not an array"},
+    {"negative field", HEX("\x84\x00\x02\x01\x01\x03\x07\x04\x91\xd0\x80"), ERR_FORMAT,
+     "fields is not an unsigned"},
+    {"25 fields",
+     HEX("\x84\x00\x02\x01\x01\x03\x07\x04\xdc\x00\x19\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+     ERR_LIMIT, "25 fields"},
+    {"bits as text", HEX("\x84\x00\x02\x01\x01\x03\x07\x05\xa1\x61"), ERR_FORMAT, "bits is not binary"},
+    {"members no array", HEX("\x83\x00\x01\x01\x01\x02\x00"), ERR_FORMAT, "members is not"},
+    {"member cut", HEX("\x83\x00\x01\x01\x01\x02\x92\x01\x01"), ERR_FORMAT, "members is not"},
+    {"member address a number", HEX("\x83\x00\x01\x01\x01\x02\x93\x01\x01\x01"), ERR_FORMAT,
+     "address is not"},
+    {"member id float", HEX("\x83\x00\x01\x01\x01\x02\x93\xca\0\0\0\0\x01\xa0"), ERR_FORMAT,
+     "members is not an unsig"},
+    {"address with newline", HEX("\x83\x00\x01\x01\x01\x02\x93\x01\x01\xa2\x61\x0a"), ERR_FORMAT,
+     "printable"},
+    {"address with NUL", HEX("\x83\x00\x01\x01\x01\x02\x93\x01\x01\xa2\x61\x00"), ERR_FORMAT, "printable"},
+    {"address not ASCII", HEX("\x83\x00\x01\x01\x01\x02\x93\x01\x01\xa2\xc3\xa4"), ERR_FORMAT, "printable"},
+    {"same member twice", HEX("\x83\x00\x01\x01\x01\x02\x96\x01\x01\xa0\x01\x01\xa0"), ERR_FORMAT,
+     "one id twice"},
+    {"members out of order", HEX("\x83\x00\x01\x01\x01\x02\x96\x02\x01\xa0\x01\x01\xa0"), ERR_FORMAT,
+     "out of range"},
+};
+
+static void bad_heads_are_refused_with_a_reason(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof bad_heads / sizeof bad_heads[0]; i++) {
+        struct wire_message out;
+        struct err_text why = {""};
+        int err = wire_decode(bad_heads[i].bytes, bad_heads[i].size, &out, &why);
+        if (err != bad_heads[i].err || strstr(why.text, bad_heads[i].says) == NULL)
+            fail_msg("%s: %d \"%s\"", bad_heads[i].what, err, why.text);
+        assert_null(out.member);
+    }
+}
+
+/* The table above would also pass with a decoder that refuses everything. */
+static void unknown_key_is_skipped(void **state)
+{
+    (void)state;
+    static const uint8_t head[] = "\x84\x00\x02\x01\x01\x03\x07\x20\x92\xa1\x61\xc3";
+    struct wire_message out;
+    struct err_text why = {""};
+    assert_int_equal(wire_decode(head, sizeof head - 1, &out, &why), 0);
+    assert_int_equal(out.msg.kind, 7);
+}
+
+static void depth_and_objects_are_accepted_up_to_their_limits(void **state)
+{
+    (void)state;
+    static uint8_t head[2 * MESSAGE_HEAD_MAX];
+    memset(head, 0x91, WIRE_DEPTH_MAX);
+    head[WIRE_DEPTH_MAX] = 0x00;
+    assert_int_equal(wire_scan(head, WIRE_DEPTH_MAX + 1, NULL), 0);
+    memset(head, 0x91, 10000);
+    assert_int_equal(wire_scan(head, 10001, NULL), ERR_LIMIT);
+    memset(head, 0xc0, sizeof head);
+    memcpy(head, "\xdc\x0f\xff", 3); /* 4095 values and the array itself */
+    assert_int_equal(wire_scan(head, 3 + WIRE_OBJECT_MAX - 1, NULL), 0);
+    memcpy(head, "\xdc\x10\x00", 3);
+    assert_int_equal(wire_scan(head, 3 + WIRE_OBJECT_MAX, NULL), ERR_LIMIT);
+    assert_int_equal(wire_scan(head, MESSAGE_HEAD_MAX + 1, NULL), ERR_LIMIT);
+}
+
+/* Row 17: each container is within its limit and within the bytes left, their sum is not. */
+static void containers_are_counted_together(void **state)
+{
+    (void)state;
+    static uint8_t head[3 + 8 * (3 + 1000)];
+    memcpy(head, "\xdc\x00\x08", 3);
+    for (size_t i = 0; i < 8; i++) {
+        uint8_t *inner = head + 3 + i * 1003;
+        memset(inner, 0x00, 1003);
+        memcpy(inner, "\xdc\x03\xe8", 3);
+    }
+    struct err_text why = {""};
+    assert_int_equal(wire_scan(head, sizeof head, &why), ERR_LIMIT);
+    assert_non_null(strstr(why.text, "more than 4096 values"));
+    memcpy(head, "\xdc\x00\x04", 3); /* four of them pass */
+    assert_int_equal(wire_scan(head, 3 + 4 * 1003, NULL), 0);
+}
+
+static void bombs_take_no_memory(void **state)
+{
+    (void)state;
+    size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
+    for (int tag = 0xdc; tag <= 0xdf; tag++) {
+        uint8_t bomb[5] = {(uint8_t)tag, 0x0f, 0xff, 0xff, 0xff};
+        struct wire_message out;
+        assert_int_not_equal(wire_decode(bomb, sizeof bomb, &out, NULL), 0);
+    }
+    assert_true(mallinfo2().uordblks + mallinfo2().hblkhd <= before);
+}
+
+static void decode_exact_copy(const uint8_t *bytes, size_t size)
+{
+    /* A copy of the exact size, so that the sanitizer sees a read past the end. */
+    uint8_t *copy = malloc(size > 0 ? size : 1);
+    assert_non_null(copy);
+    memcpy(copy, bytes, size);
+    struct wire_message out;
+    struct err_text why = {""};
+    int err = wire_decode(copy, size, &out, &why);
+    assert_true(err == 0 || err == ERR_FORMAT || err == ERR_LIMIT);
+    assert_true((err == 0) == (why.text[0] == '\0'));
+    if (err == 0) wire_message_deinit(&out);
+    free(copy);
+}
+
+static void damaged_heads_never_crash(void **state)
+{
+    (void)state;
+    struct wire_member member[3];
+    fill_members(member, 3, 9);
+    uint8_t bits[5] = {1, 2, 3, 4, 5};
+    struct algo_msg msg = {
+        .kind = 3, .field_count = 4, .field = {1, 300, 70000, UINT64_MAX}, .bits_size = 5, .bits = bits};
+    struct blob *heads[] = {wire_encode_algo(9, &msg), wire_encode_members(10, member, 3),
+                            wire_encode_ready(11, 12)};
+    uint8_t damaged[256];
+    for (size_t h = 0; h < 3; h++) {
+        assert_true(heads[h]->size <= sizeof damaged);
+        for (size_t size = 0; size < heads[h]->size; size++) {
+            struct wire_message out;
+            assert_int_not_equal(wire_decode(heads[h]->data, size, &out, NULL), 0);
+            decode_exact_copy(heads[h]->data, size);
+        }
+        for (size_t at = 0; at < heads[h]->size; at++) {
+            memcpy(damaged, heads[h]->data, heads[h]->size);
+            for (unsigned byte = 0; byte < 256; byte++) {
+                damaged[at] = (uint8_t)byte;
+                decode_exact_copy(damaged, heads[h]->size);
+            }
+        }
+        blob_unref(heads[h]);
+    }
+}
+
+static void random_bytes_never_crash(void **state)
+{
+    (void)state;
+    struct prng p;
+    prng_seed(&p, 20251);
+    uint8_t bytes[96];
+    for (int round = 0; round < 50000; round++) {
+        size_t size = prng_below(&p, sizeof bytes);
+        for (size_t i = 0; i < size; i++) bytes[i] = (uint8_t)prng_next(&p);
+        if (size > 0 && round % 2 == 0)
+            bytes[0] = (uint8_t)(0x80 | prng_below(&p, 6)); /* a map: gets further */
+        decode_exact_copy(bytes, size);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(algo_head_survives_round_trip),
+        cmocka_unit_test(members_survive_round_trip_in_as_many_heads_as_needed),
+        cmocka_unit_test(ready_survives_round_trip),
+        cmocka_unit_test(bad_heads_are_refused_with_a_reason),
+        cmocka_unit_test(unknown_key_is_skipped),
+        cmocka_unit_test(depth_and_objects_are_accepted_up_to_their_limits),
+        cmocka_unit_test(containers_are_counted_together),
+        cmocka_unit_test(bombs_take_no_memory),
+        cmocka_unit_test(damaged_heads_never_crash),
+        cmocka_unit_test(random_bytes_never_crash),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

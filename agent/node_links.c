@@ -132,8 +132,34 @@ static void members_follow(struct node *n, const struct wire_member *news, uint3
     }
 }
 
+static bool has_company(const struct node *n)
+{
+    for (const struct link *l = n->oldest; l != NULL; l = l->newer)
+        if (l->presented) return true;
+    return false;
+}
+
+/* A list names all members its sender knows but itself and us: if with the sender it is complete, we are one
+ * too many; unless we train with others, and the sender is. */
+static bool members_exclude_us(const struct node *n, const struct link *from, const struct wire_member *member,
+                               uint32_t count)
+{
+    if (count + 1 != n->config.node_count || has_company(n)) return false;
+    for (uint32_t i = 0; i < count; i++)
+        if (member[i].id == n->config.id || member[i].id == from->peer) return false;
+    return true;
+}
+
 void node_members_heard(struct node *n, struct link *from, const struct wire_member *member, uint32_t count)
 {
+    if (members_exclude_us(n, from, member, count)) {
+        struct err_text why;
+        err_set(&why, ERR_CLUSTER,
+                "--join: the experiment has its %u members and node %llu is none of them; to take the place of one "
+                "that is gone, give its --id", n->config.node_count, (unsigned long long)n->config.id);
+        node_fail(n, &why);
+        return;
+    }
     struct wire_member *news = mem_new(count, sizeof *news);
     uint32_t news_count = 0;
     for (uint32_t i = 0; i < count; i++) {
@@ -220,9 +246,9 @@ void node_link_up(struct node *n, struct link_id id, const struct peer_info *pee
     memcpy(member.address, peer->address, sizeof member.address);
     bool news = roster_meet(&n->roster, &member);
     if (roster_find(&n->roster, peer->id) == NULL) {
-        trace_line(n->config.trace, TRACE_WARN, "node %llu at %s is not one of the %u members; link closed",
+        trace_line(n->config.trace, TRACE_WARN, "node %llu at %s is not one of the %u members; it is told so",
                    (unsigned long long)peer->id, peer->address, n->config.node_count);
-        node_link_close(n, l, DOWN_LOCAL);
+        link_send_roster(n, l); /* a complete list without it: that ends the stranger, not us its link */
         return;
     }
     link_send_roster(n, l);

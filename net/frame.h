@@ -4,8 +4,8 @@
  *   4  u8  type       enum frame_type
  *   5  u8  flags      FRAME_IGNORABLE | FRAME_WITH_BODY
  *   6  u16 reserved   0
- *   8  u64 value      body size of a HEAD, offset of a BODY chunk, stamp of PING and PONG, reason of a
- * GOODBYE 16  u64 checksum   XXH3-64 of the payload, seeded with XXH3-64 of bytes 0..15
+ *   8  u64 value      body size of a HEAD, offset of a BODY chunk, stamp of PING, PONG, reason of GOODBYE
+ *  16  u64 checksum   XXH3-64 of the payload, seeded with XXH3-64 of bytes 0..15
  *
  * The header's limits are checked by frame_decode, before a byte of the payload is kept or waited for. */
 #ifndef GADABOUT_NET_FRAME_H

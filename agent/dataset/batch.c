@@ -5,6 +5,18 @@
 #include "agent/dataset/dataset.h"
 #include "base/check.h"
 
+enum { PIXEL_BLOCK = 16 };
+
+/* A fixed inner count lets the compiler use vector registers at -O2: a gather is otherwise half of a small
+ * training step. */
+static void pixels_to_floats(size_t count, const uint8_t *restrict from, float *restrict to)
+{
+    size_t j = 0;
+    for (; j + PIXEL_BLOCK <= count; j += PIXEL_BLOCK)
+        for (size_t k = 0; k < PIXEL_BLOCK; k++) to[j + k] = (float)from[j + k] * (1.0f / 255.0f);
+    for (; j < count; j++) to[j] = (float)from[j] * (1.0f / 255.0f);
+}
+
 /* Grows one array of the buffer; its old content is not needed. */
 static void *room(void *old, size_t count, size_t size)
 {
@@ -26,7 +38,7 @@ static void gather_dense(struct batch_buffer *b, const struct dataset *d, const 
             continue;
         }
         const uint8_t *from = d->bytes + row[i] * features;
-        for (size_t j = 0; j < features; j++) to[j] = (float)from[j] * (1.0f / 255.0f);
+        pixels_to_floats(features, from, to);
     }
     b->batch.dense = b->dense;
 }

@@ -498,7 +498,7 @@ static void start_waits_when_asked_to(void **state)
     fake_close(&f);
 }
 
-static void stranger_is_turned_away(void **state)
+static void stranger_is_not_a_peer(void **state)
 {
     (void)state;
     struct fake f;
@@ -506,10 +506,27 @@ static void stranger_is_turned_away(void **state)
     struct peer_info info = {.id = 99, .boot = 1};
     struct transport_sink sink = node_transport_sink(f.node);
     sink.on_up(sink.ctx, (struct link_id){9, 1}, &info);
-    assert_string_equal(f.calls, "disconnect 9 5;");
-    assert_int_equal(f.sent_count, 0);
+    assert_string_equal(f.calls, "");
     sink.on_down(sink.ctx, (struct link_id){9, 1}, DOWN_LOCAL);
     assert_string_equal(f.events, "");
+    fake_close(&f);
+}
+
+static void a_complete_list_without_us_ends_the_node(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct node_config config = config_now();
+    config.id = 77;
+    fake_open(&f, &config);
+    assert_int_equal(node_start(f.node, NULL), 0);
+    struct wire_member all[NODES];
+    for (uint32_t v = 0; v < NODES; v++) all[v] = member_of(v);
+    peer_up(&f, 0, 1, 100, false);
+    peer_says(&f, 0, LANE_CONTROL, wire_encode_members(1, all + 1, NODES - 2), NULL);
+    assert_int_equal(f.failed, 0); /* it may not know all yet */
+    peer_says(&f, 0, LANE_CONTROL, wire_encode_members(2, all + 1, NODES - 1), NULL);
+    assert_int_equal(f.failed, 1);
     fake_close(&f);
 }
 
@@ -951,7 +968,8 @@ int main(void)
         cmocka_unit_test(joining_node_learns_members_passes_them_on_and_starts),
         cmocka_unit_test(peer_that_was_ready_first_is_presented_at_the_start),
         cmocka_unit_test(start_waits_when_asked_to),
-        cmocka_unit_test(stranger_is_turned_away),
+        cmocka_unit_test(stranger_is_not_a_peer),
+        cmocka_unit_test(a_complete_list_without_us_ends_the_node),
         cmocka_unit_test(peer_with_another_member_list_is_refused),
         cmocka_unit_test(refusal_by_every_seed_ends_the_node),
         cmocka_unit_test(impossible_seed_or_data_is_reported),

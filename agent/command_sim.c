@@ -6,14 +6,14 @@
  *    at every interval the result so far is evaluated and each node writes a line of metrics.
  *  - at the end: the result, the worst node, the baselines, a table, the run directory.
  *  - for a walking model `steps` counts all nodes together (steps times nodes): only the node that has the
- * model trains, and where it goes is chance. Failure courses
+ *    model trains, and where it goes is chance.
+ * Failure courses
  *  - data, topology or algorithm do not fit, --out cannot be written: one line, exit 2, nothing was started.
  *  - Ctrl-C: the run ends at the next event, the directory is complete, exit 130; a second one kills.
  *  - training diverges or the disk is full: one line, exit 1.
  *  - the target is not reached: exit 3. */
 #include <inttypes.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +22,7 @@
 
 #include "agent/commands.h"
 #include "agent/experiment.h"
+#include "agent/interrupt.h"
 #include "agent/rundir.h"
 #include "agent/simulation.h"
 #include "base/check.h"
@@ -42,24 +43,7 @@ struct run {
     bool terminal, reached;
 };
 
-/* -- interrupts and clock ---------------------------------------------------------------------- */
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
-/* The handler is in place once: a second Ctrl-C ends the process in the usual way. */
-static void catch_signals(void)
-{
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
+/* -- clock ------------------------------------------------------------------------------------- */
 
 static double wall_s(void)
 {
@@ -105,7 +89,7 @@ static int baseline_progress(void *ctx, double share)
         fprintf(stderr, "\r\033[Kbaselines %.0f %%", 100 * share);
         r->told_s = wall_s();
     }
-    return interrupted;
+    return interrupted();
 }
 
 /* -- metrics ----------------------------------------------------------------------------------- */
@@ -230,7 +214,7 @@ static int run_until(struct run *r, uint64_t limit_us, struct err_text *why)
     const struct config *c = r->config;
     bool counted = c->steps > 0 && !steps_are_shared(c);
     for (uint32_t events = 1; simulation_step(r->simulation, limit_us); events++) {
-        if (interrupted) {
+        if (interrupted()) {
             r->stopped_by = "interrupt";
         } else if (counted && simulation_finished(r->simulation)) {
             r->stopped_by = "steps";
@@ -242,7 +226,7 @@ static int run_until(struct run *r, uint64_t limit_us, struct err_text *why)
     const char *failure = simulation_failure(r->simulation);
     if (failure[0] != '\0') return err_set(why, ERR_LIMIT, "%s", failure);
     look_around(r);
-    if (interrupted) r->stopped_by = "interrupt";
+    if (interrupted()) r->stopped_by = "interrupt";
     return 0;
 }
 
@@ -278,7 +262,7 @@ static int evaluate_nodes(struct run *r, double *accuracy_min, struct err_text *
         double loss, accuracy;
         const struct node *node = simulation_node(r->simulation, v);
         if (node == NULL) continue;
-        if (interrupted && strcmp(r->stopped_by, "interrupt") != 0) return 0; /* asked to come to an end */
+        if (interrupted() && strcmp(r->stopped_by, "interrupt") != 0) return 0; /* asked to come to an end */
         int err = experiment_evaluate(&r->experiment, node_model(node), &loss, &accuracy, why);
         if (err != 0) return err;
         metrics_of_node(r, v, accuracy);
@@ -292,7 +276,7 @@ static int run_baselines(struct run *r, uint64_t steps_total, struct baseline_re
                          struct err_text *why)
 {
     *out = (struct baseline_result){(double)NAN, (double)NAN, (double)NAN, (double)NAN};
-    if (!r->config->baselines || interrupted) return 0;
+    if (!r->config->baselines || interrupted()) return 0;
     int err = experiment_baselines(&r->experiment, steps_total / r->config->nodes, steps_total,
                                    baseline_progress, r, out, why);
     if (err != ERR_CLOSED) return err;
@@ -392,7 +376,7 @@ static int run_opened(struct run *r)
     if (begin(r, &why) != 0) return run_failed(r, &why, EXIT_USAGE);
     if (rundir_open(r->config, &r->dir, &why) != 0) return run_failed(r, &why, EXIT_USAGE);
     r->x = mem_new(r->experiment.dim, sizeof *r->x);
-    catch_signals();
+    interrupt_catch();
     int err = run_to_the_end(r, &why);
     if (err == 0) err = finish(r, &why);
     int status = err == 0 ? exit_status(r) : run_failed(r, &why, EXIT_FAILED);

@@ -14,13 +14,13 @@
  *  - the target is not reached: exit 3. */
 #include <inttypes.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent/algorithm_check.h"
 #include "agent/commands.h"
+#include "agent/interrupt.h"
 #include "agent/launcher.h"
 #include "agent/result.h"
 #include "base/check.h"
@@ -39,28 +39,9 @@ struct up {
     bool reached;
 };
 
-/* -- interrupts after the agents have ended ---------------------------------------------------- */
-
-static volatile sig_atomic_t interrupted;
-
-static void on_signal(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
-/* A second Ctrl-C ends the process in the usual way. */
-static void catch_signals(void)
-{
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-}
-
 static bool was_interrupted(const struct up *u)
 {
-    return interrupted != 0 || strcmp(u->launched.stopped_by, "interrupt") == 0;
+    return interrupted() || strcmp(u->launched.stopped_by, "interrupt") == 0;
 }
 
 /* -- the verdict ------------------------------------------------------------------------------- */
@@ -76,10 +57,10 @@ static uint64_t sum_steps(const struct up *u)
 static int baseline_progress(void *ctx, double share)
 {
     struct up *u = ctx;
-    if (wall_clock_s() - u->told_s < 0.2) return interrupted;
+    if (wall_clock_s() - u->told_s < 0.2) return interrupted();
     u->told_s = wall_clock_s();
     progress_flicker(&u->progress, "for comparison, alone and pooled: %.0f %%", 100 * share);
-    return interrupted;
+    return interrupted();
 }
 
 static int run_baselines(struct up *u, struct err_text *why)
@@ -207,7 +188,7 @@ static int run_opened(struct up *u)
 {
     struct err_text why = {""};
     int err = launcher_run(u->config, &u->dir, &u->progress, &u->launched, &why);
-    catch_signals();
+    interrupt_catch();
     u->wall_s = wall_clock_s() - u->began_s;
     if (err == 0) err = judge(u, &why);
     struct summary s;

@@ -10,7 +10,7 @@
  *    closes the link: the peer is too slow, and the algorithm's fencing repairs what is lost.
  *  - a head that does not parse, a gap or repeat in the sequence, a body of the wrong length or with values
  *    that are not finite, an algorithm's message from a node that is no neighbour or before READY, or one
- * that the algorithm itself refuses: one log line, the link is closed, nothing has changed. */
+ *    that the algorithm itself refuses: one log line, the link is closed, nothing has changed. */
 #include <stdio.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
 /* Message heads: msgpack control fields. Decoding scans the bytes first, without allocating or recursion
- * (depth, objects, string lengths, no ext types, no trailing bytes: reliability.md 4.3), and only then
+ * (depth, objects, string lengths, no ext types, no trailing bytes: docs/protocol.md), and only then
  * lets msgpack-c see them; then every field's type and range is checked.
  *
  * A head is a map with small unsigned keys; a reader ignores keys it does not know:

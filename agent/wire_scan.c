@@ -1,6 +1,6 @@
 /* The pre-scan of a msgpack head: decides, without allocating and without recursion, whether msgpack-c may
  * see the bytes at all. Five bytes can announce 2^32 - 1 elements, for which msgpack-c would reserve memory
- * before reading any (reliability.md 4.3).
+ * before reading any (docs/protocol.md).
  *
  * Normal course
  *  - one value after the other is skipped; open containers are counted down on a small stack.

@@ -80,8 +80,10 @@ static int streams_choose(struct digest *d, const struct choice *params, struct 
     const char *path = choice_text(params, "file");
     if (path[0] == '\0') return 0;
     d->kind = STREAMS_PATH; /* how a later plan would cut its streams */
-    int err = streams_read(path, d->node_count, &d->given, why);
-    return err != 0 ? err : streams_check(&d->given, d->graph, NULL, why);
+    struct err_text inner = {""};
+    int err = streams_read(path, d->node_count, &d->given, &inner);
+    if (err == 0) err = streams_check(&d->given, d->graph, NULL, &inner);
+    return err == 0 ? 0 : err_set(why, err, "--algorithm: digest:file=%s: %.400s", path, inner.text);
 }
 
 static int create(const struct algo_config *config, const struct choice *params, struct algo **out,
@@ -95,7 +97,7 @@ static int create(const struct algo_config *config, const struct choice *params,
     d->dim = config->dim;
     d->patience_us = config->patience_us;
     d->trace = config->trace;
-    d->rejoining = config->rejoining;
+    d->rejoining = d->late = config->rejoining;
     d->hop = choice_integer(params, "hop") == 0 ? HOP_DFS : HOP_WALK;
     d->sync_every = choice_integer(params, "sync_every");
     d->reweigh = choice_integer(params, "reweigh") == 0;
@@ -131,6 +133,7 @@ static void train(const struct digest *d, struct algo_actions *acts)
 static void on_start(struct digest *d, struct algo_actions *acts)
 {
     d->trained_us = d->now_us;
+    d->blank_until_us += d->now_us;
     for (size_t i = 0; i < neighbour_count(d); i++) d->down_us[i] = d->now_us;
     for (uint32_t i = 0; i < d->own_count; i++) { /* clocks of absence begin now, not at creation */
         struct membership *m = &d->own[i];

@@ -17,7 +17,7 @@ enum { FIELD_GENERATION = 3, FIELD_MAKER = 4, FIELD_SEQUENCE = 5 };
 enum { FIELD_ROUND = 6, FIELD_HOPS = 7, TOKEN_FIELDS = 8 };
 enum { ACK_FIELDS = 6 };
 enum { FIELD_CLAIMANT = 6, FIELD_LIVING = 7, FIELD_AGE = 8, SEEK_FIELDS = 9 };
-enum { FIELD_WANTED = 2, STATUS_FIELDS = 3 };
+enum { FIELD_WANTED = 2, FIELD_LATE = 3, STATUS_FIELDS = 4 };
 enum { FIELD_WEIGHT = 2, OFFER_FIELDS = 3 };
 enum { PLAN_FIELDS = 2 };
 
@@ -55,6 +55,8 @@ struct membership {
     rank_t parent;             /* who delivered the token first in this round; RANK_NONE at the root */
     uint8_t *visited;          /* (bits_size) of the token held or sent */
     bool parked;               /* HELD between two tours */
+    bool fresh;                /* we came late: what this stream knows already is not known here until its
+                                * token has come, so that no news may be counted from q_v[s] */
     uint64_t tour_step;        /* parked: next tour starts when our local steps reach it ... */
     uint64_t tour_us;          /* ... or at this time, should our training have stopped */
 };
@@ -73,6 +75,8 @@ struct digest {
     uint64_t sync_every;       /* H */
     bool reweigh;              /* divide weights by their sum over the living part */
     bool rejoining;
+    bool late;                 /* rejoining, and not known yet whether our plan is the present one */
+    uint64_t blank_until_us;   /* a node without a sync in a running plan proposes nothing before */
     struct stream_set given;   /* streams read from a file; count 0 = built from the graph */
 
     /* model */
@@ -157,6 +161,10 @@ void digest_plan_free(struct digest *d);
 /* Computes everything that follows from (epoch, down, base); the reference must be the base already. */
 void digest_plan_settle(struct digest *d);
 void digest_streams_drop(struct digest *d);
+/* Back after a restart and without a sync so far: our aggregate is as old as the plan, and everybody would lose
+ * what has been learned since if we made a base of it. */
+bool digest_plan_blank(const struct digest *d);
+double digest_data_behind(const struct digest *d); /* share of all data that our aggregate speaks for; 0 when blank */
 double digest_part_weight(const struct digest *d); /* sum of w over our part */
 
 /* digest_rebase.c */

@@ -8,6 +8,8 @@
 #include "algo/digest_internal.h"
 #include "base/check.h"
 
+enum { BLANK_WAIT = 8 }; /* patiences: a lost token is searched for by then */
+
 int epoch_compare(const struct epoch *a, const struct epoch *b)
 {
     if (a->number != b->number) return a->number < b->number ? -1 : 1;
@@ -82,7 +84,11 @@ static void own_stream_add(struct digest *d, const struct stream_set *set, uint3
     memcpy(m->member, set->member + set->offset[s], count * sizeof *m->member);
     m->visited = mem_new_zero(d->bits_size, 1);
     m->snapshot = blob_ref(d->reference);
-    custody_init(&m->custody, d->rank, m->member[0] == d->rank, d->patience_us, d->now_us);
+    /* A late node must not make a second token of a stream that runs already; should there be none, it will
+     * be searched for. */
+    m->fresh = d->late;
+    bool here = m->member[0] == d->rank && (!d->late || count == 1);
+    custody_init(&m->custody, d->rank, here, d->patience_us, d->now_us);
     if (m->custody.place == CUSTODY_HELD) digest_token_park(d, m);
 }
 
@@ -137,6 +143,18 @@ double digest_part_weight(const struct digest *d)
     return sum;
 }
 
+bool digest_plan_blank(const struct digest *d)
+{
+    for (uint32_t i = 0; i < d->own_count; i++)
+        if (!d->own[i].fresh) return false;
+    return d->own_count > 0;
+}
+
+double digest_data_behind(const struct digest *d)
+{
+    return digest_plan_blank(d) ? 0 : digest_part_weight(d);
+}
+
 void digest_plan_settle(struct digest *d)
 {
     parts_label(d->graph, d->plan.down, d->plan.down_count, d->plan.part);
@@ -147,6 +165,7 @@ void digest_plan_settle(struct digest *d)
     for (uint32_t s = 0; s < d->plan.streams.count; s++)
         if (stream_has(&d->plan.streams, s, d->rank)) own_stream_add(d, &d->plan.streams, s);
     d->propose_us = TIME_NEVER;
+    d->blank_until_us = d->now_us + BLANK_WAIT * d->patience_us;
     d->forced = false;
     for (size_t i = 0; i < neighbour_count(d); i++) d->judged[i] = false;
 }

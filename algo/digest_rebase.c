@@ -1,4 +1,4 @@
-/* DIGEST's re-base: a new plan when nodes or links come and go (digest.md 7.3, "membership change").
+/* DIGEST's re-base: a new plan when nodes or links come and go (docs/algorithms.md, "membership change").
  *
  * The greater epoch (number, proposer) wins wherever two plans meet within a part.
  *
@@ -196,6 +196,7 @@ static void plan_adopt(struct digest *d, struct epoch epoch, struct edge *down, 
     d->plan.down = down;
     d->plan.down_count = count;
     digest_plan_settle(d);
+    d->late = false;
     d->counters.rebases++;
     trace_line(d->trace, TRACE_INFO, "plan %u.%u: %u edges left out, %u streams here, weight %.4f", epoch.number,
                epoch.proposer, count, d->own_count, d->share);
@@ -211,7 +212,7 @@ static void plan_flood(struct digest *d, rank_t except, struct algo_actions *act
 static struct blob *base_for_proposal(struct digest *d)
 {
     if (d->offer == NULL) return blob_ref(d->reference);
-    double ours = digest_part_weight(d), theirs = d->offer_weight;
+    double ours = digest_data_behind(d), theirs = d->offer_weight;
     if (theirs > 1 - ours) theirs = 1 - ours; /* the parts are apart: it cannot have counted ours truly */
     float share = (float)(theirs > 0 ? theirs / (ours + theirs) : 0);
     const float *own = (const float *)(const void *)d->reference->data;
@@ -229,6 +230,7 @@ static struct blob *base_for_proposal(struct digest *d)
 static void propose(struct digest *d, struct algo_actions *acts)
 {
     d->propose_us = TIME_NEVER;
+    d->late = false;
     uint32_t count;
     struct edge *down = edges_wanted(d, &count);
     bool same = count == d->plan.down_count && (count == 0 || memcmp(down, d->plan.down, count * sizeof *down) == 0);
@@ -267,7 +269,11 @@ void digest_rebase_peer_down(struct digest *d, size_t slot)
 void digest_rebase_tick(struct digest *d, struct algo_actions *acts)
 {
     reconsider(d);
-    if (d->now_us >= d->propose_us) propose(d, acts);
+    if (d->now_us < d->propose_us) return;
+    if (digest_plan_blank(d) && d->now_us < d->blank_until_us)
+        d->propose_us = d->now_us + d->patience_us;
+    else
+        propose(d, acts);
 }
 
 void digest_rebase_force(struct digest *d, struct algo_actions *acts)
@@ -297,6 +303,7 @@ void digest_status_send(struct digest *d, rank_t to, bool wanted, struct algo_ac
     msg->field[FIELD_EPOCH] = d->plan.epoch.number;
     msg->field[FIELD_PROPOSER] = d->plan.epoch.proposer;
     msg->field[FIELD_WANTED] = wanted;
+    msg->field[FIELD_LATE] = d->late;
 }
 
 void digest_plan_send(struct digest *d, rank_t to, struct algo_actions *acts)
@@ -360,17 +367,19 @@ static void offer_send(const struct digest *d, rank_t to, struct algo_actions *a
     msg->field_count = OFFER_FIELDS;
     msg->field[FIELD_EPOCH] = d->plan.epoch.number;
     msg->field[FIELD_PROPOSER] = d->plan.epoch.proposer;
-    msg->field[FIELD_WEIGHT] = (uint64_t)(digest_part_weight(d) * WEIGHT_UNIT);
+    msg->field[FIELD_WEIGHT] = (uint64_t)(digest_data_behind(d) * WEIGHT_UNIT);
     msg->vec = blob_ref(d->reference);
 }
 
 int digest_status_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts)
 {
-    if (msg->field_count != STATUS_FIELDS || !epoch_is_sound(d, msg) || msg->field[FIELD_WANTED] > 1)
+    if (msg->field_count != STATUS_FIELDS || !epoch_is_sound(d, msg) || msg->field[FIELD_WANTED] > 1 ||
+        msg->field[FIELD_LATE] > 1)
         return ERR_PROTO;
     struct epoch theirs = epoch_of(msg);
     d->known[digest_slot(d, from)] = theirs;
     int order = epoch_compare(&theirs, &d->plan.epoch);
+    if (order == 0 && msg->field[FIELD_LATE] == 0) d->late = false;
     if (order > 0 && msg->field[FIELD_WANTED] == 1) {
         offer_send(d, from, acts);
         d->counters.model_transfers++;

@@ -1,4 +1,4 @@
-/* Search for a lost token among the members of its stream (token.h tells the courses; digest.md 7.3).
+/* Search for a lost token among the members of its stream (token.h tells the courses; docs/algorithms.md).
  *
  * The search floods along the stream's edges. With one stream the winner makes the token anew from its
  * snapshot: exact when no node died, short of the dead nodes' last contributions otherwise. With several it

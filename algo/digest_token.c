@@ -1,4 +1,4 @@
-/* DIGEST's token: the sync rule and the tour (digest.md 2.2-2.7, 3.2).
+/* DIGEST's token: the sync rule and the tour (docs/algorithms.md).
  *
  * Normal course
  *  - a parked token starts a tour when its holder's local steps pass the next multiple of H.
@@ -43,8 +43,9 @@ static const float *floats(const struct blob *b)
 static void sync_with(struct digest *d, struct membership *m, const float *g)
 {
     struct blob *out = blob_new(d->dim * sizeof(float));
-    sync_pass(d->dim, (float)d->share, g, floats(d->reference), floats(m->snapshot), d->x,
-              (float *)(void *)out->data);
+    const struct blob *known = m->fresh ? d->reference : m->snapshot;
+    sync_pass(d->dim, (float)d->share, g, floats(d->reference), floats(known), d->x, (float *)(void *)out->data);
+    m->fresh = false;
     blob_unref(m->snapshot);
     m->snapshot = out;
     blob_unref(d->reference);

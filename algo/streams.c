@@ -1,4 +1,4 @@
-/* Decompositions of a shortest-path tree into streams (digest.md 3.5). */
+/* Decompositions of a shortest-path tree into streams (docs/algorithms.md). */
 #include "algo/streams.h"
 
 #include <math.h>

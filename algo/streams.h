@@ -1,4 +1,4 @@
-/* Streams of multi-stream DIGEST: node subsets cut out of a shortest-path tree (digest.md 3.3-3.5).
+/* Streams of multi-stream DIGEST: node subsets cut out of a shortest-path tree (docs/algorithms.md).
  *
  * The bipartite incidence graph node-stream must be connected and acyclic: with a cycle, updates are
  * counted again and again and the model runs away. streams_check decides it by union-find. */

@@ -1,4 +1,4 @@
-/* Is a set of streams safe to run? (digest.md 3.4)
+/* Is a set of streams safe to run? (docs/algorithms.md)
  *
  * The bipartite graph of nodes and streams must be a tree over the nodes that are to take part. Union-find
  * over its incidences: joining two elements that are joined already closes a cycle, on which an update

@@ -79,7 +79,10 @@ bool custody_acknowledged(struct custody *c, rank_t from, const struct token_sta
     if (token_stamp_compare(stamp, &c->last) != 0) return false;
     c->place = CUSTODY_AWAY;
     c->seen_us = now_us;
-    note_alive(c, &c->last, now_us);
+    if (token_stamp_compare(&c->last, &c->known) < 0) /* it was seen further on since: no news of life */
+        c->lost_us = later_of(c->lost_us, now_us + c->patience_us);
+    else
+        note_alive(c, &c->last, now_us);
     return true;
 }
 

@@ -1,4 +1,4 @@
-/* Custody of one travelling token at one node: hand-over, fencing, loss and regeneration (digest.md 7.3).
+/* Custody of one travelling token at one node: hand-over, fencing, loss and regeneration (docs/algorithms.md).
  * Shared by every method whose model travels (digest, walk). Pure bookkeeping: the owner sends messages.
  *
  * Normal course

@@ -1,6 +1,6 @@
 /* Random-walk SGD: one model walks over the nodes by Metropolis-Hastings and is trained where it is.
  *
- * Source: the URW baseline of Gholami, Seferoglu (digest.md 4.1): the holder does `steps` SGD steps on the
+ * Source: the URW baseline of Gholami, Seferoglu (docs/algorithms.md): the holder does `steps` SGD steps on the
  * model, proposes a uniform neighbour j and moves with probability min(1, deg_i / deg_j), else stays and
  * trains again. The stationary law is uniform over the nodes. The result of a run is the walking model.
  *

@@ -4,7 +4,7 @@
  *  - dial_add takes "host:port". Numbers are one target; a name is resolved, again and again while it is
  *    dialled, and every address it stands for is a target (a service name of several containers).
  *  - a target without a link is dialled when its time has come. Once a peer has spoken, the back-off starts
- * anew.
+ *    anew.
  *
  * Failures
  *  - the name does not resolve, the target refuses or is silent: exponential back-off with seeded jitter.

@@ -6,7 +6,7 @@
  *    never early.
  *  - start_job hands the job to the thread under a lock and wakes it; the thread runs it, marks it done and
  *    sends the async handle; the loop then calls on_job_done. Between the two only the thread touches the
- * job.
+ *    job.
  *  - uv_host_close tells the thread to stop; its last act is to send the async handle; the loop joins it and
  *    closes the handles. The loop is never blocked by a job.
  *

@@ -5,9 +5,9 @@
  *    become links (uv_link.c).
  *  - downcalls only note what is to be done; tcp_turn, before and after each poll, does it: flushes links,
  *    reports lost ones, starts dials. One timer serves all deadlines, and they are looked at after the poll,
- * so that bytes which came while this process stood still count as the peer's word.
+ *    so that bytes which came while this process stood still count as the peer's word.
  *  - close(): no more dials or accepts; links say goodbye, the last words get a second; then the handles
- * close, then on_closed.
+ *    close, then on_closed.
  *
  * Failures
  *  - of one connection: see uv_link.c; of names: uv_dial.c; of accepting: uv_listen.c. None stops the others.

@@ -11,7 +11,7 @@
  * label:k=2            each node holds k classes: n*k equal single-class shards dealt out, each class cut
  *                      into equal shares; every node gets exactly k distinct classes where n*k allows it
  * dirichlet:alpha=0.1  class proportions per node drawn from Dirichlet(alpha)
- * sizes:ratio=2.04     geometric block sizes as in DIGEST's experiments (digest.md 5.1), parameters
+ * sizes:ratio=2.04     geometric block sizes as in DIGEST's experiments (docs/algorithms.md), parameters
  *                      first (0 = derived), groups (0 = n/10 when n >= 20 and divisible by 10, else 1),
  *                      sorted (yes|no) */
 extern const struct choice_spec split_table[];

@@ -6,7 +6,7 @@
  *          classes are laid on a line, in seeded order, and the line is cut into n equal blocks; if every
  *          block touches exactly k classes, this more even deal is taken.
  *          With n*k < classes some nodes get more than k classes, so that no class is lost.
- * dirichlet  Hsu et al. 2019, section 3: every node draws its mixture q ~ Dirichlet(alpha) over classes; the
+ *    dirichlet  Hsu et al. 2019, section 3: every node draws its mixture q ~ Dirichlet(alpha) over classes; the
  *          nodes take rows in turn, each from a class drawn from q among those that are left. */
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
 /* Goal: DIGEST conserves: every local step reaches every model once, weighted, whatever the streams; what a
- * fault costs is bounded and known (digest.md section 9).
+ * fault costs is bounded and known (docs/algorithms.md).
  * Method: the counting trainer adds 1 to coordinate v per local step of node v, so coordinate v of a token
  * divided by w_v counts how many of v's steps it holds. After training stops and the tours have gone round,
  * every model must be x0 + sum_v w_v steps_v exactly (weights and counts are exact in float32). */

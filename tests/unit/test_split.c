@@ -294,7 +294,7 @@ struct sizes_case {
     uint32_t unused;
 };
 
-/* The four lists of DIGEST's experiments (digest.md 5.1). */
+/* The four lists of DIGEST's experiments (docs/algorithms.md). */
 static const struct sizes_case sizes_cases[] = {
     {"sizes:ratio=2.04,first=10", 60000, 100, {10, 10, 21, 43, 89, 180, 367, 750, 1529, 3001}, 0},
     {"sizes:ratio=1.9936,first=10,sorted=no", 49749, 100, {10, 9, 20, 40, 78, 157, 313, 624, 1244, 2479}, 9},

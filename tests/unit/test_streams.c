@@ -1,4 +1,4 @@
-/* Goal: all five decompositions of any graph are accepted by the checker, and each way of digest.md 3.4 to
+/* Goal: all five decompositions of any graph are accepted by the checker, and each way of docs/algorithms.md to
  * build a cycle, a gap or an untourable stream is refused with a line that names streams and nodes.
  * Method: random graphs with random delays and random dead nodes; planted faults by hand. The checker's
  * verdict is compared with an independent one (edges of the incidence graph = vertices - 1, and

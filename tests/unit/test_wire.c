@@ -1,5 +1,5 @@
 /* Goal: what a node writes, a node reads; whatever else arrives is refused with a code and a reason, without
- * a crash and without memory in proportion to what the bytes claim (reliability.md 8, rows 15-25, 42).
+ * a crash and without memory in proportion to what the bytes claim (docs/protocol.md, rows 15-25, 42).
  * Method: round trips at the limits; a table of hand-made bad heads; every truncation and every single-byte
  * change of good heads, and random bytes, under the sanitizers; memory measured around the bombs. */
 #include <setjmp.h>

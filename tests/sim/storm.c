@@ -1,0 +1,393 @@
+/* The storm: cluster, faults and the two phases; see storm.h.
+ *
+ * Normal course
+ *  - everything is drawn from the seed: graph, algorithm, delays, step times, and how often which fault comes
+ *    (some kinds not at all: a storm of resets alone finds what a mixture hides).
+ *  - SAFETY_US of faults; then all is healed and restarted; the cluster has LIVENESS_US to come to rest and,
+ *    once the trainers no longer drift, to agree.
+ * Failure courses
+ *  - a checker finds a problem: the storm ends at that event with the problem and its virtual time. */
+#include "tests/sim/storm.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "net/sim_internal.h"
+
+enum {
+    SAFETY_US = 60 * STORM_SECOND,
+    LIVENESS_US = 120 * STORM_SECOND,
+    POLL_US = STORM_SECOND / 2,
+    DEAD_MAX = STORM_NODES / 2, /* at once */
+};
+
+extern const struct algo_type digest_type, walk_type, gossip_type;
+
+static const char *const fault_name[STORM_FAULT_COUNT] = {"crash",       "restart", "pause", "resume", "cut",
+                                                          "cut one way", "heal",    "reset"};
+
+/* -- looking ----------------------------------------------------------------------------------- */
+
+void storm_fail(struct storm *s, const char *format, ...)
+{
+    if (s->problem.text[0] != '\0') return;
+    char line[ERR_TEXT_MAX - 40];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    snprintf(s->problem.text, sizeof s->problem.text, "at %.3f s: %s", (double)simulation_now_us(s->sim) / 1e6,
+             line);
+}
+
+struct digest *storm_digest(const struct storm *s, rank_t v)
+{
+    struct node *n = simulation_node(s->sim, v);
+    return s->digest && n != NULL ? (struct digest *)node_algo(n) : NULL;
+}
+
+/* Trainers stop to count before they stop to run, so in each life the counted steps come first. */
+static uint64_t handed_in_this_life(const struct storm *s, rank_t v)
+{
+    const struct digest *d = storm_digest(s, v);
+    if (d == NULL) return 0;
+    return d->steps_handed_over < s->counted_life[v] ? d->steps_handed_over : s->counted_life[v];
+}
+
+uint64_t storm_handed_over(const struct storm *s, rank_t v)
+{
+    return s->handed_gone[v] + handed_in_this_life(s, v);
+}
+
+static void print_line(void *ctx, enum trace_level level, const char *text)
+{
+    const struct storm *s = ctx;
+    (void)level;
+    fprintf(stderr, "%9.3f  %s\n", s->sim == NULL ? 0.0 : (double)simulation_now_us(s->sim) / 1e6, text);
+}
+
+/* -- trainers that count ----------------------------------------------------------------------- */
+
+struct counter {
+    struct trainer base;
+    struct storm *storm;
+    uint32_t v;
+};
+
+static uint32_t counter_run(struct trainer *t, const float *x, uint32_t max_steps, float *delta, double *loss)
+{
+    struct counter *c = (struct counter *)t;
+    (void)x;
+    memset(delta, 0, STORM_NODES * sizeof *delta);
+    *loss = 1;
+    if (!c->storm->drifting) return max_steps;
+    delta[c->v] = (float)max_steps;
+    c->storm->counted[c->v] += max_steps;
+    c->storm->counted_life[c->v] += max_steps;
+    return max_steps;
+}
+
+static void counter_free(struct trainer *t)
+{
+    free(t);
+}
+
+static int counter_new(void *ctx, uint32_t v, struct trainer **out, struct err_text *why)
+{
+    (void)why;
+    struct counter *c = mem_new_zero(1, sizeof *c);
+    c->base.run = counter_run;
+    c->base.free = counter_free;
+    c->storm = ctx;
+    c->v = v;
+    *out = &c->base;
+    return 0;
+}
+
+/* -- drawing ----------------------------------------------------------------------------------- */
+
+static void draw_algorithm(struct storm *s, const char *given)
+{
+    static const char *const streams[10] = {"single", "path", "single", "path", "star",
+                                            "branch", "single", "path", NULL, NULL};
+    const char *kind = streams[s->seed % 10];
+    uint32_t sync_every = 5 + prng_below(&s->prng, 20);
+    const char *hop = prng_below(&s->prng, 6) == 0 ? "walk" : "dfs";
+    if (given != NULL)
+        snprintf(s->algorithm, sizeof s->algorithm, "%s", given);
+    else if (kind != NULL)
+        snprintf(s->algorithm, sizeof s->algorithm, "digest:streams=%s,sync_every=%u,hop=%s,reweigh=no", kind,
+                 sync_every, hop);
+    else
+        snprintf(s->algorithm, sizeof s->algorithm, "%s", s->seed % 10 == 8 ? "walk:steps=3" : "gossip:mode=async");
+    CHECK(algo_choose(s->algorithm, &s->algorithm_choice, &s->setup.algo, NULL) == 0);
+    s->digest = s->setup.algo == &digest_type;
+    s->walk = s->setup.algo == &walk_type;
+    s->gossip = s->setup.algo == &gossip_type;
+}
+
+/* Powers of two that sum to at most 1, as sums of them times whole numbers are exact. */
+static void draw_weights(struct storm *s)
+{
+    for (uint32_t v = 0; v < STORM_NODES; v++)
+        s->weight[v] = s->digest ? 1.0 / (STORM_NODES << prng_below(&s->prng, 3)) : 1.0 / STORM_NODES;
+}
+
+static void draw_world(struct storm *s)
+{
+    static const char *const topologies[] = {"ring", "torus", "regular:d=4", "er:p=0.25", "er:p=0.4", "complete"};
+    struct prng *p = &s->prng;
+    snprintf(s->topology, sizeof s->topology, "%s", topologies[prng_below(p, 6)]);
+    snprintf(s->latency, sizeof s->latency, "exp:mean=%ums", 2 + prng_below(p, 19));
+    uint32_t step_ms = 20 + prng_below(p, 31);
+    if (prng_below(p, 2) == 0)
+        snprintf(s->step_time, sizeof s->step_time, "exp:mean=%ums", step_ms);
+    else
+        snprintf(s->step_time, sizeof s->step_time, "uniform:low=%ums,high=%ums", step_ms / 2, 2 * step_ms);
+    CHECK(choice_parse(topology_table, topology_table_count, "--topology", s->topology, &s->topology_choice, NULL) == 0);
+    CHECK(choice_parse(latency_table, latency_table_count, "--latency", s->latency, &s->latency_choice, NULL) == 0);
+    CHECK(choice_parse(step_time_table, step_time_table_count, "--step-time", s->step_time, &s->step_time_choice,
+                       NULL) == 0);
+    s->setup.patience_us = 1000000 + prng_below(p, 1400000); /* links: silence is a sixth of it */
+    s->setup.join = prng_below(p, 4) == 0;
+}
+
+static void draw_faults(struct storm *s)
+{
+    for (int k = 0; k < STORM_FAULT_COUNT; k++)
+        s->fault_weight[k] = prng_below(&s->prng, 4) == 0 ? 0 : 0.2 + prng_unit(&s->prng);
+    s->fault_weight[STORM_RESTART] = 0.3 + prng_unit(&s->prng);
+    s->fault_weight[STORM_RESUME] = 0.3 + prng_unit(&s->prng);
+    s->fault_weight[STORM_HEAL] = 0.5 + 2 * prng_unit(&s->prng);
+    s->fault_gap_us = prng_uniform(&s->prng, 0.1, 2.0) * STORM_SECOND;
+}
+
+/* -- the cluster ------------------------------------------------------------------------------- */
+
+static uint64_t word_at(const uint8_t *bytes)
+{
+    uint64_t word;
+    memcpy(&word, bytes, sizeof word);
+    return word;
+}
+
+static void observe(void *ctx, const void *bytes, size_t size)
+{
+    struct storm *s = ctx;
+    CHECK(size >= 24);
+    s->training_ended |= word_at((const uint8_t *)bytes + 8) == SIM_JOB_DONE;
+    s->touched |= 1u << (word_at((const uint8_t *)bytes + 16) >> 32);
+}
+
+static void storm_open(struct storm *s, const char *algorithm)
+{
+    static const float x0[STORM_NODES] = {0};
+    struct err_text why = {""};
+    prng_split(&s->prng, s->seed, "storm", 0);
+    s->drifting = true;
+    s->healed_us = TIME_NEVER;
+    draw_algorithm(s, algorithm);
+    draw_weights(s);
+    draw_world(s);
+    draw_faults(s);
+    s->trace = (struct trace){s->loud ? TRACE_DEBUG : TRACE_ERROR, print_line, s};
+    s->setup.node_count = STORM_NODES;
+    s->setup.algo_params = &s->algorithm_choice;
+    s->setup.topology = &s->topology_choice;
+    s->setup.latency = &s->latency_choice;
+    s->setup.step_time = &s->step_time_choice;
+    s->setup.seed = s->seed;
+    s->setup.dim = STORM_NODES;
+    s->setup.x0 = x0;
+    s->setup.weight = s->weight;
+    s->setup.trainer_new = counter_new;
+    s->setup.ctx = s;
+    s->setup.trace = s->loud ? &s->trace : NULL;
+    CHECK(simulation_new(&s->setup, &s->sim, &why) == 0);
+    sim_observe(simulation_world(s->sim), observe, s);
+}
+
+/* All events up to then; false when there is a problem. */
+static bool storm_go_on(struct storm *s, uint64_t until_us)
+{
+    while (s->problem.text[0] == '\0') {
+        s->touched = 0;
+        s->training_ended = false;
+        if (!simulation_step(s->sim, until_us)) break;
+        if (s->tally != NULL) s->tally->events++;
+        if (s->mutant != NULL && s->mutant->tamper != NULL) s->mutant->tamper(s);
+        checkers_event(s);
+    }
+    if (simulation_failure(s->sim)[0] != '\0') storm_fail(s, "%s", simulation_failure(s->sim));
+    return s->problem.text[0] == '\0';
+}
+
+/* -- faults ------------------------------------------------------------------------------------ */
+
+static void crash(struct storm *s, rank_t v)
+{
+    uint32_t dead = 0;
+    for (rank_t u = 0; u < STORM_NODES; u++) dead += simulation_node(s->sim, u) == NULL;
+    if (simulation_node(s->sim, v) == NULL || dead >= DEAD_MAX) return;
+    s->handed_gone[v] += handed_in_this_life(s, v);
+    s->counted_life[v] = 0;
+    s->paused[v] = false;
+    checkers_crashed(s, v);
+    simulation_crash(s->sim, v, prng_below(&s->prng, 2) == 0);
+}
+
+static void restart(struct storm *s, rank_t v)
+{
+    struct err_text why = {""};
+    if (simulation_node(s->sim, v) != NULL) return;
+    if (simulation_restart(s->sim, v, &why) != 0) storm_fail(s, "node %u cannot restart: %s", v, why.text);
+}
+
+static void pause_or_resume(struct storm *s, rank_t v, bool pause)
+{
+    if (simulation_node(s->sim, v) == NULL || s->paused[v] == pause) return;
+    s->paused[v] = pause;
+    if (pause)
+        sim_pause(simulation_world(s->sim), v);
+    else
+        sim_resume(simulation_world(s->sim), v);
+}
+
+static void inflict(struct storm *s, enum storm_fault fault, rank_t a, rank_t b)
+{
+    struct sim_world *w = simulation_world(s->sim);
+    if (s->loud) fprintf(stderr, "%9.3f  -- %s %u %u\n", (double)simulation_now_us(s->sim) / 1e6, fault_name[fault], a, b);
+    if (s->tally != NULL) s->tally->fault[fault]++;
+    switch (fault) {
+    case STORM_CRASH: crash(s, a); break;
+    case STORM_RESTART: restart(s, a); break;
+    case STORM_PAUSE: pause_or_resume(s, a, true); break;
+    case STORM_RESUME: pause_or_resume(s, a, false); break;
+    case STORM_CUT: sim_cut(w, a, b); break;
+    case STORM_CUT_ONE_WAY: sim_cut_one_way(w, a, b); break;
+    case STORM_HEAL: sim_heal(w, a, b); break;
+    case STORM_RESET: sim_reset_link(w, a, b); break;
+    case STORM_FAULT_COUNT: UNREACHABLE();
+    }
+}
+
+static enum storm_fault draw_fault(struct storm *s)
+{
+    double sum = 0;
+    for (int k = 0; k < STORM_FAULT_COUNT; k++) sum += s->fault_weight[k];
+    double at = prng_unit(&s->prng) * sum;
+    int kind = 0;
+    while (kind < STORM_FAULT_COUNT - 1 && at >= s->fault_weight[kind]) at -= s->fault_weight[kind++];
+    return (enum storm_fault)kind;
+}
+
+/* Any node, most often; half the restarts and resumes go to a node that needs one. */
+static rank_t draw_victim(struct storm *s, enum storm_fault fault)
+{
+    rank_t v = prng_below(&s->prng, STORM_NODES);
+    bool wants = fault == STORM_RESTART || fault == STORM_RESUME;
+    for (uint32_t i = 0; wants && i < STORM_NODES; i++) {
+        rank_t u = (v + i) % STORM_NODES;
+        if (fault == STORM_RESTART ? simulation_node(s->sim, u) == NULL : s->paused[u]) return u;
+    }
+    return v;
+}
+
+static bool disturb(struct storm *s)
+{
+    const struct graph *g = simulation_graph(s->sim);
+    uint64_t at_us = (uint64_t)STORM_SECOND;
+    while (at_us < SAFETY_US) {
+        if (!storm_go_on(s, at_us)) return false;
+        enum storm_fault fault = draw_fault(s);
+        rank_t a = draw_victim(s, fault);
+        rank_t b = g->neighbour[g->offset[a] + prng_below(&s->prng, graph_degree(g, a))];
+        inflict(s, fault, a, b);
+        at_us += 1 + (uint64_t)prng_exponential(&s->prng, s->fault_gap_us);
+    }
+    return true;
+}
+
+static bool disturb_once(struct storm *s)
+{
+    rank_t v = (rank_t)(s->seed % STORM_NODES);
+    if (!storm_go_on(s, SAFETY_US / 2)) return false;
+    inflict(s, STORM_CRASH, v, v);
+    return storm_go_on(s, SAFETY_US / 2 + 10 * STORM_SECOND);
+}
+
+static void heal(struct storm *s)
+{
+    struct sim_world *w = simulation_world(s->sim);
+    const struct graph *g = simulation_graph(s->sim);
+    sim_heal_all(w);
+    memset(s->paused, 0, sizeof s->paused);
+    for (rank_t v = 0; v < STORM_NODES; v++) restart(s, v);
+    if (s->mutant != NULL && s->mutant->forgets_a_link) sim_cut(w, 5, g->neighbour[g->offset[5]]);
+    s->healed_us = simulation_now_us(s->sim);
+    checkers_healed(s);
+    if (s->loud) fprintf(stderr, "%9.3f  -- all healed\n", (double)s->healed_us / 1e6);
+}
+
+/* -- phases ------------------------------------------------------------------------------------ */
+
+/* Goes on until `unlike` answers NULL; fails with its answer when the time is up. */
+static bool storm_settle(struct storm *s, const char *(*unlike)(struct storm *s), uint64_t *took_us_max)
+{
+    uint64_t limit_us = s->healed_us + LIVENESS_US;
+    const char *what = "";
+    while (simulation_now_us(s->sim) < limit_us) {
+        if (!storm_go_on(s, simulation_now_us(s->sim) + POLL_US)) return false;
+        what = unlike(s);
+        if (what == NULL) break;
+    }
+    if (what != NULL) {
+        storm_fail(s, "%d s after healing: %s", LIVENESS_US / STORM_SECOND, what);
+        return false;
+    }
+    uint64_t took_us = simulation_now_us(s->sim) - s->healed_us;
+    if (took_us_max != NULL && took_us > *took_us_max) *took_us_max = took_us;
+    return true;
+}
+
+static void storm_weather(struct storm *s)
+{
+    struct storm_tally *t = s->tally;
+    bool once = s->mutant != NULL && s->mutant->single_crash;
+    if (!(once ? disturb_once(s) : disturb(s))) return;
+    heal(s);
+    if (!storm_settle(s, checkers_unrest, t != NULL ? &t->quiet_us_max : NULL)) return;
+    checkers_quiet(s);
+    if (!storm_go_on(s, simulation_now_us(s->sim) + 2 * STORM_SECOND)) return;
+    s->drifting = false;
+    if (!storm_settle(s, checkers_disagreement, t != NULL ? &t->agreed_us_max : NULL)) return;
+    checkers_end(s);
+}
+
+bool storm_run(uint64_t seed, const char *algorithm, const struct mutant *mutant, bool loud,
+               struct storm_tally *tally, struct err_text *why)
+{
+    struct storm *s = mem_new_zero(1, sizeof *s);
+    s->seed = seed;
+    s->mutant = mutant;
+    s->loud = loud;
+    s->tally = tally;
+    storm_open(s, algorithm != NULL || mutant == NULL ? algorithm : mutant->algorithm);
+    storm_weather(s);
+    bool fine = s->problem.text[0] == '\0';
+    if (!fine)
+        err_set(why, ERR_LIMIT, "seed %llu (%s on %s): %.200s", (unsigned long long)seed, s->algorithm, s->topology,
+                s->problem.text);
+    if (tally != NULL) {
+        struct simulation_totals t;
+        simulation_totals(s->sim, &t);
+        tally->regenerated += t.algo.tokens_regenerated;
+        tally->rebases += t.algo.rebases;
+    }
+    simulation_free(s->sim);
+    free(s);
+    return fine;
+}

@@ -1,0 +1,92 @@
+/* A cluster of 16 simulated nodes in a storm: everything about it follows from one seed. First faults of all
+ * kinds for a while (safety), then everything is healed and the cluster must come to rest, go on, and agree
+ * once there is no more drift (liveness). checkers.h looks on after every event.
+ *
+ * The trainers count: one local step of node v adds 1 to coordinate v and nothing else, so that coordinate v
+ * of a model tells how much of v's work it holds. */
+#ifndef GADABOUT_TESTS_SIM_STORM_H
+#define GADABOUT_TESTS_SIM_STORM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "agent/simulation.h"
+#include "algo/digest_internal.h"
+#include "base/prng.h"
+#include "tests/sim/checkers.h"
+
+enum { STORM_NODES = 16, STORM_SECOND = 1000000, STORM_TEXT = 128 };
+
+enum storm_fault {
+    STORM_CRASH,
+    STORM_RESTART,
+    STORM_PAUSE,
+    STORM_RESUME,
+    STORM_CUT,
+    STORM_CUT_ONE_WAY,
+    STORM_HEAL,
+    STORM_RESET,
+    STORM_FAULT_COUNT
+};
+
+struct storm;
+
+/* What a test changes in a storm, above all a bug planted from outside: state of the nodes is tampered with
+ * between events. */
+struct mutant {
+    const char *name;
+    const char *algorithm; /* NULL = as the seed has it */
+    void (*tamper)(struct storm *s); /* NULL, or called after each event, before the checkers look */
+    bool forgets_a_link;             /* one cut link is not healed */
+    bool single_crash;               /* no random faults: one node is away for ten seconds */
+};
+
+struct storm_tally {
+    uint64_t fault[STORM_FAULT_COUNT];
+    uint64_t events, regenerated, rebases, refused;
+    uint64_t quiet_us_max, agreed_us_max; /* after healing */
+    double handed, missing;               /* steps with DIGEST, sums over nodes and seeds */
+    double missing_share_max;             /* of one storm */
+};
+
+struct storm {
+    /* from the seed */
+    uint64_t seed;
+    char algorithm[STORM_TEXT], topology[STORM_TEXT], latency[STORM_TEXT], step_time[STORM_TEXT];
+    bool digest, walk, gossip;
+    double weight[STORM_NODES];
+    double fault_weight[STORM_FAULT_COUNT], fault_gap_us;
+    struct prng prng;
+    /* the cluster */
+    struct choice topology_choice, latency_choice, step_time_choice, algorithm_choice;
+    struct simulation_setup setup;
+    struct simulation *sim;
+    bool paused[STORM_NODES];
+    bool drifting;
+    uint64_t counted[STORM_NODES];      /* steps that v's trainers counted, in all its lives */
+    uint64_t counted_life[STORM_NODES]; /* ... in the present one */
+    uint64_t handed_gone[STORM_NODES];  /* counted steps handed over in lives that are gone */
+    uint32_t touched;                   /* bit v: the event ran node v */
+    uint64_t healed_us;                 /* TIME_NEVER before */
+    bool training_ended;                /* an event ended a training job */
+    /* the watch */
+    struct checkers checkers;
+    struct err_text problem; /* the first one; "" = none */
+    const struct mutant *mutant;
+    uint64_t mutant_memory[4]; /* of the mutant */
+    bool loud;
+    struct trace trace;
+    struct storm_tally *tally; /* borrowed, may be NULL */
+};
+
+/* algorithm: NULL = drawn from the seed. mutant: NULL = none. Returns true when the storm was weathered, else
+ * false and the first problem in *why. loud: faults and log lines go to stderr. */
+bool storm_run(uint64_t seed, const char *algorithm, const struct mutant *mutant, bool loud,
+               struct storm_tally *tally, struct err_text *why);
+
+/* For checkers and mutants. */
+void storm_fail(struct storm *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+struct digest *storm_digest(const struct storm *s, rank_t v); /* NULL: dead, joining, or another algorithm */
+uint64_t storm_handed_over(const struct storm *s, rank_t v);  /* counted steps, in all lives */
+
+#endif

@@ -40,7 +40,8 @@ static void run_baselines(struct agent *a, struct summary *s)
     uint64_t steps = a->last.algo.steps;
     if (!a->config->baselines || a->config->launched || strcmp(a->stopped_by, "interrupt") == 0) return;
     progress_flicker(&a->progress, "baselines ...");
-    if (experiment_baselines(&a->experiment, steps, steps * a->config->nodes, NULL, NULL, &b, NULL) != 0) return;
+    if (experiment_baselines(&a->experiment, steps, steps * a->config->nodes, NULL, NULL, &b, NULL) != 0)
+        return;
     s->accuracy_alone = b.accuracy_alone;
     s->accuracy_pooled = b.accuracy_pooled;
 }

@@ -18,7 +18,7 @@ struct agent {
     struct progress progress;
     struct trace trace;
     struct rundir dir;
-    struct worker *worker;       /* NULL until the rank is known */
+    struct worker *worker; /* NULL until the rank is known */
     struct node *node;
     struct transport *transport;
     struct transport_sink node_sink; /* where the transport's calls go, by way of command_agent_loop.c */
@@ -26,21 +26,21 @@ struct agent {
     struct host_sink host_sink;
 
     uv_loop_t loop;
-    uv_timer_t report, limit;    /* limit: of --time, or of the settle time once the steps are done */
-    uv_timer_t count;            /* with --launched: how often the count of steps is told */
+    uv_timer_t report, limit; /* limit: of --time, or of the settle time once the steps are done */
+    uv_timer_t count;         /* with --launched: how often the count of steps is told */
     uv_signal_t interrupt, terminate, freeze;
     bool handles_open;
     char address[ADDRESS_TEXT_MAX];
     node_id id;
 
-    double began_s, ranked_s;    /* wall_clock_s; ranked_s is NAN while joining */
-    bool finished;               /* the steps are done */
-    const char *stopped_by;      /* NULL while running */
-    bool reached;                /* the target */
-    struct err_text failure;     /* "" = none */
+    double began_s, ranked_s; /* wall_clock_s; ranked_s is NAN while joining */
+    bool finished;            /* the steps are done */
+    const char *stopped_by;   /* NULL while running */
+    bool reached;             /* the target */
+    struct err_text failure;  /* "" = none */
     uint64_t steps_told;
-    struct node_report last;     /* taken when the end began, later its counters are up to date */
-    double loss, accuracy;       /* of the node's own model on held-out rows, as last known; NAN */
+    struct node_report last; /* taken when the end began, later its counters are up to date */
+    double loss, accuracy;   /* of the node's own model on held-out rows, as last known; NAN */
 };
 
 /* -- command_agent_loop.c */
@@ -65,9 +65,9 @@ void agent_say_listening(struct agent *a);
 void agent_say_ranked(struct agent *a, rank_t rank);
 void agent_say_finished(struct agent *a);
 void agent_say_failed(struct agent *a);
-void agent_say_steps(struct agent *a);        /* with --launched: when the count has changed */
-void agent_say_state(struct agent *a);        /* each interval: metrics line and progress */
-void agent_say_evaluation(struct agent *a);   /* a->loss and a->accuracy are new */
+void agent_say_steps(struct agent *a);      /* with --launched: when the count has changed */
+void agent_say_state(struct agent *a);      /* each interval: metrics line and progress */
+void agent_say_evaluation(struct agent *a); /* a->loss and a->accuracy are new */
 void agent_say_metrics(struct agent *a, const struct node_report *report);
 void agent_trace_line(void *ctx, enum trace_level level, const char *text);
 

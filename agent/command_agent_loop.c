@@ -304,7 +304,8 @@ static void make_node(struct agent *a)
         .seed_count = c->join_count,
         .trace = &a->trace,
     };
-    struct node_sink sink = {.ctx = a, .on_ranked = on_ranked, .on_failed = on_failed, .on_finished = on_finished};
+    struct node_sink sink = {
+        .ctx = a, .on_ranked = on_ranked, .on_failed = on_failed, .on_finished = on_finished};
     a->node = node_new(&config, &sink);
     a->node_sink = node_transport_sink(a->node);
     a->host_sink = node_host_sink(a->node);

@@ -54,8 +54,8 @@ void agent_say_listening(struct agent *a)
 void agent_say_ranked(struct agent *a, rank_t rank)
 {
     if (!a->config->launched) {
-        progress_note(&a->progress, "all %" PRIu32 " members are known; this is node %" PRIu32, a->config->nodes,
-                      rank);
+        progress_note(&a->progress, "all %" PRIu32 " members are known; this is node %" PRIu32,
+                      a->config->nodes, rank);
         return;
     }
     json_t *object = event("ranked");

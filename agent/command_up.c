@@ -33,9 +33,9 @@ struct up {
     struct launcher_result launched;
     struct result result;
     struct baseline_result baseline;
-    double gap;                 /* spectral gap */
-    double began_s, told_s;     /* wall_clock_s */
-    double wall_s;              /* until the agents had stopped */
+    double gap;             /* spectral gap */
+    double began_s, told_s; /* wall_clock_s */
+    double wall_s;          /* until the agents had stopped */
     bool reached;
 };
 
@@ -127,7 +127,8 @@ static void print_lost(const struct summary *s)
     for (uint32_t i = 0; i < s->lost_count; i++) {
         const struct lost_node *l = &s->lost[i];
         printf("lost: agent %" PRIu32 " after %.1f s, %s; of its %" PRIu64 " steps %" PRIu64
-               " had been handed over\n", l->node, l->time_s, l->how, l->steps, l->steps_handed_over);
+               " had been handed over\n",
+               l->node, l->time_s, l->how, l->steps, l->steps_handed_over);
     }
 }
 
@@ -138,15 +139,16 @@ static void print_table(const struct up *u, const struct summary *s)
     snprintf(together, sizeof together, "%s of %" PRIu32 " nodes",
              u->result.newest ? "the newest model" : "the average", u->result.models);
     printf("%-9s  %10s  %10s   (on %s rows)\n", "", "accuracy", "loss", s->evaluated_on);
-    print_row("alone", "each node on its own rows, mean of all", u->baseline.loss_alone, u->baseline.accuracy_alone);
+    print_row("alone", "each node on its own rows, mean of all", u->baseline.loss_alone,
+              u->baseline.accuracy_alone);
     print_row("together", together, s->loss, s->accuracy);
     print_row("pooled", "one node with all rows and as many steps", u->baseline.loss_pooled,
               u->baseline.accuracy_pooled);
     if (!isnan(s->accuracy_min))
         printf("%-9s  %8.2f %%  %10s   the worst node's own model\n", "", 100 * s->accuracy_min, "");
     print_lost(s);
-    printf("%" PRIu64 " steps per node, %.2f MB sent per node (%" PRIu64 " models in all)\n", s->steps_total / c->nodes,
-           (double)s->bytes_sent * 1e-6 / c->nodes, s->model_transfers);
+    printf("%" PRIu64 " steps per node, %.2f MB sent per node (%" PRIu64 " models in all)\n",
+           s->steps_total / c->nodes, (double)s->bytes_sent * 1e-6 / c->nodes, s->model_transfers);
     printf("%.1f s (%.1f s of training), stopped by %s; %.1f MB of memory per agent at most\n%s\n", s->wall_s,
            u->launched.trained_s, s->stopped_by, (double)s->memory_per_agent_max * 1e-6, u->dir.path);
 }

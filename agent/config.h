@@ -24,43 +24,43 @@ struct config {
     uint32_t nodes;
     const struct algo_type *algorithm;
     struct choice algorithm_params;
-    struct choice topology;      /* default: complete below 6 nodes, else regular:d=4 */
-    struct choice task;          /* a model */
+    struct choice topology; /* default: complete below 6 nodes, else regular:d=4 */
+    struct choice task;     /* a model */
     struct choice split;
-    struct choice step_size;     /* default follows the task */
-    char *data;                  /* directory, file, or a synthetic set "mixture:..." */
-    char *classes;               /* NULL or "9,4" */
-    uint32_t features;           /* 0 = known or found */
+    struct choice step_size; /* default follows the task */
+    char *data;              /* directory, file, or a synthetic set "mixture:..." */
+    char *classes;           /* NULL or "9,4" */
+    uint32_t features;       /* 0 = known or found */
     double holdout;
     uint64_t seed;
-    uint32_t batch;              /* rows per local step; 0 = the whole shard. default follows the task */
+    uint32_t batch; /* rows per local step; 0 = the whole shard. default follows the task */
     double momentum;
-    bool baselines;              /* also train alone and pooled */
+    bool baselines; /* also train alone and pooled */
 
     /* length */
-    uint64_t steps;              /* local steps per node; 0 = not limited by steps */
-    double time_s;               /* wall seconds; 0 = none */
-    double virtual_time_s;       /* sim; 0 = none */
-    double target_loss;          /* NAN = none */
-    double target_accuracy;      /* in 0..1; NAN = none */
+    uint64_t steps;         /* local steps per node; 0 = not limited by steps */
+    double time_s;          /* wall seconds; 0 = none */
+    double virtual_time_s;  /* sim; 0 = none */
+    double target_loss;     /* NAN = none */
+    double target_accuracy; /* in 0..1; NAN = none */
 
     /* simulator */
-    struct choice latency;       /* see net/sim.h latency_table */
-    struct choice step_time;     /* step_time_table: virtual duration of one local step, per node */
+    struct choice latency;   /* see net/sim.h latency_table */
+    struct choice step_time; /* step_time_table: virtual duration of one local step, per node */
 
     /* agent */
-    char *listen;                /* "host:port"; port 0 = any free one */
-    char *advertise;             /* NULL = what peers see */
+    char *listen;    /* "host:port"; port 0 = any free one */
+    char *advertise; /* NULL = what peers see */
     char *join[CONFIG_JOIN_MAX];
     uint32_t join_count;
-    uint64_t id;                 /* node id; UINT64_MAX = drawn at random */
-    double patience_s;           /* 0 = the command's default */
-    double pace;                 /* up, agent: local steps per second at most; 0 = as fast as it goes */
-    bool launched;               /* hidden: started by `up`, reports as JSON lines on stdout */
+    uint64_t id;       /* node id; UINT64_MAX = drawn at random */
+    double patience_s; /* 0 = the command's default */
+    double pace;       /* up, agent: local steps per second at most; 0 = as fast as it goes */
+    bool launched;     /* hidden: started by `up`, reports as JSON lines on stdout */
 
     /* output */
-    char *out;                   /* run directory; NULL = runs/<time>-<algorithm> */
-    double report_every_s;       /* wall seconds (virtual in sim) between metrics lines */
+    char *out;             /* run directory; NULL = runs/<time>-<algorithm> */
+    double report_every_s; /* wall seconds (virtual in sim) between metrics lines */
     bool json;
 
     /* eval */

@@ -142,7 +142,8 @@ int config_check(const struct config_parse *p, struct err_text *why)
         break;
     case COMMAND_EVAL:
         if (c->model_file != NULL) return 0;
-        return err_set(why, ERR_USAGE, "--model: missing; give the model file of a run, as in --model "
+        return err_set(why, ERR_USAGE,
+                       "--model: missing; give the model file of a run, as in --model "
                        "runs/first/model.safetensors");
     case COMMAND_ALGORITHMS:
         return 0;

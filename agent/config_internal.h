@@ -8,11 +8,11 @@
 
 #include "agent/config.h"
 
-#define UP_NODE_MAX 1024u              /* processes that one `up` starts */
-#define CONFIG_OPTION_MAX 64u          /* options in the table */
-#define CONFIG_VALUE_MAX 8192u         /* bytes of one value's text with terminator */
+#define UP_NODE_MAX 1024u               /* processes that one `up` starts */
+#define CONFIG_OPTION_MAX 64u           /* options in the table */
+#define CONFIG_VALUE_MAX 8192u          /* bytes of one value's text with terminator */
 #define CONFIG_FILE_MAX (1024u * 1024u) /* bytes of a YAML file */
-#define TOPOLOGY_EARLY_MAX 4096u       /* nodes up to which a topology is tried before the start */
+#define TOPOLOGY_EARLY_MAX 4096u        /* nodes up to which a topology is tried before the start */
 
 enum option_kind {
     OPTION_U32,       /* whole number into uint32_t */
@@ -39,26 +39,26 @@ enum {
 };
 
 enum {
-    OPTION_HIDDEN = 1,     /* not in --help, YAML, environment or config.yml */
-    OPTION_PASSED = 2,     /* shapes the experiment: `up` passes it to its agents */
-    OPTION_NOT_KEPT = 4,   /* not in config.yml */
-    OPTION_ABOVE_LOW = 8,  /* `low` itself is not allowed */
+    OPTION_HIDDEN = 1,      /* not in --help, YAML, environment or config.yml */
+    OPTION_PASSED = 2,      /* shapes the experiment: `up` passes it to its agents */
+    OPTION_NOT_KEPT = 4,    /* not in config.yml */
+    OPTION_ABOVE_LOW = 8,   /* `low` itself is not allowed */
     OPTION_BELOW_HIGH = 16, /* `high` itself is not allowed */
 };
 
 /* One row of the table. */
 struct config_option {
-    const char *name;    /* "step-size": flag --step-size, key step_size, variable GADABOUT_STEP_SIZE */
-    char letter;         /* 'n' for -n; 0 = none */
+    const char *name; /* "step-size": flag --step-size, key step_size, variable GADABOUT_STEP_SIZE */
+    char letter;      /* 'n' for -n; 0 = none */
     enum option_kind kind;
     unsigned commands;   /* ON_... */
     unsigned properties; /* OPTION_... */
     const char *initial; /* default as text; NULL = unset or derived (config_defaults.c) */
     const char *metavar;
-    const char *help;    /* one line with the default in words */
-    const char *example; /* a valid value, shown in errors */
-    size_t field;        /* offset in struct config */
-    double low, high;    /* allowed range; U64: low alone counts */
+    const char *help;                /* one line with the default in words */
+    const char *example;             /* a valid value, shown in errors */
+    size_t field;                    /* offset in struct config */
+    double low, high;                /* allowed range; U64: low alone counts */
     const struct choice_spec *table; /* CHOICE */
     const size_t *table_count;
 };

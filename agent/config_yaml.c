@@ -209,8 +209,9 @@ static bool emit(yaml_emitter_t *e, yaml_event_t *event, int initialised)
 static bool emit_text(yaml_emitter_t *e, const char *text)
 {
     yaml_event_t event;
-    return emit(e, &event, yaml_scalar_event_initialize(&event, NULL, NULL, (const unsigned char *)text,
-                                                        (int)strlen(text), 1, 1, YAML_ANY_SCALAR_STYLE));
+    return emit(e, &event,
+                yaml_scalar_event_initialize(&event, NULL, NULL, (const unsigned char *)text,
+                                             (int)strlen(text), 1, 1, YAML_ANY_SCALAR_STYLE));
 }
 
 static bool emit_options(yaml_emitter_t *e, const struct config *c)

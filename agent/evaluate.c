@@ -139,7 +139,8 @@ static int train_pooled(struct experiment *e, const struct dataset *data, uint64
 {
     uint32_t rows = e->split.offset[e->split.node_count];
     struct trainer *t = local_trainer_new(e, data, e->split.row, rows, "pooled", 0);
-    local_trainer_stretch(t, e->split.node_count); /* as many steps as all nodes together: the same schedule */
+    local_trainer_stretch(t,
+                          e->split.node_count); /* as many steps as all nodes together: the same schedule */
     int err = train_one(e, t, rows, steps, p, &out->loss_pooled, &out->accuracy_pooled, why);
     t->free(t);
     return err;

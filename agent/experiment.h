@@ -11,15 +11,15 @@
 #include "algo/trainer.h"
 
 struct experiment {
-    const struct config *config;     /* borrowed */
+    const struct config *config; /* borrowed */
     const struct vec_ops *vec;
     struct dataset_source *source;
-    struct dataset_info info;        /* copy; target borrowed from source */
+    struct dataset_info info; /* copy; target borrowed from source */
     struct split split;
     size_t dim;
-    float *x0;                       /* (dim) */
-    double *weight;                  /* (nodes) D_v / D */
-    struct dataset test;             /* loaded on first evaluation */
+    float *x0;           /* (dim) */
+    double *weight;      /* (nodes) D_v / D */
+    struct dataset test; /* loaded on first evaluation */
     struct model *evaluator;
 };
 
@@ -46,7 +46,8 @@ int experiment_load_all(const struct experiment *e, struct dataset *out, struct 
 
 /* Loss and accuracy of x (dim) on the held-out rows, or on all training rows when there are none. accuracy is
  * NAN for a model that does not classify. */
-int experiment_evaluate(struct experiment *e, const float *x, double *loss, double *accuracy, struct err_text *why);
+int experiment_evaluate(struct experiment *e, const float *x, double *loss, double *accuracy,
+                        struct err_text *why);
 
 /* Identity that all members must share: a hash of everything that shapes the experiment. */
 void experiment_cluster_id(const struct experiment *e, uint8_t out[16]);
@@ -55,7 +56,7 @@ void experiment_cluster_id(const struct experiment *e, uint8_t out[16]);
  * steps, its step-size schedule stretched by the number of nodes. progress (may be NULL) is called between
  * chunks; nonzero stops (ERR_CLOSED). */
 struct baseline_result {
-    double accuracy_alone, loss_alone;   /* mean over nodes */
+    double accuracy_alone, loss_alone; /* mean over nodes */
     double accuracy_pooled, loss_pooled;
 };
 int experiment_baselines(struct experiment *e, uint64_t steps, uint64_t pooled_steps,

@@ -17,8 +17,7 @@ static const struct command_help {
                      "sim -n 100 --algorithm gossip --topology er:p=0.1 --steps 50"},
     [COMMAND_EVAL] = {"loss and accuracy of a saved model",
                       "eval --model runs/first/model.safetensors --json"},
-    [COMMAND_ALGORITHMS] = {"list all choices with parameters, defaults and sources",
-                            "algorithms --json"},
+    [COMMAND_ALGORITHMS] = {"list all choices with parameters, defaults and sources", "algorithms --json"},
 };
 
 static void print_option(const struct config_option *o, FILE *to)

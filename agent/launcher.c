@@ -28,7 +28,7 @@
 #include "base/check.h"
 
 #define SETTLE_MS 1000u
-#define STOP_MS 10000u          /* for writing models */
+#define STOP_MS 10000u            /* for writing models */
 #define INTERRUPTED_STOP_MS 1500u /* a person is waiting */
 
 /* -- ending ------------------------------------------------------------------------------------ */

@@ -13,15 +13,15 @@ struct launcher_node {
 };
 
 struct launcher_result {
-    const char *stopped_by;      /* static: "steps", "time", "target", "interrupt" */
-    bool reached;                /* the nodes' mean met the target while they ran */
-    struct launcher_node *node;  /* (nodes) owned */
-    struct lost_node *lost;      /* (lost_count) owned, `how` too, in order of time */
+    const char *stopped_by;     /* static: "steps", "time", "target", "interrupt" */
+    bool reached;               /* the nodes' mean met the target while they ran */
+    struct launcher_node *node; /* (nodes) owned */
+    struct lost_node *lost;     /* (lost_count) owned, `how` too, in order of time */
     uint32_t lost_count;
-    uint64_t memory_max;         /* bytes: the largest agent's anonymous and shared memory (RssAnon + RssShmem of
+    uint64_t memory_max; /* bytes: the largest agent's anonymous and shared memory (RssAnon + RssShmem of
                                   * /proc/<pid>/status: resident without the pages of program and libraries,
                                   * which all agents share), sampled each interval; 0 = unknown */
-    double trained_s;            /* wall seconds of training: from the last agent's ranking to the stop */
+    double trained_s;    /* wall seconds of training: from the last agent's ranking to the stop */
 };
 
 /* Runs the whole life of the agents; config is that of `up`. Metrics go to dir, progress to p. Returns 0 when

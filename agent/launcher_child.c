@@ -157,8 +157,8 @@ int child_start(struct child *c, const char *join, struct err_text *why)
     struct launcher *l = c->launcher;
     size_t own_from;
     char **argv = make_argv(c, join, &own_from);
-    uv_stdio_container_t stdio[3] = {{.flags = UV_IGNORE}, {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE},
-                                     {.flags = UV_INHERIT_FD}};
+    uv_stdio_container_t stdio[3] = {
+        {.flags = UV_IGNORE}, {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE}, {.flags = UV_INHERIT_FD}};
     stdio[1].data.stream = (uv_stream_t *)&c->out;
     stdio[2].data.fd = 2;
     uv_process_options_t options = {
@@ -175,7 +175,8 @@ int child_start(struct child *c, const char *join, struct err_text *why)
     if (err == 0) return 0;
     close_once((uv_handle_t *)&c->process); /* to be closed also when it was not started */
     close_once((uv_handle_t *)&c->out);
-    return err_set(why, ERR_IO, "cannot start agent %" PRIu32 " (%s): %s", c->rank, l->program, uv_strerror(err));
+    return err_set(why, ERR_IO, "cannot start agent %" PRIu32 " (%s): %s", c->rank, l->program,
+                   uv_strerror(err));
 }
 
 bool child_alive(const struct child *c)

@@ -20,19 +20,19 @@ struct child {
     rank_t rank;
     enum child_phase phase;
     uv_process_t process;
-    uv_pipe_t out;               /* its standard output */
+    uv_pipe_t out; /* its standard output */
     bool started;
-    uint32_t open_handles;       /* of the two; 0 after the start = it is gone and all it said was read */
+    uint32_t open_handles; /* of the two; 0 after the start = it is gone and all it said was read */
     int64_t exit_status;
     int exit_signal;
-    bool killed;                 /* by us: it did not stop in time */
-    char line[CHILD_LINE_MAX];   /* the beginning of a line */
+    bool killed;               /* by us: it did not stop in time */
+    char line[CHILD_LINE_MAX]; /* the beginning of a line */
     size_t line_size;
-    bool line_too_long;          /* the rest of it is thrown away */
-    struct metrics_line last;    /* last.node == RANK_NONE: none yet */
-    uint64_t steps;              /* as told last */
-    double loss;                 /* of its own model on held-out rows; NAN = not told yet */
-    char failure[ERR_TEXT_MAX];  /* why it could not go on; "" */
+    bool line_too_long;         /* the rest of it is thrown away */
+    struct metrics_line last;   /* last.node == RANK_NONE: none yet */
+    uint64_t steps;             /* as told last */
+    double loss;                /* of its own model on held-out rows; NAN = not told yet */
+    char failure[ERR_TEXT_MAX]; /* why it could not go on; "" */
 };
 
 enum launcher_stage { STAGE_STARTING, STAGE_TRAINING, STAGE_SETTLING, STAGE_STOPPING };
@@ -44,17 +44,17 @@ struct launcher {
     struct launcher_result *result;
     enum launcher_stage stage;
     uv_loop_t loop;
-    uv_timer_t report, limit;    /* limit: of --time, of settling, of stopping */
+    uv_timer_t report, limit; /* limit: of --time, of settling, of stopping */
     uv_signal_t interrupt, terminate;
-    struct child *child;         /* (nodes) */
-    uint32_t alive;              /* processes not gone */
+    struct child *child;            /* (nodes) */
+    uint32_t alive;                 /* processes not gone */
     char address[ADDRESS_TEXT_MAX]; /* of agent 0 */
     char program[4096];
-    char **arguments;            /* (argument_count) of every agent: owned, NULL-terminated */
+    char **arguments; /* (argument_count) of every agent: owned, NULL-terminated */
     size_t argument_count;
-    double began_s, ranked_s;    /* wall_clock_s */
-    struct err_text failure;     /* "" = none */
-    char *read_buffer;           /* (READ_SIZE) for the callback that runs */
+    double began_s, ranked_s; /* wall_clock_s */
+    struct err_text failure;  /* "" = none */
+    char *read_buffer;        /* (READ_SIZE) for the callback that runs */
 };
 
 /* -- launcher.c: called by children */
@@ -74,9 +74,9 @@ uint64_t child_memory(const struct child *c);                  /* bytes; 0 = unk
 /* -- launcher_report.c */
 struct launcher_sums {
     uint64_t steps, bytes_sent;
-    uint32_t links;              /* each counted at both ends */
-    uint32_t alive, evaluated;   /* evaluated: living nodes that told loss (and accuracy) */
-    double loss, accuracy;       /* of living nodes' own models: mean, or of the newest one; NAN */
+    uint32_t links;            /* each counted at both ends */
+    uint32_t alive, evaluated; /* evaluated: living nodes that told loss (and accuracy) */
+    double loss, accuracy;     /* of living nodes' own models: mean, or of the newest one; NAN */
 };
 void launcher_sum(const struct launcher *l, struct launcher_sums *out);
 bool launcher_newest_counts(const struct config *c); /* a walking model: all nodes' steps count together */

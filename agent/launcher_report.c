@@ -71,10 +71,12 @@ void launcher_show(struct launcher *l)
     char result[96] = "";
     if (!isnan(s.loss)) snprintf(result, sizeof result, "  loss %.4g", s.loss);
     size_t used = strlen(result);
-    if (!isnan(s.accuracy)) snprintf(result + used, sizeof result - used, "  accuracy %.2f %%", 100 * s.accuracy);
+    if (!isnan(s.accuracy))
+        snprintf(result + used, sizeof result - used, "  accuracy %.2f %%", 100 * s.accuracy);
     char lost[48] = "";
     if (s.alive < nodes) snprintf(lost, sizeof lost, "  %" PRIu32 " of %" PRIu32 " agents", s.alive, nodes);
-    progress_show(l->progress, "%.0f s  %" PRIu64 " steps per node (%" PRIu64 ")%s  %" PRIu32 " links  %.1f MB sent%s",
+    progress_show(l->progress,
+                  "%.0f s  %" PRIu64 " steps per node (%" PRIu64 ")%s  %" PRIu32 " links  %.1f MB sent%s",
                   wall_clock_s() - l->began_s, s.steps / nodes, s.steps, result, s.links / 2,
                   (double)s.bytes_sent * 1e-6, lost);
 }
@@ -103,6 +105,7 @@ void launcher_note_lost(struct launcher *l, const struct child *c)
     };
     r->node[c->rank].lost = true;
     if (l->failure.text[0] != '\0') return; /* one line is enough */
-    progress_note(l->progress, "agent %" PRIu32 " is lost: %s; it had told of %" PRIu64 " steps; %" PRIu32 " go on",
+    progress_note(l->progress,
+                  "agent %" PRIu32 " is lost: %s; it had told of %" PRIu64 " steps; %" PRIu32 " go on",
                   c->rank, how, c->steps, l->alive);
 }

@@ -66,8 +66,9 @@ static void tune_openblas(char **argv)
 
 static void print_overview(FILE *to)
 {
-    fprintf(to, "gadabout %s: train a model together with peers, without a server\n\n"
-                "  gadabout <command> [options]        options of a command: gadabout <command> --help\n\n",
+    fprintf(to,
+            "gadabout %s: train a model together with peers, without a server\n\n"
+            "  gadabout <command> [options]        options of a command: gadabout <command> --help\n\n",
             GADABOUT_VERSION);
     for (unsigned i = 0; i < COMMAND_COUNT; i++)
         fprintf(to, "  %-11s %s\n", command_name((enum command)i), entries[i].what);

@@ -11,21 +11,32 @@
 
 enum field_kind { FIELD_NUMBER, FIELD_COUNT, FIELD_COUNT32 };
 
-#define NUMBER(name) {#name, FIELD_NUMBER, offsetof(struct metrics_line, name)}
-#define COUNT(name) {#name, FIELD_COUNT, offsetof(struct metrics_line, name)}
-#define COUNT32(name) {#name, FIELD_COUNT32, offsetof(struct metrics_line, name)}
+#define NUMBER(name)                                                                                         \
+    {                                                                                                        \
+#name, FIELD_NUMBER, offsetof(struct metrics_line, name)                                             \
+    }
+#define COUNT(name)                                                                                          \
+    {                                                                                                        \
+#name, FIELD_COUNT, offsetof(struct metrics_line, name)                                              \
+    }
+#define COUNT32(name)                                                                                        \
+    {                                                                                                        \
+#name, FIELD_COUNT32, offsetof(struct metrics_line, name)                                            \
+    }
 
 static const struct metrics_field {
     const char *name;
     enum field_kind kind;
     size_t offset;
 } fields[] = {
-    NUMBER(time_s),           COUNT32(node),          COUNT(steps),
-    COUNT(steps_handed_over), NUMBER(loss),           NUMBER(accuracy),
-    COUNT32(links),           COUNT(bytes_sent),      COUNT(bytes_received),
-    COUNT(model_transfers),   COUNT(mixes),           COUNT(tokens_regenerated),
-    COUNT(rebases),           COUNT(duplicates_dropped), COUNT(exchanges_torn),
-    COUNT(version),
+    NUMBER(time_s),        COUNT32(node),
+    COUNT(steps),          COUNT(steps_handed_over),
+    NUMBER(loss),          NUMBER(accuracy),
+    COUNT32(links),        COUNT(bytes_sent),
+    COUNT(bytes_received), COUNT(model_transfers),
+    COUNT(mixes),          COUNT(tokens_regenerated),
+    COUNT(rebases),        COUNT(duplicates_dropped),
+    COUNT(exchanges_torn), COUNT(version),
 };
 static const size_t field_count = sizeof fields / sizeof fields[0];
 

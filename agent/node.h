@@ -35,45 +35,46 @@ struct wire_member;
 
 struct node_config {
     node_id id;
-    uint32_t node_count;             /* members the experiment has; training starts when all are known */
+    uint32_t node_count; /* members the experiment has; training starts when all are known */
     const struct algo_type *algo;
     const struct choice *algo_params; /* borrowed for life */
     const struct choice *topology;    /* borrowed for life */
-    const double *link_delay;        /* NULL, or mean delays (2 * edge_count) to write into the graph built;
+    const double *link_delay;         /* NULL, or mean delays (2 * edge_count) to write into the graph built;
                                       * borrowed for life */
-    const struct graph *graph;       /* NULL = build it; else the graph to use, borrowed for life: nodes of one
+    const struct graph *graph; /* NULL = build it; else the graph to use, borrowed for life: nodes of one
                                       * simulation share it */
-    const struct wire_member *members; /* NULL, or members known from the start, ascending by id, the same list
+    const struct wire_member
+        *members; /* NULL, or members known from the start, ascending by id, the same list
                                         * given to every node (differences alone are passed on); borrowed for life */
     uint32_t member_count;
     uint64_t seed;
     size_t dim;
-    const float *x0;                 /* (dim) borrowed during node_new */
+    const float *x0; /* (dim) borrowed during node_new */
     uint64_t patience_us;
     bool rejoining;
-    uint64_t steps_max;              /* local steps after which the node stops training (it still mixes); 0 = none */
-    uint64_t start_after_us;         /* how long to wait once all members are known; normally 0 */
-    const char *const *seeds;        /* addresses to dial first; borrowed during node_start */
+    uint64_t steps_max;       /* local steps after which the node stops training (it still mixes); 0 = none */
+    uint64_t start_after_us;  /* how long to wait once all members are known; normally 0 */
+    const char *const *seeds; /* addresses to dial first; borrowed during node_start */
     size_t seed_count;
     const struct trace *trace;
 };
 
 enum node_phase {
-    NODE_JOINING,  /* the roster is not complete */
+    NODE_JOINING, /* the roster is not complete */
     NODE_TRAINING,
     NODE_FINISHED, /* steps_max reached; still mixing */
 };
 
 struct node_report {
     enum node_phase phase;
-    rank_t rank;                     /* RANK_NONE while joining */
+    rank_t rank; /* RANK_NONE while joining */
     uint32_t members_known;
     uint32_t neighbours, neighbours_up;
-    double loss;                     /* exponential mean of the training loss of recent jobs */
-    double weight;                   /* w_v */
+    double loss;   /* exponential mean of the training loss of recent jobs */
+    double weight; /* w_v */
     struct algo_report algo;
     struct transport_totals net;
-    uint64_t messages_refused;       /* malformed or out of sequence: each closed a link */
+    uint64_t messages_refused; /* malformed or out of sequence: each closed a link */
 };
 
 /* Called when the roster is complete, once the rank is known: the owner must supply the trainer for that
@@ -94,11 +95,11 @@ void node_attach(struct node *n, struct transport *transport, struct host *host)
 struct transport_sink node_transport_sink(struct node *n);
 struct host_sink node_host_sink(struct node *n);
 int node_start(struct node *n, struct err_text *why);
-void node_free(struct node *n);      /* after the transport closed and no job runs; takes its trainer too */
+void node_free(struct node *n); /* after the transport closed and no job runs; takes its trainer too */
 
 void node_report(const struct node *n, struct node_report *out);
-const float *node_model(const struct node *n); /* (dim) borrowed; x0 while joining */
+const float *node_model(const struct node *n);        /* (dim) borrowed; x0 while joining */
 const struct graph *node_graph(const struct node *n); /* NULL while joining */
-struct algo *node_algo(const struct node *n);  /* for tests */
+struct algo *node_algo(const struct node *n);         /* for tests */
 
 #endif

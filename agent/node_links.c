@@ -141,8 +141,8 @@ static bool has_company(const struct node *n)
 
 /* A list names all members its sender knows but itself and us: if with the sender it is complete, we are one
  * too many; unless we train with others, and the sender is. */
-static bool members_exclude_us(const struct node *n, const struct link *from, const struct wire_member *member,
-                               uint32_t count)
+static bool members_exclude_us(const struct node *n, const struct link *from,
+                               const struct wire_member *member, uint32_t count)
 {
     if (count + 1 != n->config.node_count || has_company(n)) return false;
     for (uint32_t i = 0; i < count; i++)
@@ -155,8 +155,10 @@ void node_members_heard(struct node *n, struct link *from, const struct wire_mem
     if (members_exclude_us(n, from, member, count)) {
         struct err_text why;
         err_set(&why, ERR_CLUSTER,
-                "--join: the experiment has its %u members and node %llu is none of them; to take the place of one "
-                "that is gone, give its --id", n->config.node_count, (unsigned long long)n->config.id);
+                "--join: the experiment has its %u members and node %llu is none of them; to take the place "
+                "of one "
+                "that is gone, give its --id",
+                n->config.node_count, (unsigned long long)n->config.id);
         node_fail(n, &why);
         return;
     }

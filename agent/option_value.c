@@ -96,7 +96,8 @@ static bool is_address(const char *text)
     const char *colon = strrchr(text, ':');
     if (colon == NULL || colon == text || strlen(text) >= ADDRESS_TEXT_MAX) return false;
     size_t digits = strspn(colon + 1, "0123456789");
-    if (digits == 0 || digits > 5 || colon[1 + digits] != '\0' || strtol(colon + 1, NULL, 10) > 65535) return false;
+    if (digits == 0 || digits > 5 || colon[1 + digits] != '\0' || strtol(colon + 1, NULL, 10) > 65535)
+        return false;
     if (strpbrk(text, " \t\n,") != NULL) return false;
     bool bracketed = text[0] == '[' && colon[-1] == ']';
     return bracketed || memchr(text, ':', (size_t)(colon - text)) == NULL;
@@ -217,7 +218,7 @@ static bool print_joins(const struct config *c, char *out, size_t size)
     return c->join_count > 0;
 }
 
-_Static_assert(CONFIG_JOIN_MAX * (ADDRESS_TEXT_MAX + 1) < CONFIG_VALUE_MAX, "all joins fit in one value");
+_Static_assert(CONFIG_JOIN_MAX *(ADDRESS_TEXT_MAX + 1) < CONFIG_VALUE_MAX, "all joins fit in one value");
 
 bool option_print(const struct config_option *o, const struct config *c, char *out, size_t size)
 {

@@ -17,7 +17,8 @@
 #define TIME_MAX_S 3.2e7 /* a year: its microseconds fit everywhere */
 #define VIRTUAL_TIME_MAX_S 1e12
 
-/* clang-format off: a row of the table is two or three lines */
+/* A row of the table is two or three lines. */
+/* clang-format off */
 const struct config_option config_options[] = {
     {.name = "config", .kind = OPTION_CONFIG, .commands = ON_RUN | ON_EVAL, .metavar = "FILE",
      .help = "options from a YAML file, keys as here with _", .example = "run.yml"},

@@ -32,9 +32,9 @@ static float *read_model(const char *path, size_t dim, struct err_text *why, int
 }
 
 struct reading {
-    double *sum;             /* (dim) */
+    double *sum; /* (dim) */
     double weight;
-    uint64_t version;        /* of the newest so far */
+    uint64_t version; /* of the newest so far */
 };
 
 static void take_average(const struct experiment *e, rank_t v, const float *x, struct reading *r)
@@ -84,7 +84,8 @@ int result_read(const struct experiment *e, const char *folder, const bool *use,
             continue;
         }
         take_average(e, v, x, &r);
-        if (out->newest) take_newest(e, node[v].last.node != RANK_NONE ? node[v].last.version : 0, x, out, &r);
+        if (out->newest)
+            take_newest(e, node[v].last.node != RANK_NONE ? node[v].last.version : 0, x, out, &r);
         out->file[out->models++] = path;
         free(x);
     }

@@ -8,14 +8,14 @@
 #include "agent/launcher.h"
 
 struct result {
-    float *x;                   /* (dim) owned: weighted average, or the newest model */
-    float *average;             /* (dim) owned: weighted average */
-    uint32_t models;            /* agents whose model was read */
+    float *x;        /* (dim) owned: weighted average, or the newest model */
+    float *average;  /* (dim) owned: weighted average */
+    uint32_t models; /* agents whose model was read */
     bool newest;
-    double loss, accuracy;      /* of x */
-    double accuracy_min;        /* the worst node's own model; NAN = not evaluated */
-    double consensus_distance;  /* root mean square distance to the average over its norm; NAN if unknown */
-    char **file;                /* (models) owned paths */
+    double loss, accuracy;     /* of x */
+    double accuracy_min;       /* the worst node's own model; NAN = not evaluated */
+    double consensus_distance; /* root mean square distance to the average over its norm; NAN if unknown */
+    char **file;               /* (models) owned paths */
 };
 
 /* Reads folder/nodes/<v>/model.safetensors of every v with use[v]; a missing or unreadable one is left out. With

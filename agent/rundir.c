@@ -95,8 +95,10 @@ static int make_default(const struct config *config, char **path, struct err_tex
             *path = mem_copy_text(name);
             return 0;
         }
-        if (errno != EEXIST) reason = errno;
-        else snprintf(name, sizeof name, "runs/%s-%s-%d", stamp, config->algorithm_params.spec->name, number);
+        if (errno != EEXIST)
+            reason = errno;
+        else
+            snprintf(name, sizeof name, "runs/%s-%s-%d", stamp, config->algorithm_params.spec->name, number);
     }
     return cannot_make(name, reason != 0 ? reason : EEXIST, why);
 }

@@ -10,11 +10,11 @@
 
 /* One line of metrics.jsonl. */
 struct metrics_line {
-    double time_s;               /* since start; virtual in sim */
+    double time_s; /* since start; virtual in sim */
     rank_t node;
     uint64_t steps, steps_handed_over;
-    double loss;                 /* training loss, smoothed */
-    double accuracy;             /* of the node's own model on held-out data; NAN = not evaluated */
+    double loss;     /* training loss, smoothed */
+    double accuracy; /* of the node's own model on held-out data; NAN = not evaluated */
     uint32_t links;
     uint64_t bytes_sent, bytes_received, model_transfers, mixes;
     uint64_t tokens_regenerated, rebases, duplicates_dropped, exchanges_torn;
@@ -24,10 +24,10 @@ struct metrics_line {
 /* summary.json. NAN and UINT64_MAX are written as null. */
 struct lost_node {
     rank_t node;
-    const char *how;             /* "killed by signal 9" */
+    const char *how; /* "killed by signal 9" */
     double time_s;
-    uint64_t steps;              /* local steps it had reported */
-    uint64_t steps_handed_over;  /* of these, passed on to others */
+    uint64_t steps;             /* local steps it had reported */
+    uint64_t steps_handed_over; /* of these, passed on to others */
 };
 
 struct summary {
@@ -39,16 +39,16 @@ struct summary {
     uint64_t bytes_sent, model_transfers;
     uint64_t tokens_regenerated, rebases, duplicates_dropped, exchanges_torn;
     double wall_s, virtual_s;
-    const char *trace_sha256;    /* NULL outside sim */
-    const char *evaluated_on;    /* "held-out" or "train" */
-    const char *stopped_by;      /* "steps", "time", "target", "interrupt" */
+    const char *trace_sha256; /* NULL outside sim */
+    const char *evaluated_on; /* "held-out" or "train" */
+    const char *stopped_by;   /* "steps", "time", "target", "interrupt" */
     const struct lost_node *lost;
     uint32_t lost_count;
     uint64_t memory_per_agent_max; /* bytes resident, largest agent; 0 = unknown */
 };
 
 struct rundir {
-    char *path;                  /* owned */
+    char *path; /* owned */
     FILE *metrics;
 };
 
@@ -58,8 +58,9 @@ int rundir_open(const struct config *config, struct rundir *out, struct err_text
 void rundir_metrics(struct rundir *r, const struct metrics_line *line); /* appends one JSON line, flushed */
 int metrics_print(const struct metrics_line *line, FILE *to);           /* the same JSON line */
 int metrics_parse(const char *text, struct metrics_line *out);          /* 0 or ERR_FORMAT */
-int rundir_finish(struct rundir *r, const struct summary *s, const float *x, size_t dim, struct err_text *why);
-int summary_print(const struct summary *s, FILE *to);                   /* the JSON of summary.json */
+int rundir_finish(struct rundir *r, const struct summary *s, const float *x, size_t dim,
+                  struct err_text *why);
+int summary_print(const struct summary *s, FILE *to); /* the JSON of summary.json */
 void rundir_close(struct rundir *r);
 
 #endif

@@ -11,8 +11,8 @@ struct metadata {
     const char *key, *value;
 };
 
-int safetensors_write(const char *path, const float *x, size_t dim, const struct metadata *meta, size_t meta_count,
-                      struct err_text *why);
+int safetensors_write(const char *path, const float *x, size_t dim, const struct metadata *meta,
+                      size_t meta_count, struct err_text *why);
 
 /* Returns an owned vector in *x and its length. Header and offsets are validated against the file's size
  * before any allocation. Errors: ERR_IO, ERR_FORMAT, ERR_LIMIT. */

@@ -40,7 +40,7 @@ struct worker {
     uint64_t due_us;       /* when the steps done so far are due at that pace */
     float *copy;           /* (dim) model being evaluated by a job of its own; NULL = none */
     atomic_int request;
-    pthread_mutex_t lock;  /* of frozen */
+    pthread_mutex_t lock; /* of frozen */
     pthread_cond_t thawed;
     bool frozen;
     double loss, accuracy;
@@ -63,7 +63,8 @@ int worker_load_sample(struct experiment *e, struct err_text *why)
     uint32_t rows = held_out ? e->info.test_rows : e->info.rows;
     uint32_t count = sample_size(e, rows);
     uint32_t *index = mem_new(count, sizeof *index);
-    for (uint32_t i = 0; i < count; i++) index[i] = (uint32_t)((uint64_t)i * rows / count); /* evenly spread */
+    for (uint32_t i = 0; i < count; i++)
+        index[i] = (uint32_t)((uint64_t)i * rows / count); /* evenly spread */
     int err = dataset_load(e->source, held_out ? DATASET_TEST : DATASET_TRAIN, index, count, &e->test, why);
     if (err != 0) e->test = (struct dataset){0};
     free(index);
@@ -101,8 +102,10 @@ static void keep_pace(struct worker *w, uint32_t steps)
     w->due_us += (uint64_t)(steps * 1e6 / w->pace);
     if (w->due_us + PACE_DEBT_US < now) w->due_us = now;
     if (w->due_us <= now) return;
-    struct timespec until = {.tv_sec = (time_t)(w->due_us / 1000000u), .tv_nsec = (long)(w->due_us % 1000000u) * 1000};
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {}
+    struct timespec until = {.tv_sec = (time_t)(w->due_us / 1000000u),
+                             .tv_nsec = (long)(w->due_us % 1000000u) * 1000};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
+    }
 }
 
 static void evaluate(struct worker *w, const float *x)

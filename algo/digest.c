@@ -75,7 +75,8 @@ static void destroy(struct algo *a)
 /* Streams: built from the graph, or read from a file and then checked against it. */
 static int streams_choose(struct digest *d, const struct choice *params, struct err_text *why)
 {
-    static const enum stream_kind kinds[] = {STREAMS_PATH, STREAMS_SINGLE, STREAMS_STAR, STREAMS_BRANCH, STREAMS_EDGE};
+    static const enum stream_kind kinds[] = {STREAMS_PATH, STREAMS_SINGLE, STREAMS_STAR, STREAMS_BRANCH,
+                                             STREAMS_EDGE};
     d->kind = kinds[choice_integer(params, "streams")];
     const char *path = choice_text(params, "file");
     if (path[0] == '\0') return 0;
@@ -165,7 +166,8 @@ static void on_peer_up(struct digest *d, size_t slot, uint64_t boot, struct algo
     d->known[slot] = (struct epoch){UINT32_MAX, 0}; /* until its STATUS is here */
     digest_status_send(d, peer, false, acts);
     for (uint32_t i = 0; i < d->own_count; i++)
-        if (custody_peer_up(&d->own[i].custody, peer, restarted, d->now_us)) digest_token_send(d, &d->own[i], acts);
+        if (custody_peer_up(&d->own[i].custody, peer, restarted, d->now_us))
+            digest_token_send(d, &d->own[i], acts);
     digest_rebase_peer_up(d, slot, restarted);
 }
 
@@ -259,7 +261,8 @@ static void report(const struct algo *a, struct algo_report *out)
 }
 
 static const struct param_spec params[] = {
-    {"streams", PARAM_WORD, "path", 0, 0, "path|single|star|branch|edge", "how the shortest-path tree is cut"},
+    {"streams", PARAM_WORD, "path", 0, 0, "path|single|star|branch|edge",
+     "how the shortest-path tree is cut"},
     {"sync_every", PARAM_INTEGER, "100", 1, 1e9, NULL, "H: local steps between the starts of two tours"},
     {"hop", PARAM_WORD, "dfs", 0, 0, "dfs|walk", "next hop: depth first, or Metropolis-Hastings"},
     {"reweigh", PARAM_WORD, "yes", 0, 0, "yes|no", "divide weights by their sum over the living part"},
@@ -267,7 +270,8 @@ static const struct param_spec params[] = {
 };
 
 const struct algo_type digest_type = {
-    .spec = {"digest", "local SGD everywhere; tokens tour the nodes, take their progress, leave the aggregate",
+    .spec = {"digest",
+             "local SGD everywhere; tokens tour the nodes, take their progress, leave the aggregate",
              "Gholami, Seferoglu: DIGEST, arXiv 2307.07652", params, sizeof params / sizeof params[0]},
     .eval = ALGO_EVAL_AVERAGE,
     .create = create,

@@ -36,7 +36,7 @@ struct edge {
 
 struct plan {
     struct epoch epoch;
-    struct edge *down;         /* ascending; owned */
+    struct edge *down; /* ascending; owned */
     uint32_t down_count;
     uint32_t *part;            /* (n) component of each node in the graph without `down`: its lowest rank */
     struct stream_set streams; /* of our own component; owned unless given by the user (digest.given) */
@@ -45,20 +45,21 @@ struct plan {
 
 /* One stream of which this node is a member. */
 struct membership {
-    uint32_t stream;           /* number within the plan */
+    uint32_t stream; /* number within the plan */
     uint32_t member_count;
-    rank_t *member;            /* ascending; owned */
+    rank_t *member; /* ascending; owned */
     struct custody custody;
-    struct blob *snapshot;     /* q_v[s]: the token as it last left v; owned reference. A parked token equals it */
-    uint64_t round;            /* of the last token seen; tours are numbered */
-    uint64_t hops;             /* of the token held */
-    rank_t parent;             /* who delivered the token first in this round; RANK_NONE at the root */
-    uint8_t *visited;          /* (bits_size) of the token held or sent */
-    bool parked;               /* HELD between two tours */
-    bool fresh;                /* we came late: what this stream knows already is not known here until its
+    struct blob
+        *snapshot;      /* q_v[s]: the token as it last left v; owned reference. A parked token equals it */
+    uint64_t round;     /* of the last token seen; tours are numbered */
+    uint64_t hops;      /* of the token held */
+    rank_t parent;      /* who delivered the token first in this round; RANK_NONE at the root */
+    uint8_t *visited;   /* (bits_size) of the token held or sent */
+    bool parked;        /* HELD between two tours */
+    bool fresh;         /* we came late: what this stream knows already is not known here until its
                                 * token has come, so that no news may be counted from q_v[s] */
-    uint64_t tour_step;        /* parked: next tour starts when our local steps reach it ... */
-    uint64_t tour_us;          /* ... or at this time, should our training have stopped */
+    uint64_t tour_step; /* parked: next tour starts when our local steps reach it ... */
+    uint64_t tour_us;   /* ... or at this time, should our training have stopped */
 };
 
 struct digest {
@@ -66,51 +67,51 @@ struct digest {
     rank_t rank;
     uint32_t node_count;
     const struct graph *graph;
-    const double *weight;      /* (n) w_v */
+    const double *weight; /* (n) w_v */
     size_t dim;
     uint64_t patience_us;
     const struct trace *trace;
     enum stream_kind kind;
     enum hop_policy hop;
-    uint64_t sync_every;       /* H */
-    bool reweigh;              /* divide weights by their sum over the living part */
+    uint64_t sync_every; /* H */
+    bool reweigh;        /* divide weights by their sum over the living part */
     bool rejoining;
-    bool late;                 /* rejoining, and not known yet whether our plan is the present one */
-    uint64_t blank_until_us;   /* a node without a sync in a running plan proposes nothing before */
-    struct stream_set given;   /* streams read from a file; count 0 = built from the graph */
+    bool late;               /* rejoining, and not known yet whether our plan is the present one */
+    uint64_t blank_until_us; /* a node without a sync in a running plan proposes nothing before */
+    struct stream_set given; /* streams read from a file; count 0 = built from the graph */
 
     /* model */
-    float *x;                  /* (dim) x_v */
-    struct blob *reference;    /* r_v: x_v right after its last sync with any stream; owned reference */
-    double share;              /* w_v of this plan */
+    float *x;               /* (dim) x_v */
+    struct blob *reference; /* r_v: x_v right after its last sync with any stream; owned reference */
+    double share;           /* w_v of this plan */
     uint64_t steps, steps_handed_over;
-    uint64_t step_us;          /* recent duration of a local step */
-    uint64_t trained_us;       /* when training last answered */
+    uint64_t step_us;    /* recent duration of a local step */
+    uint64_t trained_us; /* when training last answered */
 
     /* neighbours, by position in the graph's list */
     bool *up;
-    uint64_t *boot;            /* last seen; 0 = never */
-    uint64_t *down_us;         /* since when the link is down; TIME_NEVER while up */
-    bool *judged;              /* this loss has been weighed against the present plan */
-    bool *guessed;             /* since the link broke, the peer has once been proposed as dead */
+    uint64_t *boot;    /* last seen; 0 = never */
+    uint64_t *down_us; /* since when the link is down; TIME_NEVER while up */
+    bool *judged;      /* this loss has been weighed against the present plan */
+    bool *guessed;     /* since the link broke, the peer has once been proposed as dead */
 
-    struct epoch *known;       /* the epoch each neighbour last named */
+    struct epoch *known; /* the epoch each neighbour last named */
 
     /* plan */
     struct plan plan;
-    struct membership *own;    /* streams of this node */
+    struct membership *own; /* streams of this node */
     uint32_t own_count;
     size_t bits_size;
-    uint8_t *bits;             /* scratch of outgoing PLAN messages */
+    uint8_t *bits; /* scratch of outgoing PLAN messages */
     size_t bits_capacity;
-    uint64_t propose_us;       /* when to propose the wanted plan; TIME_NEVER = nothing wanted */
-    struct blob *offer;        /* aggregate of a part that is back; owned; NULL = none */
-    size_t offer_slot;         /* who offered it */
-    double offer_weight;       /* the part's share of all data, as it says */
-    bool forced;               /* ... even when it leaves out the same edges: a glue node restarted */
+    uint64_t propose_us; /* when to propose the wanted plan; TIME_NEVER = nothing wanted */
+    struct blob *offer;  /* aggregate of a part that is back; owned; NULL = none */
+    size_t offer_slot;   /* who offered it */
+    double offer_weight; /* the part's share of all data, as it says */
+    bool forced;         /* ... even when it leaves out the same edges: a glue node restarted */
     struct prng prng;
 
-    uint64_t now_us;           /* of the event being handled */
+    uint64_t now_us; /* of the event being handled */
     struct algo_report counters;
 };
 
@@ -141,11 +142,13 @@ static inline void bit_set(uint8_t *bits, rank_t v)
 }
 
 /* digest_token.c */
-int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts);
+int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *msg,
+                         struct algo_actions *acts);
 int digest_ack_message(struct digest *d, rank_t from, const struct algo_msg *msg);
 void digest_tour_begin(struct digest *d, struct membership *m, struct algo_actions *acts);
 void digest_token_park(struct digest *d, struct membership *m);
-void digest_token_send(struct digest *d, struct membership *m, struct algo_actions *acts); /* to custody.sent_to */
+void digest_token_send(struct digest *d, struct membership *m,
+                       struct algo_actions *acts); /* to custody.sent_to */
 void digest_start_due_tours(struct digest *d, struct algo_actions *acts);
 
 /* digest_search.c */
@@ -164,21 +167,25 @@ void digest_streams_drop(struct digest *d);
 /* Back after a restart and without a sync so far: our aggregate is as old as the plan, and everybody would lose
  * what has been learned since if we made a base of it. */
 bool digest_plan_blank(const struct digest *d);
-double digest_data_behind(const struct digest *d); /* share of all data that our aggregate speaks for; 0 when blank */
+double digest_data_behind(
+    const struct digest *d); /* share of all data that our aggregate speaks for; 0 when blank */
 double digest_part_weight(const struct digest *d); /* sum of w over our part */
 
 /* digest_rebase.c */
 int digest_plan_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts);
-int digest_status_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts);
+int digest_status_message(struct digest *d, rank_t from, const struct algo_msg *msg,
+                          struct algo_actions *acts);
 int digest_offer_message(struct digest *d, rank_t from, const struct algo_msg *msg);
 void digest_status_send(struct digest *d, rank_t to, bool wanted, struct algo_actions *acts);
 void digest_plan_send(struct digest *d, rank_t to, struct algo_actions *acts);
 void digest_rebase_peer_up(struct digest *d, size_t slot, bool restarted);
 void digest_rebase_peer_down(struct digest *d, size_t slot);
 void digest_rebase_tick(struct digest *d, struct algo_actions *acts);
-void digest_rebase_force(struct digest *d, struct algo_actions *acts); /* proposes at once, whatever has changed */
+void digest_rebase_force(struct digest *d,
+                         struct algo_actions *acts); /* proposes at once, whatever has changed */
 uint64_t digest_rebase_deadline_us(const struct digest *d);
 /* Answers a message of another epoch: tells ours (lower) or helps the sender (higher). True when it is ours. */
-bool digest_epoch_matches(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts);
+bool digest_epoch_matches(struct digest *d, rank_t from, const struct algo_msg *msg,
+                          struct algo_actions *acts);
 
 #endif

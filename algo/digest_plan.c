@@ -1,6 +1,12 @@
 /* DIGEST's plan: which edges of the topology are in use and what follows from it: connected parts, weights,
  * the streams of our part and our own memberships. Every node that knows (epoch, edges left out, base)
  * computes the same streams. How plans change is told in digest_rebase.c.
+ *
+ * Failure courses
+ *  - a node comes back into a plan that may be running (late): it makes no token of its own, takes the first
+ *    token of each stream as it comes without relaying news between streams (fresh; it does not know what
+ *    they have told each other, so news might be counted twice), and while it has synced with none (blank)
+ *    its aggregate counts for nothing in a merge and it proposes no plan for BLANK_WAIT patiences.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -189,4 +195,3 @@ void digest_plan_free(struct digest *d)
     blob_unref(d->offer);
     blob_unref(d->reference);
 }
-

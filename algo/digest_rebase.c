@@ -176,7 +176,8 @@ static struct edge *edges_wanted(struct digest *d, uint32_t *count)
     return list;
 }
 
-static void plan_adopt(struct digest *d, struct epoch epoch, struct edge *down, uint32_t count, struct blob *base)
+static void plan_adopt(struct digest *d, struct epoch epoch, struct edge *down, uint32_t count,
+                       struct blob *base)
 {
     const float *old = (const float *)(const void *)d->reference->data;
     const float *new_base = (const float *)(const void *)base->data;
@@ -198,8 +199,8 @@ static void plan_adopt(struct digest *d, struct epoch epoch, struct edge *down, 
     digest_plan_settle(d);
     d->late = false;
     d->counters.rebases++;
-    trace_line(d->trace, TRACE_INFO, "plan %u.%u: %u edges left out, %u streams here, weight %.4f", epoch.number,
-               epoch.proposer, count, d->own_count, d->share);
+    trace_line(d->trace, TRACE_INFO, "plan %u.%u: %u edges left out, %u streams here, weight %.4f",
+               epoch.number, epoch.proposer, count, d->own_count, d->share);
 }
 
 static void plan_flood(struct digest *d, rank_t except, struct algo_actions *acts)
@@ -233,13 +234,15 @@ static void propose(struct digest *d, struct algo_actions *acts)
     d->late = false;
     uint32_t count;
     struct edge *down = edges_wanted(d, &count);
-    bool same = count == d->plan.down_count && (count == 0 || memcmp(down, d->plan.down, count * sizeof *down) == 0);
+    bool same =
+        count == d->plan.down_count && (count == 0 || memcmp(down, d->plan.down, count * sizeof *down) == 0);
     if (same && !d->forced) { /* what was lost is back */
         free(down);
         return;
     }
     if (count > DOWN_EDGE_MAX) {
-        trace_line(d->trace, TRACE_WARN, "cannot re-plan: %u lost edges, at most %d fit a plan", count, DOWN_EDGE_MAX);
+        trace_line(d->trace, TRACE_WARN, "cannot re-plan: %u lost edges, at most %d fit a plan", count,
+                   DOWN_EDGE_MAX);
         free(down);
         return;
     }
@@ -347,7 +350,8 @@ static void help_behind(struct digest *d, rank_t peer, struct algo_actions *acts
         digest_plan_send(d, peer, acts);
 }
 
-bool digest_epoch_matches(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts)
+bool digest_epoch_matches(struct digest *d, rank_t from, const struct algo_msg *msg,
+                          struct algo_actions *acts)
 {
     struct epoch theirs = epoch_of(msg);
     d->known[digest_slot(d, from)] = theirs;
@@ -371,7 +375,8 @@ static void offer_send(const struct digest *d, rank_t to, struct algo_actions *a
     msg->vec = blob_ref(d->reference);
 }
 
-int digest_status_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts)
+int digest_status_message(struct digest *d, rank_t from, const struct algo_msg *msg,
+                          struct algo_actions *acts)
 {
     if (msg->field_count != STATUS_FIELDS || !epoch_is_sound(d, msg) || msg->field[FIELD_WANTED] > 1 ||
         msg->field[FIELD_LATE] > 1)

@@ -6,8 +6,9 @@
 #include "algo/digest_internal.h"
 #include "base/check.h"
 
-static void seek_send(const struct digest *d, const struct membership *m, rank_t to, const struct token_stamp *stamp,
-                      rank_t claimant, bool living, struct algo_actions *acts)
+static void seek_send(const struct digest *d, const struct membership *m, rank_t to,
+                      const struct token_stamp *stamp, rank_t claimant, bool living,
+                      struct algo_actions *acts)
 {
     struct algo_msg *msg = algo_send(acts, to, DIGEST_SEEK);
     msg->field_count = SEEK_FIELDS;
@@ -43,7 +44,8 @@ int digest_seek_message(struct digest *d, rank_t from, const struct algo_msg *ms
                                 msg->field[FIELD_SEQUENCE]};
     rank_t claimant = (rank_t)msg->field[FIELD_CLAIMANT];
     struct custody *c = &m->custody;
-    switch (custody_heard(c, &stamp, claimant, msg->field[FIELD_LIVING] == 1, msg->field[FIELD_AGE], d->now_us)) {
+    switch (
+        custody_heard(c, &stamp, claimant, msg->field[FIELD_LIVING] == 1, msg->field[FIELD_AGE], d->now_us)) {
     case CUSTODY_QUIET:
         break;
     case CUSTODY_FLOOD:
@@ -65,8 +67,9 @@ int digest_seek_message(struct digest *d, rank_t from, const struct algo_msg *ms
 static void regenerate(struct digest *d, struct membership *m, struct algo_actions *acts)
 {
     d->counters.tokens_regenerated++;
-    trace_line(d->trace, TRACE_WARN, "stream %u: token lost; made anew from the newest snapshot, generation %u",
-               m->stream, m->custody.last.generation);
+    trace_line(d->trace, TRACE_WARN,
+               "stream %u: token lost; made anew from the newest snapshot, generation %u", m->stream,
+               m->custody.last.generation);
     if (d->plan.streams.count > 1)
         digest_rebase_force(d, acts);
     else

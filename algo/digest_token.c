@@ -44,7 +44,8 @@ static void sync_with(struct digest *d, struct membership *m, const float *g)
 {
     struct blob *out = blob_new(d->dim * sizeof(float));
     const struct blob *known = m->fresh ? d->reference : m->snapshot;
-    sync_pass(d->dim, (float)d->share, g, floats(d->reference), floats(known), d->x, (float *)(void *)out->data);
+    sync_pass(d->dim, (float)d->share, g, floats(d->reference), floats(known), d->x,
+              (float *)(void *)out->data);
     m->fresh = false;
     blob_unref(m->snapshot);
     m->snapshot = out;
@@ -227,7 +228,8 @@ int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *m
     m->parked = false;
     arrive(d, m, from, msg);
     acknowledge(from, msg, acts);
-    if (was_searched) trace_line(d->trace, TRACE_INFO, "stream %u: the token that was searched for is here", m->stream);
+    if (was_searched)
+        trace_line(d->trace, TRACE_INFO, "stream %u: the token that was searched for is here", m->stream);
     forward(d, m, acts);
     return 0;
 }
@@ -237,7 +239,8 @@ int digest_ack_message(struct digest *d, rank_t from, const struct algo_msg *msg
     if (msg->field_count != ACK_FIELDS || msg->field[FIELD_GENERATION] > UINT32_MAX ||
         msg->field[FIELD_MAKER] >= d->node_count)
         return ERR_PROTO;
-    if (msg->field[FIELD_EPOCH] != d->plan.epoch.number || msg->field[FIELD_PROPOSER] != d->plan.epoch.proposer)
+    if (msg->field[FIELD_EPOCH] != d->plan.epoch.number ||
+        msg->field[FIELD_PROPOSER] != d->plan.epoch.proposer)
         return 0;
     struct membership *m = digest_membership(d, msg->field[FIELD_STREAM]);
     if (m == NULL) return ERR_PROTO;

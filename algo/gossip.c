@@ -18,17 +18,30 @@
 
 extern const struct algo_type gossip_type;
 
-enum { MODE_ASYNC, MODE_SYNC };       /* order of the words below */
+enum { MODE_ASYNC, MODE_SYNC }; /* order of the words below */
 enum { WEIGHTS_METROPOLIS, WEIGHTS_UNIFORM };
 
 static const struct param_spec gossip_params[] = {
-    {.key = "mode", .kind = PARAM_WORD, .initial = "async", .words = "async|sync",
+    {.key = "mode",
+     .kind = PARAM_WORD,
+     .initial = "async",
+     .words = "async|sync",
      .help = "pairs beside training, or rounds"},
-    {.key = "every", .kind = PARAM_INTEGER, .initial = "1", .low = 1, .high = 1e6,
+    {.key = "every",
+     .kind = PARAM_INTEGER,
+     .initial = "1",
+     .low = 1,
+     .high = 1e6,
      .help = "local steps between exchanges or rounds"},
-    {.key = "weights", .kind = PARAM_WORD, .initial = "metropolis", .words = "metropolis|uniform",
+    {.key = "weights",
+     .kind = PARAM_WORD,
+     .initial = "metropolis",
+     .words = "metropolis|uniform",
      .help = "mixing weights of mode=sync"},
-    {.key = "reweight", .kind = PARAM_WORD, .initial = "no", .words = "no|yes",
+    {.key = "reweight",
+     .kind = PARAM_WORD,
+     .initial = "no",
+     .words = "no|yes",
      .help = "scale local steps by n times the node's share of the data"},
 };
 
@@ -39,8 +52,10 @@ uint32_t gossip_place(const struct gossip *g, rank_t peer)
     uint32_t low = 0, high = g->degree;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (g->neighbour[middle] < peer) low = middle + 1;
-        else high = middle;
+        if (g->neighbour[middle] < peer)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return low < g->degree && g->neighbour[low] == peer ? low : GOSSIP_NOBODY;
 }
@@ -103,8 +118,10 @@ static int gossip_create(const struct algo_config *config, const struct choice *
     prng_split(&g->random, config->seed, "gossip", g->rank);
     g->x = mem_new(g->dim, sizeof *g->x);
     memcpy(g->x, config->x0, g->dim * sizeof *g->x);
-    if (g->sync) rounds_init(g, config->graph, choice_number(params, "weights") == WEIGHTS_UNIFORM);
-    else pairwise_init(g);
+    if (g->sync)
+        rounds_init(g, config->graph, choice_number(params, "weights") == WEIGHTS_UNIFORM);
+    else
+        pairwise_init(g);
     *out = (struct algo *)g;
     return 0;
 }
@@ -113,8 +130,10 @@ static void gossip_destroy(struct algo *a)
 {
     if (a == NULL) return;
     struct gossip *g = (struct gossip *)a;
-    if (g->sync) rounds_deinit(g);
-    else pairwise_deinit(g);
+    if (g->sync)
+        rounds_deinit(g);
+    else
+        pairwise_deinit(g);
     free(g->up);
     free(g->x);
     free(g);
@@ -126,8 +145,10 @@ static void gossip_peer_up(struct gossip *g, uint32_t place, struct algo_actions
     CHECK(!g->up[place]);
     g->up[place] = 1;
     g->up_count++;
-    if (g->sync) rounds_peer_up(g, place, acts);
-    else pairwise_peer_up(g, place);
+    if (g->sync)
+        rounds_peer_up(g, place, acts);
+    else
+        pairwise_peer_up(g, place);
 }
 
 static void gossip_peer_down(struct gossip *g, uint32_t place, struct algo_actions *acts)
@@ -136,8 +157,10 @@ static void gossip_peer_down(struct gossip *g, uint32_t place, struct algo_actio
     CHECK(g->up[place]);
     g->up[place] = 0;
     g->up_count--;
-    if (g->sync) rounds_peer_down(g, place, acts);
-    else pairwise_peer_down(g, place);
+    if (g->sync)
+        rounds_peer_down(g, place, acts);
+    else
+        pairwise_peer_down(g, place);
 }
 
 static int gossip_message(struct gossip *g, const struct algo_event *e, struct algo_actions *acts)
@@ -154,8 +177,10 @@ static int gossip_step(struct algo *a, const struct algo_event *e, struct algo_a
     struct gossip *g = (struct gossip *)a;
     switch (e->kind) {
     case ALGO_START:
-        if (g->sync) rounds_start(g, acts);
-        else pairwise_start(g, e->now_us, acts);
+        if (g->sync)
+            rounds_start(g, acts);
+        else
+            pairwise_start(g, e->now_us, acts);
         return 0;
     case ALGO_PEER_UP:
         gossip_peer_up(g, gossip_place(g, e->peer), acts);
@@ -167,12 +192,16 @@ static int gossip_step(struct algo *a, const struct algo_event *e, struct algo_a
         return gossip_message(g, e, acts);
     case ALGO_TRAINED:
         gossip_fold(g, e->trained.delta, e->trained.steps);
-        if (g->sync) rounds_trained(g, e, acts);
-        else pairwise_trained(g, e, acts);
+        if (g->sync)
+            rounds_trained(g, e, acts);
+        else
+            pairwise_trained(g, e, acts);
         return 0;
     case ALGO_DEADLINE:
-        if (g->sync) rounds_deadline(g, e->now_us, acts);
-        else pairwise_deadline(g, e->now_us, acts);
+        if (g->sync)
+            rounds_deadline(g, e->now_us, acts);
+        else
+            pairwise_deadline(g, e->now_us, acts);
         return 0;
     }
     UNREACHABLE();

@@ -24,31 +24,31 @@ enum exchange_state {
 
 struct pairwise {
     enum exchange_state state;
-    uint32_t peer;           /* its place among the neighbours; state != NONE */
-    uint64_t id;             /* counter * node_count + rank of the initiator */
-    uint64_t expires_us;     /* when the exchange is given up; state != NONE */
-    struct blob *own;        /* OPEN: x as it was sent, one reference; else NULL */
-    uint64_t steps_sent;     /* OPEN: report.steps as it was sent */
-    uint64_t counter;        /* of exchanges we asked for */
-    uint64_t *request_seen;  /* (degree) greatest id each neighbour asked with on this link */
-    uint32_t steps;          /* local steps since the last attempt */
-    uint64_t rest_us;        /* when to start an exchange although the trainer is silent */
+    uint32_t peer;          /* its place among the neighbours; state != NONE */
+    uint64_t id;            /* counter * node_count + rank of the initiator */
+    uint64_t expires_us;    /* when the exchange is given up; state != NONE */
+    struct blob *own;       /* OPEN: x as it was sent, one reference; else NULL */
+    uint64_t steps_sent;    /* OPEN: report.steps as it was sent */
+    uint64_t counter;       /* of exchanges we asked for */
+    uint64_t *request_seen; /* (degree) greatest id each neighbour asked with on this link */
+    uint32_t steps;         /* local steps since the last attempt */
+    uint64_t rest_us;       /* when to start an exchange although the trainer is silent */
 };
 
 struct rounds {
-    uint64_t round;          /* the round being worked on */
-    uint32_t steps;          /* local steps done in it */
-    bool waiting;            /* our model of this round is out; training rests */
-    uint64_t expires_us;     /* waiting: when those still missing are left out */
-    struct blob *own;        /* waiting: x as it was sent, one reference; else NULL */
-    double *weight;          /* (degree) mixing weight of each neighbour */
-    const float **part;      /* (degree) scratch: models that take part in a mix */
-    float *part_weight;      /* (degree) scratch: their weights */
+    uint64_t round;      /* the round being worked on */
+    uint32_t steps;      /* local steps done in it */
+    bool waiting;        /* our model of this round is out; training rests */
+    uint64_t expires_us; /* waiting: when those still missing are left out */
+    struct blob *own;    /* waiting: x as it was sent, one reference; else NULL */
+    double *weight;      /* (degree) mixing weight of each neighbour */
+    const float **part;  /* (degree) scratch: models that take part in a mix */
+    float *part_weight;  /* (degree) scratch: their weights */
     struct round_peer {
         uint64_t told;       /* greatest round it spoke of on this link */
         bool absent;         /* missed a round: not waited for until it speaks of ours or a later one */
         struct blob *vec[2]; /* its models of our round and of the next; NULL = not here */
-    } *peer;                 /* (degree) */
+    } * peer;                /* (degree) */
 };
 
 struct gossip {
@@ -62,13 +62,13 @@ struct gossip {
     size_t dim;
     uint64_t patience_us;
     uint32_t every;
-    float step_scale;          /* multiplies each delta: 1, or n * w_v */
+    float step_scale; /* multiplies each delta: 1, or n * w_v */
     const struct trace *trace;
     struct prng random;
-    float *x;                  /* (dim) */
+    float *x; /* (dim) */
     struct algo_report report;
-    struct pairwise pairwise;  /* !sync */
-    struct rounds rounds;      /* sync */
+    struct pairwise pairwise; /* !sync */
+    struct rounds rounds;     /* sync */
 };
 
 #define GOSSIP_NOBODY UINT32_MAX

@@ -136,8 +136,10 @@ static void on_answer(struct gossip *g, uint32_t place, uint64_t id, bool accept
         g->report.duplicates_dropped++;
         return;
     }
-    if (accepted) exchange_open(g, acts);
-    else exchange_close(g);
+    if (accepted)
+        exchange_open(g, acts);
+    else
+        exchange_close(g);
 }
 
 static void on_model(struct gossip *g, uint32_t place, const struct algo_msg *m, struct algo_actions *acts)

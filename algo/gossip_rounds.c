@@ -156,8 +156,10 @@ int rounds_message(struct gossip *g, uint64_t now_us, uint32_t place, const stru
     if ((m->kind == GOSSIP_ROUND) != (m->vec != NULL)) return ERR_PROTO;
     if (m->field[0] > round_max) return ERR_PROTO;
     if (m->kind != GOSSIP_ROUND && m->kind != GOSSIP_STATUS) return ERR_PROTO;
-    if (m->kind == GOSSIP_ROUND) on_round(g, now_us, place, m, acts);
-    else note_round(g, now_us, place, m->field[0], acts);
+    if (m->kind == GOSSIP_ROUND)
+        on_round(g, now_us, place, m, acts);
+    else
+        note_round(g, now_us, place, m->field[0], acts);
     round_check(g, acts);
     return 0;
 }

@@ -17,12 +17,12 @@ double step_size_at(const struct choice *rule, uint64_t t);
 
 struct sgd {
     size_t dim;
-    double momentum;     /* 0 = plain SGD */
-    double scale;        /* multiplies every step (n * w_v for reweighted gossip), normally 1 */
-    uint64_t t;          /* steps done */
-    uint64_t stretch;    /* the schedule moves on by one every `stretch` steps, normally 1 */
+    double momentum;  /* 0 = plain SGD */
+    double scale;     /* multiplies every step (n * w_v for reweighted gossip), normally 1 */
+    uint64_t t;       /* steps done */
+    uint64_t stretch; /* the schedule moves on by one every `stretch` steps, normally 1 */
     struct choice rule;
-    float *velocity;     /* (dim) owned; NULL without momentum */
+    float *velocity; /* (dim) owned; NULL without momentum */
 };
 
 void sgd_init(struct sgd *s, size_t dim, const struct choice *rule, double momentum);

@@ -27,7 +27,7 @@ int algo_choose(const char *text, struct choice *params, const struct algo_type 
         return err;
     }
     int err = choice_parse(table, TYPE_COUNT, "--algorithm", text, params, why);
-    CHECK(err != 0); /* no name matched */
+    CHECK(err != 0);     /* no name matched */
     params->spec = NULL; /* never points into the table of this call */
     return err;
 }

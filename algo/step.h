@@ -32,12 +32,12 @@
 /* Control fields and at most one vector. What the fields mean is the algorithm's own business; the
  * agent's wire format carries them without looking. */
 struct algo_msg {
-    uint8_t kind;                  /* the algorithm's own enumeration */
+    uint8_t kind; /* the algorithm's own enumeration */
     uint8_t field_count;
-    uint32_t bits_size;            /* bytes in bits */
+    uint32_t bits_size; /* bytes in bits */
     uint64_t field[ALGO_FIELD_MAX];
-    const uint8_t *bits;           /* NULL when bits_size is 0; little-endian bit map, bit r = rank r */
-    struct blob *vec;              /* NULL or dim float32, little-endian */
+    const uint8_t *bits; /* NULL when bits_size is 0; little-endian bit map, bit r = rank r */
+    struct blob *vec;    /* NULL or dim float32, little-endian */
 };
 
 /* -- events ------------------------------------------------------------------------------------ */
@@ -54,15 +54,15 @@ enum algo_event_kind {
 struct algo_event {
     enum algo_event_kind kind;
     uint64_t now_us;
-    rank_t peer;                   /* PEER_UP, PEER_DOWN, MESSAGE */
-    uint64_t boot;                 /* PEER_UP: the peer's boot id */
-    const struct algo_msg *msg;    /* MESSAGE: borrowed until step() returns; take a blob_ref to keep vec.
+    rank_t peer;                /* PEER_UP, PEER_DOWN, MESSAGE */
+    uint64_t boot;              /* PEER_UP: the peer's boot id */
+    const struct algo_msg *msg; /* MESSAGE: borrowed until step() returns; take a blob_ref to keep vec.
                                     * vec has been checked: NULL or exactly dim finite floats */
     struct {
-        uint32_t steps;            /* local steps done, >= 1 */
-        double loss;               /* mean training loss over those steps */
-        const float *delta;        /* (dim), borrowed until step() returns */
-    } trained;                     /* TRAINED */
+        uint32_t steps;     /* local steps done, >= 1 */
+        double loss;        /* mean training loss over those steps */
+        const float *delta; /* (dim), borrowed until step() returns */
+    } trained;              /* TRAINED */
 };
 
 /* -- actions ----------------------------------------------------------------------------------- */
@@ -71,11 +71,11 @@ enum algo_action_kind { ALGO_SEND, ALGO_TRAIN };
 
 struct algo_action {
     enum algo_action_kind kind;
-    rank_t to;                     /* SEND: a neighbour */
-    struct algo_msg msg;           /* SEND: holds one reference on msg.vec; bits point into the algorithm
+    rank_t to;           /* SEND: a neighbour */
+    struct algo_msg msg; /* SEND: holds one reference on msg.vec; bits point into the algorithm
                                     * and stay valid until its next step() */
-    uint32_t max_steps;            /* TRAIN */
-    const float *x;                /* TRAIN: (dim), where to start; copied by the node before the next step() */
+    uint32_t max_steps;  /* TRAIN */
+    const float *x;      /* TRAIN: (dim), where to start; copied by the node before the next step() */
 };
 
 /* The caller's list; the caller empties it (releasing vec references) after carrying the actions out. */
@@ -88,7 +88,7 @@ struct algo_actions {
  * before the next append; its vec takes the reference put there. */
 struct algo_msg *algo_send(struct algo_actions *acts, rank_t to, uint8_t kind);
 void algo_train(struct algo_actions *acts, const float *x, uint32_t max_steps);
-void algo_actions_clear(struct algo_actions *acts);  /* drops vec references, keeps memory */
+void algo_actions_clear(struct algo_actions *acts); /* drops vec references, keeps memory */
 void algo_actions_deinit(struct algo_actions *acts);
 
 /* -- an algorithm ------------------------------------------------------------------------------ */
@@ -96,28 +96,28 @@ void algo_actions_deinit(struct algo_actions *acts);
 struct algo_config {
     rank_t rank;
     uint32_t node_count;
-    const struct graph *graph;     /* topology over all ranks; borrowed for the algorithm's life */
-    const double *weight;          /* (node_count) w_v = D_v / D; borrowed likewise */
+    const struct graph *graph; /* topology over all ranks; borrowed for the algorithm's life */
+    const double *weight;      /* (node_count) w_v = D_v / D; borrowed likewise */
     size_t dim;
-    const float *x0;               /* (dim) common start; borrowed during create */
-    uint64_t seed;                 /* of the experiment; split it with your own labels and the rank */
-    uint64_t patience_us;          /* how long an absent peer or answer is waited for before it counts as
+    const float *x0;           /* (dim) common start; borrowed during create */
+    uint64_t seed;             /* of the experiment; split it with your own labels and the rank */
+    uint64_t patience_us;      /* how long an absent peer or answer is waited for before it counts as
                                     * gone; links have their own, shorter, silence limit */
-    bool rejoining;                /* this node starts afresh in a cluster that may be training already */
-    const struct trace *trace;     /* may be NULL; borrowed for life */
+    bool rejoining;            /* this node starts afresh in a cluster that may be training already */
+    const struct trace *trace; /* may be NULL; borrowed for life */
 };
 
 /* What a node tells about its algorithm; counters only grow. */
 struct algo_report {
-    uint64_t steps;                /* local steps folded into the model */
-    uint64_t steps_handed_over;    /* of these, known to have been passed on to others */
-    uint64_t model_transfers;      /* vectors sent */
-    uint64_t mixes;                /* times another node's model changed ours */
+    uint64_t steps;             /* local steps folded into the model */
+    uint64_t steps_handed_over; /* of these, known to have been passed on to others */
+    uint64_t model_transfers;   /* vectors sent */
+    uint64_t mixes;             /* times another node's model changed ours */
     uint64_t tokens_regenerated;
     uint64_t rebases;
-    uint64_t duplicates_dropped;   /* fenced or repeated messages */
-    uint64_t exchanges_torn;       /* exchanges that only one side may have applied */
-    uint64_t version;              /* grows with each newer model seen; compares nodes where EVAL_NEWEST */
+    uint64_t duplicates_dropped; /* fenced or repeated messages */
+    uint64_t exchanges_torn;     /* exchanges that only one side may have applied */
+    uint64_t version;            /* grows with each newer model seen; compares nodes where EVAL_NEWEST */
 };
 
 enum algo_eval {
@@ -125,10 +125,10 @@ enum algo_eval {
     ALGO_EVAL_NEWEST,  /* the result is the model of the node with the highest version (a walking model) */
 };
 
-struct algo;                       /* opaque; each type begins its own struct with whatever it likes */
+struct algo; /* opaque; each type begins its own struct with whatever it likes */
 
 struct algo_type {
-    struct choice_spec spec;       /* name, help, source, parameters */
+    struct choice_spec spec; /* name, help, source, parameters */
     enum algo_eval eval;
     /* Returns an owned algorithm in *out, or ERR_USAGE with why when the parameters do not fit the
      * topology, the number of nodes, ... */
@@ -138,8 +138,9 @@ struct algo_type {
     /* Runs to completion. Appends to acts (never reads it). Returns 0, or ERR_PROTO when event->peer
      * broke the protocol: nothing was changed by that message and the node closes the link. */
     int (*step)(struct algo *a, const struct algo_event *event, struct algo_actions *acts);
-    uint64_t (*deadline_us)(const struct algo *a); /* when DEADLINE is wanted next; TIME_NEVER. Ask after each step */
-    const float *(*model)(const struct algo *a);   /* (dim) x, borrowed until the next step() */
+    uint64_t (*deadline_us)(
+        const struct algo *a); /* when DEADLINE is wanted next; TIME_NEVER. Ask after each step */
+    const float *(*model)(const struct algo *a); /* (dim) x, borrowed until the next step() */
     void (*report)(const struct algo *a, struct algo_report *out);
 };
 

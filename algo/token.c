@@ -46,7 +46,8 @@ void custody_init(struct custody *c, rank_t self, bool here, uint64_t patience_u
 
 enum custody_verdict custody_receive(struct custody *c, const struct token_stamp *stamp, uint64_t now_us)
 {
-    if (token_stamp_compare(stamp, &c->last) <= 0 || generation_compare(stamp, &c->known) < 0) return CUSTODY_REPEAT;
+    if (token_stamp_compare(stamp, &c->last) <= 0 || generation_compare(stamp, &c->known) < 0)
+        return CUSTODY_REPEAT;
     uint64_t absence = now_us - c->seen_us;
     c->absence_us = later_of(absence, c->absence_us - c->absence_us / 8);
     c->last = *stamp;
@@ -162,8 +163,8 @@ static enum custody_seek heard_alive(struct custody *c, const struct token_stamp
     return was_seeking ? CUSTODY_FLOOD_LIVE : CUSTODY_QUIET;
 }
 
-enum custody_seek custody_heard(struct custody *c, const struct token_stamp *stamp, rank_t claimant, bool living,
-                                uint64_t age_us, uint64_t now_us)
+enum custody_seek custody_heard(struct custody *c, const struct token_stamp *stamp, rank_t claimant,
+                                bool living, uint64_t age_us, uint64_t now_us)
 {
     if (living && age_us >= c->patience_us) return CUSTODY_QUIET;
     if (living) return heard_alive(c, stamp, now_us > age_us ? now_us - age_us : 0, now_us);

@@ -5,7 +5,8 @@
  *  - the holder sends the token and keeps it (SENT) until the receiver's acknowledgement, which is given
  *    only after the receiver has stored it; then the place is AWAY. The last value seen stays as snapshot.
  * Failure courses
- *  - the same token comes again (its acknowledgement was lost with a link): acknowledged again, dropped.
+ *  - the same token comes again (its acknowledgement was lost with a link): acknowledged again, dropped. An
+ *    acknowledgement of a stamp older than the newest heard of ends the hand-over, but is no sign of life.
  *  - a token of an older generation comes: fenced, acknowledged (so that its holder lets go), dropped. Whoever
  *    holds one and hears of a newer generation lets go as well.
  *  - the link of an unacknowledged hand-over breaks: sent again when the same process is back; when another
@@ -29,7 +30,7 @@
 /* The fence. Ordered by generation, then maker, then sequence; +1 sequence at each stop. */
 struct token_stamp {
     uint32_t generation;
-    rank_t maker;      /* who made this generation; 0 in generation 0 */
+    rank_t maker; /* who made this generation; 0 in generation 0 */
     uint64_t sequence;
 };
 
@@ -40,21 +41,21 @@ enum custody_place { CUSTODY_AWAY, CUSTODY_HELD, CUSTODY_SENT };
 struct custody {
     enum custody_place place;
     rank_t self;
-    struct token_stamp last;   /* newest stamp accepted or made here; the owner's snapshot belongs to it */
-    struct token_stamp known;  /* newest stamp heard of: of a token, a snapshot, or a claim. The fence */
-    rank_t sent_to;            /* SENT: to whom */
-    bool link_lost;            /* SENT: the link of the hand-over broke before the acknowledgement */
-    uint64_t give_up_us;       /* SENT and link_lost: when to start a search */
+    struct token_stamp last;  /* newest stamp accepted or made here; the owner's snapshot belongs to it */
+    struct token_stamp known; /* newest stamp heard of: of a token, a snapshot, or a claim. The fence */
+    rank_t sent_to;           /* SENT: to whom */
+    bool link_lost;           /* SENT: the link of the hand-over broke before the acknowledgement */
+    uint64_t give_up_us;      /* SENT and link_lost: when to start a search */
     uint64_t patience_us;
-    uint64_t seen_us;          /* when the token was last here */
-    uint64_t alive_us;         /* when the token was alive with the stamp `known`; TIME_NEVER = not heard */
-    uint64_t absence_us;       /* longest recent absence; decays by an eighth per visit */
-    uint64_t lost_us;          /* AWAY: when to start a search */
+    uint64_t seen_us;    /* when the token was last here */
+    uint64_t alive_us;   /* when the token was alive with the stamp `known`; TIME_NEVER = not heard */
+    uint64_t absence_us; /* longest recent absence; decays by an eighth per visit */
+    uint64_t lost_us;    /* AWAY: when to start a search */
     bool seeking;
-    struct token_stamp best;   /* newest snapshot heard of in this search ... */
-    rank_t best_at;            /* ... and where */
+    struct token_stamp best; /* newest snapshot heard of in this search ... */
+    rank_t best_at;          /* ... and where */
     uint64_t decide_us;
-    uint32_t fruitless;        /* searches in a row without a sign of life; each doubles the wait */
+    uint32_t fruitless; /* searches in a row without a sign of life; each doubles the wait */
 };
 
 /* `here`: this node begins as the holder of generation 0. */
@@ -70,7 +71,7 @@ enum custody_verdict custody_receive(struct custody *c, const struct token_stamp
 /* The held token got its next stamp (at each sync). */
 void custody_advance(struct custody *c);
 
-void custody_send(struct custody *c, rank_t to);                       /* HELD -> SENT */
+void custody_send(struct custody *c, rank_t to); /* HELD -> SENT */
 /* Acknowledgement from `from`; true when it ended the hand-over (place AWAY). Others are ignored. */
 bool custody_acknowledged(struct custody *c, rank_t from, const struct token_stamp *stamp, uint64_t now_us);
 
@@ -80,15 +81,15 @@ void custody_peer_down(struct custody *c, rank_t peer, uint64_t now_us);
 bool custody_peer_up(struct custody *c, rank_t peer, bool restarted, uint64_t now_us);
 
 enum custody_seek {
-    CUSTODY_QUIET,      /* nothing to send */
-    CUSTODY_FLOOD,      /* tell all neighbours in the stream: best, best_at, not living */
-    CUSTODY_FLOOD_LIVE, /* tell all neighbours that it lives */
+    CUSTODY_QUIET,       /* nothing to send */
+    CUSTODY_FLOOD,       /* tell all neighbours in the stream: best, best_at, not living */
+    CUSTODY_FLOOD_LIVE,  /* tell all neighbours that it lives */
     CUSTODY_ANSWER_LIVE, /* tell the sender that it lives */
 };
 /* A search message was heard: `claimant` has the snapshot `stamp`; when `living`, the token was seen alive
  * age_us ago. What is told on about life: `known`, self and custody_age_us(). */
-enum custody_seek custody_heard(struct custody *c, const struct token_stamp *stamp, rank_t claimant, bool living,
-                                uint64_t age_us, uint64_t now_us);
+enum custody_seek custody_heard(struct custody *c, const struct token_stamp *stamp, rank_t claimant,
+                                bool living, uint64_t age_us, uint64_t now_us);
 uint64_t custody_age_us(const struct custody *c, uint64_t now_us);
 
 enum custody_due {

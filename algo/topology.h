@@ -15,10 +15,10 @@
 
 struct graph {
     uint32_t node_count;
-    uint32_t edge_count;    /* undirected */
-    uint32_t *offset;       /* (node_count + 1): neighbours of v are neighbour[offset[v] .. offset[v+1]) */
-    uint32_t *neighbour;    /* (2 * edge_count) ascending within each node */
-    double *delay;          /* (2 * edge_count) mean link delay, symmetric, same order; 1 everywhere
+    uint32_t edge_count; /* undirected */
+    uint32_t *offset;    /* (node_count + 1): neighbours of v are neighbour[offset[v] .. offset[v+1]) */
+    uint32_t *neighbour; /* (2 * edge_count) ascending within each node */
+    double *delay;       /* (2 * edge_count) mean link delay, symmetric, same order; 1 everywhere
                              * unless the file or the simulator says otherwise */
 };
 
@@ -59,6 +59,7 @@ double spectral_gap(const struct graph *g);
 /* All mean-delay shortest paths from `source` restricted to nodes with alive[v] != 0 (alive may be
  * NULL = all): dist (node_count, INFINITY where unreachable), parent (node_count, RANK_NONE at source
  * and unreachable nodes). Ties go to the lower rank. */
-void shortest_paths(const struct graph *g, const uint8_t *alive, rank_t source, double *dist, uint32_t *parent);
+void shortest_paths(const struct graph *g, const uint8_t *alive, rank_t source, double *dist,
+                    uint32_t *parent);
 
 #endif

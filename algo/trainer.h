@@ -10,8 +10,8 @@
  * number of steps done. Used by one thread at a time. */
 struct trainer {
     uint32_t (*run)(struct trainer *t, const float *x, uint32_t max_steps, float *delta, double *loss_mean);
-    void (*free)(struct trainer *t);      /* takes t */
-    bool (*stop)(void *ctx);              /* NULL, or asked after each step: enough for this job? */
+    void (*free)(struct trainer *t); /* takes t */
+    bool (*stop)(void *ctx);         /* NULL, or asked after each step: enough for this job? */
     void *stop_ctx;
 };
 

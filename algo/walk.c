@@ -35,11 +35,11 @@ struct walk {
     const struct trace *trace;
     size_t dim;
     uint32_t steps_per_visit;
-    float *x;                /* (dim) the model, while held; the newest copy seen otherwise */
-    struct blob *copy;       /* the model as it was handed over; owned; NULL when x is newer */
+    float *x;          /* (dim) the model, while held; the newest copy seen otherwise */
+    struct blob *copy; /* the model as it was handed over; owned; NULL when x is newer */
     struct custody custody;
-    bool training;           /* a TRAIN is outstanding */
-    bool *up;                /* by position among our neighbours */
+    bool training; /* a TRAIN is outstanding */
+    bool *up;      /* by position among our neighbours */
     uint64_t *boot;
     struct prng prng;
     uint64_t now_us;
@@ -125,8 +125,8 @@ static void model_send(struct walk *w, struct algo_actions *acts)
     w->counters.model_transfers++;
 }
 
-static void seek_send(const struct walk *w, rank_t to, const struct token_stamp *stamp, rank_t claimant, bool living,
-                      struct algo_actions *acts)
+static void seek_send(const struct walk *w, rank_t to, const struct token_stamp *stamp, rank_t claimant,
+                      bool living, struct algo_actions *acts)
 {
     struct algo_msg *msg = algo_send(acts, to, WALK_SEEK);
     stamp_write(msg, stamp);
@@ -208,12 +208,13 @@ static int on_model(struct walk *w, rank_t from, const struct algo_msg *msg, str
 static int on_seek(struct walk *w, rank_t from, const struct algo_msg *msg, struct algo_actions *acts)
 {
     struct token_stamp stamp;
-    if (msg->field_count != SEEK_FIELDS || !stamp_read(w, msg, &stamp) || msg->field[FIELD_CLAIMANT] >= w->node_count ||
-        msg->field[FIELD_LIVING] > 1)
+    if (msg->field_count != SEEK_FIELDS || !stamp_read(w, msg, &stamp) ||
+        msg->field[FIELD_CLAIMANT] >= w->node_count || msg->field[FIELD_LIVING] > 1)
         return ERR_PROTO;
     rank_t claimant = (rank_t)msg->field[FIELD_CLAIMANT];
     struct custody *c = &w->custody;
-    switch (custody_heard(c, &stamp, claimant, msg->field[FIELD_LIVING] == 1, msg->field[FIELD_AGE], w->now_us)) {
+    switch (
+        custody_heard(c, &stamp, claimant, msg->field[FIELD_LIVING] == 1, msg->field[FIELD_AGE], w->now_us)) {
     case CUSTODY_QUIET:
         break;
     case CUSTODY_FLOOD:
@@ -265,7 +266,8 @@ static void search_tick(struct walk *w, struct algo_actions *acts)
         return;
     case CUSTODY_REGENERATE:
         w->counters.tokens_regenerated++;
-        trace_line(w->trace, TRACE_WARN, "the walking model was lost; going on from the newest copy, generation %u",
+        trace_line(w->trace, TRACE_WARN,
+                   "the walking model was lost; going on from the newest copy, generation %u",
                    w->custody.last.generation);
         train(w, acts);
         return;
@@ -279,7 +281,8 @@ static int step(struct algo *a, const struct algo_event *event, struct algo_acti
     int err = 0;
     switch (event->kind) {
     case ALGO_START:
-        custody_init(&w->custody, w->rank, w->custody.place == CUSTODY_HELD, w->custody.patience_us, w->now_us);
+        custody_init(&w->custody, w->rank, w->custody.place == CUSTODY_HELD, w->custody.patience_us,
+                     w->now_us);
         if (w->custody.place == CUSTODY_HELD) train(w, acts);
         break;
     case ALGO_PEER_UP:

@@ -8,7 +8,7 @@
 
 struct blob {
     uint32_t references;
-    size_t size;          /* bytes in data */
+    size_t size; /* bytes in data */
     _Alignas(16) uint8_t data[];
 };
 
@@ -17,7 +17,7 @@ struct blob {
 struct blob *blob_new(size_t size);
 struct blob *blob_copy(const void *bytes, size_t size);
 
-struct blob *blob_ref(struct blob *b);   /* returns b with one more reference; b may be NULL */
-void blob_unref(struct blob *b);         /* drops one reference, frees at zero; b may be NULL */
+struct blob *blob_ref(struct blob *b); /* returns b with one more reference; b may be NULL */
+void blob_unref(struct blob *b);       /* drops one reference, frees at zero; b may be NULL */
 
 #endif

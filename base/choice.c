@@ -118,11 +118,13 @@ static int value_set(const char *option, const struct choice_spec *spec, const s
         int index = word_index(p->words, text);
         out->number = index;
         if (index >= 0) return 0;
-        return err_set(why, ERR_USAGE, "%s: %s:%s=%s is not one of %s", option, spec->name, p->key, text, p->words);
+        return err_set(why, ERR_USAGE, "%s: %s:%s=%s is not one of %s", option, spec->name, p->key, text,
+                       p->words);
     }
-    if (parse_number(p->kind, text, &out->number) == 0 && out->number >= p->low && out->number <= p->high) return 0;
-    return err_set(why, ERR_USAGE, "%s: %s:%s=%s must be %s from %g to %g%s", option, spec->name, p->key, text,
-                   kind_name(p->kind), p->low, p->high, p->kind == PARAM_TIME ? " seconds" : "");
+    if (parse_number(p->kind, text, &out->number) == 0 && out->number >= p->low && out->number <= p->high)
+        return 0;
+    return err_set(why, ERR_USAGE, "%s: %s:%s=%s must be %s from %g to %g%s", option, spec->name, p->key,
+                   text, kind_name(p->kind), p->low, p->high, p->kind == PARAM_TIME ? " seconds" : "");
 }
 
 /* -- parsing ----------------------------------------------------------------------------------- */
@@ -138,11 +140,12 @@ static int unknown_name(const struct choice_spec *table, size_t count, const cha
         snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", table[i].name);
     }
     const char *near = nearest_word(name, names, count < 64 ? count : 64);
-    return err_set(why, ERR_USAGE, "%s: unknown '%s'%s%s%s; known: %s", option, name, near ? ", did you mean '" : "",
-                   near ? near : "", near ? "'?" : "", known);
+    return err_set(why, ERR_USAGE, "%s: unknown '%s'%s%s%s; known: %s", option, name,
+                   near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "", known);
 }
 
-static int unknown_key(const struct choice_spec *spec, const char *option, const char *key, struct err_text *why)
+static int unknown_key(const struct choice_spec *spec, const char *option, const char *key,
+                       struct err_text *why)
 {
     char known[256] = "none";
     const char *keys[CHOICE_PARAM_MAX];
@@ -179,8 +182,8 @@ static int set_defaults(const char *option, const bool *given, struct choice *ou
         const struct param_spec *p = &spec->params[i];
         if (given[i]) continue;
         if (p->initial == NULL)
-            return err_set(why, ERR_USAGE, "%s: %s needs %s=... (%s), as in %s:%s=%g", option, spec->name, p->key,
-                           p->help, spec->name, p->key, p->low);
+            return err_set(why, ERR_USAGE, "%s: %s needs %s=... (%s), as in %s:%s=%g", option, spec->name,
+                           p->key, p->help, spec->name, p->key, p->low);
         int err = value_set(option, spec, p, p->initial, &out->value[i], why);
         CHECK(err == 0); /* a default of ours must be valid */
     }
@@ -253,7 +256,7 @@ const char *choice_print(const struct choice *c, char *out, size_t size)
 {
     size_t used = (size_t)snprintf(out, size, "%s", c->spec->name);
     for (size_t i = 0; i < c->spec->param_count && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, "%c%s=%s", i == 0 ? ':' : ',', c->spec->params[i].key,
-                                 c->value[i].text);
+        used += (size_t)snprintf(out + used, size - used, "%c%s=%s", i == 0 ? ':' : ',',
+                                 c->spec->params[i].key, c->value[i].text);
     return out;
 }

@@ -12,9 +12,9 @@
 enum param_kind {
     PARAM_INTEGER, /* whole number within [low, high] */
     PARAM_REAL,    /* finite number within [low, high] */
-    PARAM_TIME,    /* number with unit us, ms, s, min or none (= seconds); kept in seconds, within [low, high] */
-    PARAM_WORD,    /* one of the words in `words`, separated by '|'; kept as its index */
-    PARAM_TEXT,    /* any text without ',' */
+    PARAM_TIME, /* number with unit us, ms, s, min or none (= seconds); kept in seconds, within [low, high] */
+    PARAM_WORD, /* one of the words in `words`, separated by '|'; kept as its index */
+    PARAM_TEXT, /* any text without ',' */
 };
 
 struct param_spec {

@@ -8,8 +8,8 @@ const char *err_name(int code)
     switch (code) {
     case ERR_OK:
         return "ok";
-#define X(name, value, text) \
-    case name:               \
+#define X(name, value, text)                                                                                 \
+    case name:                                                                                               \
         return text;
         ERR_LIST(X)
 #undef X

@@ -6,27 +6,27 @@
 #include <assert.h>
 
 /* Cluster. */
-#define NODE_COUNT_MAX 65536u     /* ranks in one experiment */
-#define LINK_COUNT_MAX 1024u      /* links one node keeps */
-#define EDGE_COUNT_MAX 8388608u   /* edges of one mixing graph: a complete one of 4096 nodes fits */
-#define ROSTER_ENTRY_MAX 1024u    /* members in one MEMBERS message */
-#define STREAM_COUNT_MAX 65536u   /* DIGEST streams of one plan */
+#define NODE_COUNT_MAX 65536u   /* ranks in one experiment */
+#define LINK_COUNT_MAX 1024u    /* links one node keeps */
+#define EDGE_COUNT_MAX 8388608u /* edges of one mixing graph: a complete one of 4096 nodes fits */
+#define ROSTER_ENTRY_MAX 1024u  /* members in one MEMBERS message */
+#define STREAM_COUNT_MAX 65536u /* DIGEST streams of one plan */
 
 /* Wire. */
-#define FRAME_CHUNK_MAX (64u * 1024u)        /* payload bytes of one frame */
-#define MESSAGE_HEAD_MAX (64u * 1024u)       /* msgpack control fields of one message */
-#define WIRE_DEPTH_MAX 8u                    /* nesting of msgpack containers */
-#define WIRE_OBJECT_MAX 4096u                /* msgpack objects in one head */
-#define WIRE_STRING_MAX 1024u                /* bytes of one msgpack string */
-#define LINK_QUEUE_MAX (8u * 1024u * 1024u)  /* queued bytes per link beside one message in flight */
-#define ADDRESS_TEXT_MAX 272u                /* "host:port" with terminator; a DNS name is <= 253 */
+#define FRAME_CHUNK_MAX (64u * 1024u)       /* payload bytes of one frame */
+#define MESSAGE_HEAD_MAX (64u * 1024u)      /* msgpack control fields of one message */
+#define WIRE_DEPTH_MAX 8u                   /* nesting of msgpack containers */
+#define WIRE_OBJECT_MAX 4096u               /* msgpack objects in one head */
+#define WIRE_STRING_MAX 1024u               /* bytes of one msgpack string */
+#define LINK_QUEUE_MAX (8u * 1024u * 1024u) /* queued bytes per link beside one message in flight */
+#define ADDRESS_TEXT_MAX 272u               /* "host:port" with terminator; a DNS name is <= 253 */
 
 /* Models and algorithms. */
-#define MODEL_DIM_MAX 2147483648ull          /* float32 parameters: 2^31 */
-#define ALGO_FIELD_MAX 24u                   /* integers of one algorithm message */
-#define ALGO_BITS_MAX 8192u                  /* bytes of one algorithm message's bit map */
-#define CHOICE_PARAM_MAX 16u                 /* key=value pairs of one choice */
-#define CHOICE_TEXT_MAX 1024u                /* bytes of one "name:key=value,..." */
+#define MODEL_DIM_MAX 2147483648ull /* float32 parameters: 2^31 */
+#define ALGO_FIELD_MAX 24u          /* integers of one algorithm message */
+#define ALGO_BITS_MAX 8192u         /* bytes of one algorithm message's bit map */
+#define CHOICE_PARAM_MAX 16u        /* key=value pairs of one choice */
+#define CHOICE_TEXT_MAX 1024u       /* bytes of one "name:key=value,..." */
 
 /* Data files. */
 #define DATASET_ROW_MAX 100000000u

@@ -6,7 +6,7 @@
 enum trace_level { TRACE_DEBUG, TRACE_INFO, TRACE_WARN, TRACE_ERROR };
 
 struct trace {
-    enum trace_level level; /* lines below it are not formatted */
+    enum trace_level level;                                            /* lines below it are not formatted */
     void (*line)(void *ctx, enum trace_level level, const char *text); /* text is borrowed */
     void *ctx;
 };

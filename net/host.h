@@ -16,8 +16,8 @@ struct job {
 struct host;
 
 struct host_ops {
-    uint64_t (*now_us)(const struct host *h);                 /* monotonic */
-    void (*set_deadline)(struct host *h, uint64_t at_us);     /* replaces the previous one; TIME_NEVER = none */
+    uint64_t (*now_us)(const struct host *h);             /* monotonic */
+    void (*set_deadline)(struct host *h, uint64_t at_us); /* replaces the previous one; TIME_NEVER = none */
     /* Starts j, which stays the caller's but must not be touched until on_job_done. Returns 0 or ERR_BUSY
      * (one job at a time). */
     int (*start_job)(struct host *h, struct job *j);

@@ -83,11 +83,11 @@ void sim_crash(struct sim_world *w, uint32_t v, bool reset);
 void sim_restart(struct sim_world *w, uint32_t v); /* the slot may be used again; boot ids are the caller's */
 void sim_pause(struct sim_world *w, uint32_t v);   /* SIGSTOP: nothing is delivered, peers see silence */
 void sim_resume(struct sim_world *w, uint32_t v);  /* what TCP still holds is delivered if the link lives */
-void sim_cut(struct sim_world *w, uint32_t a, uint32_t b);     /* both directions drop; silence follows */
+void sim_cut(struct sim_world *w, uint32_t a, uint32_t b); /* both directions drop; silence follows */
 void sim_cut_one_way(struct sim_world *w, uint32_t from, uint32_t to);
-void sim_heal(struct sim_world *w, uint32_t a, uint32_t b);    /* both directions */
+void sim_heal(struct sim_world *w, uint32_t a, uint32_t b);       /* both directions */
 void sim_reset_link(struct sim_world *w, uint32_t a, uint32_t b); /* down now, messages in flight are lost */
-void sim_heal_all(struct sim_world *w);            /* all cuts and pauses, not crashes */
+void sim_heal_all(struct sim_world *w);                           /* all cuts and pauses, not crashes */
 bool sim_alive(const struct sim_world *w, uint32_t v);
 
 /* -- observation ------------------------------------------------------------------------------- */

@@ -72,8 +72,12 @@ void sim_latency_init(struct sim_latency *l, const struct choice *c)
         l->high_s = choice_number(c, "high");
         l->control_s = choice_number(c, "control");
         return;
-    case LATENCY_EXP: l->mean_s = choice_number(c, "mean"); return;
-    case LATENCY_FIXED: l->mean_s = choice_number(c, "delay"); return;
+    case LATENCY_EXP:
+        l->mean_s = choice_number(c, "mean");
+        return;
+    case LATENCY_FIXED:
+        l->mean_s = choice_number(c, "delay");
+        return;
     case LATENCY_UNIFORM:
         l->low_s = choice_number(c, "low");
         l->high_s = choice_number(c, "high");
@@ -97,9 +101,12 @@ uint64_t sim_latency_draw_us(const struct sim_latency *l, struct prng *p, double
     switch (l->kind) {
     case LATENCY_TRANSFER:
         return seconds_to_us(body ? l->shift_s + prng_exponential(p, mean_s) : l->control_s);
-    case LATENCY_EXP: return seconds_to_us(prng_exponential(p, mean_s));
-    case LATENCY_FIXED: return seconds_to_us(mean_s);
-    case LATENCY_UNIFORM: return seconds_to_us(prng_uniform(p, l->low_s, l->high_s));
+    case LATENCY_EXP:
+        return seconds_to_us(prng_exponential(p, mean_s));
+    case LATENCY_FIXED:
+        return seconds_to_us(mean_s);
+    case LATENCY_UNIFORM:
+        return seconds_to_us(prng_uniform(p, l->low_s, l->high_s));
     }
     UNREACHABLE();
 }
@@ -109,12 +116,16 @@ void sim_step_time_init(struct sim_step_time *s, const struct choice *c)
     CHECK(c->spec == &step_time_table[c->index]);
     *s = (struct sim_step_time){.kind = c->index};
     switch (c->index) {
-    case STEP_CONSTANT: s->mean_s = choice_number(c, "value"); return;
+    case STEP_CONSTANT:
+        s->mean_s = choice_number(c, "value");
+        return;
     case STEP_UNIFORM:
         s->low_s = choice_number(c, "low");
         s->high_s = choice_number(c, "high");
         return;
-    case STEP_EXP: s->mean_s = choice_number(c, "mean"); return;
+    case STEP_EXP:
+        s->mean_s = choice_number(c, "mean");
+        return;
     }
     UNREACHABLE();
 }

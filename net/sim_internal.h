@@ -24,29 +24,29 @@ void sim_latency_init(struct sim_latency *l, const struct choice *c);
 double sim_latency_mean_s(const struct sim_latency *l, uint64_t seed, uint64_t link); /* of (seed, link) */
 uint64_t sim_latency_draw_us(const struct sim_latency *l, struct prng *p, double mean_s, bool body);
 void sim_step_time_init(struct sim_step_time *s, const struct choice *c);
-double sim_step_time_node_s(const struct sim_step_time *s, struct prng *p);                /* once per node */
+double sim_step_time_node_s(const struct sim_step_time *s, struct prng *p); /* once per node */
 uint64_t sim_step_time_draw_us(const struct sim_step_time *s, struct prng *p, double node_s, uint32_t steps);
 
 /* -- events (sim_world.c) ---------------------------------------------------------------------- */
 
-enum sim_event_kind { /* the values are part of the observed bytes */
-    SIM_DEADLINE = 1, /* index: node */
-    SIM_JOB_DONE,     /* index: node */
-    SIM_MESSAGE,      /* index: pair; side: the receiver */
-    SIM_UP,           /* index: pair; side */
-    SIM_DOWN,         /* index: pair; side */
-    SIM_WRITABLE,     /* index: pair; side */
-    SIM_REFUSED,      /* index: pair; side; only observed, a SIM_CONNECT that failed for good */
-    SIM_CLOSED,       /* index: node */
-    SIM_SELF,         /* index: node: it dialled itself */
-    SIM_SILENCE,      /* index: pair; side: perhaps it has heard nothing for too long */
-    SIM_DIAL,         /* index: pair; side: a try begins */
-    SIM_CONNECT,      /* index: pair; side: its try arrives */
+enum sim_event_kind {                   /* the values are part of the observed bytes */
+                      SIM_DEADLINE = 1, /* index: node */
+                      SIM_JOB_DONE,     /* index: node */
+                      SIM_MESSAGE,      /* index: pair; side: the receiver */
+                      SIM_UP,           /* index: pair; side */
+                      SIM_DOWN,         /* index: pair; side */
+                      SIM_WRITABLE,     /* index: pair; side */
+                      SIM_REFUSED, /* index: pair; side; only observed, a SIM_CONNECT that failed for good */
+                      SIM_CLOSED,  /* index: node */
+                      SIM_SELF,    /* index: node: it dialled itself */
+                      SIM_SILENCE, /* index: pair; side: perhaps it has heard nothing for too long */
+                      SIM_DIAL,    /* index: pair; side: a try begins */
+                      SIM_CONNECT, /* index: pair; side: its try arrives */
 };
 
 struct sim_event {
     uint64_t time_us;
-    uint64_t order;      /* sequence << 8 | kind << 2 | lane << 1 | side: unique, so the order is total */
+    uint64_t order; /* sequence << 8 | kind << 2 | lane << 1 | side: unique, so the order is total */
     uint32_t index;
     uint32_t generation; /* of what it is for: a stale event is dropped when it comes up */
 };
@@ -54,16 +54,16 @@ struct sim_event {
 struct sim_message {
     uint64_t time_us, order; /* of its delivery, unless the one ahead of it is later */
     struct blob *head, *body;
-    uint64_t bytes;          /* on the wire */
-    uint32_t next;           /* in its lane, or in the free list */
+    uint64_t bytes; /* on the wire */
+    uint32_t next;  /* in its lane, or in the free list */
 };
 
 /* -- links (sim_link.c) ------------------------------------------------------------------------ */
 
 struct sim_lane {
-    uint32_t first, last;  /* messages accepted and not delivered; SIM_NONE when empty */
-    uint64_t free_us;      /* when the bandwidth is free for this lane */
-    bool held;             /* the first one came to its time while the direction was cut */
+    uint32_t first, last; /* messages accepted and not delivered; SIM_NONE when empty */
+    uint64_t free_us;     /* when the bandwidth is free for this lane */
+    bool held;            /* the first one came to its time while the direction was cut */
 };
 
 enum sim_end_state { END_DOWN, END_COMING, END_UP, END_CLOSING };
@@ -74,20 +74,20 @@ struct sim_end {
     bool dialled;
     /* what goes out from here */
     struct sim_lane lane[2];
-    uint64_t waiting_bytes;      /* behind the first message of each lane: what LINK_QUEUE_MAX bounds */
-    uint64_t queue_bytes;        /* accepted and not delivered */
-    uint64_t control_delay_us;   /* of the latest control message */
-    bool full, writable_coming;  /* ERR_FULL was given; its on_writable is under way */
-    struct prng latency;         /* stream of this direction: delays of messages */
-    struct prng trouble;         /* stream of this direction: dial tries, resets */
-    struct prng quiet;           /* stream of this direction: slack of the silence timer at this side */
+    uint64_t waiting_bytes;     /* behind the first message of each lane: what LINK_QUEUE_MAX bounds */
+    uint64_t queue_bytes;       /* accepted and not delivered */
+    uint64_t control_delay_us;  /* of the latest control message */
+    bool full, writable_coming; /* ERR_FULL was given; its on_writable is under way */
+    struct prng latency;        /* stream of this direction: delays of messages */
+    struct prng trouble;        /* stream of this direction: dial tries, resets */
+    struct prng quiet;          /* stream of this direction: slack of the silence timer at this side */
     /* what comes in */
-    bool cut;                    /* nothing gets through to this side */
-    bool starved;                /* not even heartbeats get through */
-    bool silence_coming;         /* a SIM_SILENCE is in the heap */
-    uint64_t starved_us;         /* since when */
+    bool cut;            /* nothing gets through to this side */
+    bool starved;        /* not even heartbeats get through */
+    bool silence_coming; /* a SIM_SILENCE is in the heap */
+    uint64_t starved_us; /* since when */
     uint64_t silence_slack_us;
-    uint64_t word_us;            /* last delivery */
+    uint64_t word_us; /* last delivery */
     /* going down */
     bool down_coming, down_forced; /* a SIM_DOWN is in the heap; even across a cut */
     enum down_reason down_why;
@@ -101,7 +101,7 @@ struct sim_end {
  * generation. live: both ends belong to one connection; an end may be up without (half-open). */
 struct sim_pair {
     uint32_t index;
-    uint32_t node[2];     /* smaller first */
+    uint32_t node[2]; /* smaller first */
     uint32_t generation;
     bool live;
     uint64_t up_us;
@@ -126,22 +126,22 @@ struct sim_host {
     struct sim_world *world;
     uint32_t node;
     struct host_sink sink;
-    struct job *job;       /* running, or NULL */
+    struct job *job; /* running, or NULL */
     uint64_t deadline_us;
-    uint64_t armed_us;     /* time of the heap entry that stands for the deadline */
+    uint64_t armed_us; /* time of the heap entry that stands for the deadline */
 };
 
 struct sim_node {
     bool alive, paused;
     struct sim_transport *transport; /* NULL: not attached */
     struct sim_host *host;
-    uint32_t life;                   /* generation of transport and host events */
+    uint32_t life; /* generation of transport and host events */
     uint32_t deadline_generation;
-    double step_s;                   /* step time drawn for this node */
-    struct prng step_time;           /* stream */
-    uint32_t *pair;                  /* indices of its pairs, in order of creation */
+    double step_s;         /* step time drawn for this node */
+    struct prng step_time; /* stream */
+    uint32_t *pair;        /* indices of its pairs, in order of creation */
     uint32_t pair_count, pair_capacity;
-    struct sim_event *held;          /* what came up during a pause, in order */
+    struct sim_event *held; /* what came up during a pause, in order */
     uint32_t held_count, held_capacity;
 };
 
@@ -151,16 +151,16 @@ struct sim_world {
     struct sim_step_time step_time;
     uint64_t now_us;
     uint64_t next_sequence;
-    bool delivering;                 /* a callback is running */
+    bool delivering; /* a callback is running */
     struct sim_event *heap;
     size_t heap_count, heap_capacity;
-    struct sim_message *message;     /* pool */
+    struct sim_message *message; /* pool */
     uint32_t message_count, message_capacity, message_free;
-    struct sim_node *node;           /* (node_count) */
+    struct sim_node *node; /* (node_count) */
     struct sim_pair **pair;
     uint32_t pair_count, pair_capacity;
-    uint32_t *pair_table;            /* open addressing: index of pair, or SIM_NONE */
-    uint32_t pair_table_size;        /* power of two */
+    uint32_t *pair_table;     /* open addressing: index of pair, or SIM_NONE */
+    uint32_t pair_table_size; /* power of two */
     void (*observe)(void *ctx, const void *bytes, size_t size);
     void *observe_ctx;
     struct sim_totals totals;
@@ -186,9 +186,9 @@ void sim_pair_free(struct sim_world *w, struct sim_pair *p);
 uint32_t sim_side_of(const struct sim_pair *p, uint32_t v);
 int sim_link_send(struct sim_world *w, struct sim_pair *p, uint32_t side, enum lane lane, struct blob *head,
                   struct blob *body);
-void sim_link_break(struct sim_world *w, struct sim_pair *p);  /* no longer live; what is under way is lost */
+void sim_link_break(struct sim_world *w, struct sim_pair *p); /* no longer live; what is under way is lost */
 void sim_link_release(struct sim_world *w, struct sim_pair *p); /* arms held lanes that are no longer cut */
-void sim_end_clear(struct sim_world *w, struct sim_end *e);    /* drops its outgoing messages */
+void sim_end_clear(struct sim_world *w, struct sim_end *e);     /* drops its outgoing messages */
 void sim_end_starve(struct sim_world *w, struct sim_pair *p, uint32_t side); /* looks whether it starves */
 void sim_end_notify(struct sim_world *w, struct sim_pair *p, uint32_t side, enum down_reason why);
 void sim_end_force_down(struct sim_world *w, struct sim_pair *p, uint32_t side, enum down_reason why);

@@ -218,8 +218,10 @@ int sim_link_send(struct sim_world *w, struct sim_pair *p, uint32_t side, enum l
                                          .bytes = bytes,
                                          .next = SIM_NONE};
     bool first = l->first == SIM_NONE;
-    if (first) l->first = m;
-    else w->message[l->last].next = m;
+    if (first)
+        l->first = m;
+    else
+        w->message[l->last].next = m;
     l->last = m;
     e->queue_bytes += bytes;
     e->stats.bytes_sent += bytes;

@@ -88,7 +88,8 @@ static uint32_t event_node(const struct sim_world *w, const struct sim_event *e)
     case SIM_DEADLINE:
     case SIM_JOB_DONE:
     case SIM_CLOSED:
-    case SIM_SELF: return e->index;
+    case SIM_SELF:
+        return e->index;
     case SIM_MESSAGE:
     case SIM_UP:
     case SIM_DOWN:
@@ -96,7 +97,8 @@ static uint32_t event_node(const struct sim_world *w, const struct sim_event *e)
     case SIM_REFUSED:
     case SIM_SILENCE:
     case SIM_DIAL:
-    case SIM_CONNECT: return w->pair[e->index]->node[e->order & 1];
+    case SIM_CONNECT:
+        return w->pair[e->index]->node[e->order & 1];
     }
     UNREACHABLE();
 }
@@ -115,18 +117,30 @@ static bool event_deliver(struct sim_world *w, const struct sim_event *e)
 {
     uint32_t side = (uint32_t)(e->order & 1), generation = e->generation;
     switch (event_kind(e)) {
-    case SIM_DEADLINE: return sim_deadline_event(w, e->index, generation);
-    case SIM_JOB_DONE: return sim_job_event(w, e->index, generation);
-    case SIM_CLOSED: return sim_closed_event(w, e->index, generation);
-    case SIM_SELF: return sim_self_event(w, e->index, generation);
-    case SIM_MESSAGE: return sim_message_event(w, w->pair[e->index], e);
-    case SIM_UP: return sim_up_event(w, w->pair[e->index], side, generation);
-    case SIM_DOWN: return sim_down_event(w, w->pair[e->index], side, generation);
-    case SIM_WRITABLE: return sim_writable_event(w, w->pair[e->index], side, generation);
-    case SIM_SILENCE: return sim_silence_event(w, w->pair[e->index], side, generation);
-    case SIM_DIAL: return sim_dial_event(w, w->pair[e->index], side, generation);
-    case SIM_CONNECT: return sim_connect_event(w, w->pair[e->index], side, generation);
-    case SIM_REFUSED: break; /* never in the heap */
+    case SIM_DEADLINE:
+        return sim_deadline_event(w, e->index, generation);
+    case SIM_JOB_DONE:
+        return sim_job_event(w, e->index, generation);
+    case SIM_CLOSED:
+        return sim_closed_event(w, e->index, generation);
+    case SIM_SELF:
+        return sim_self_event(w, e->index, generation);
+    case SIM_MESSAGE:
+        return sim_message_event(w, w->pair[e->index], e);
+    case SIM_UP:
+        return sim_up_event(w, w->pair[e->index], side, generation);
+    case SIM_DOWN:
+        return sim_down_event(w, w->pair[e->index], side, generation);
+    case SIM_WRITABLE:
+        return sim_writable_event(w, w->pair[e->index], side, generation);
+    case SIM_SILENCE:
+        return sim_silence_event(w, w->pair[e->index], side, generation);
+    case SIM_DIAL:
+        return sim_dial_event(w, w->pair[e->index], side, generation);
+    case SIM_CONNECT:
+        return sim_connect_event(w, w->pair[e->index], side, generation);
+    case SIM_REFUSED:
+        break; /* never in the heap */
     }
     UNREACHABLE();
 }

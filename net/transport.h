@@ -41,19 +41,19 @@ struct link_id {
 /* Who is at the other end, from its hello. */
 struct peer_info {
     node_id id;
-    uint64_t boot;                       /* new at every start of the process */
-    char address[ADDRESS_TEXT_MAX];      /* "host:port" where it accepts links; as advertised, or what we
+    uint64_t boot;                  /* new at every start of the process */
+    char address[ADDRESS_TEXT_MAX]; /* "host:port" where it accepts links; as advertised, or what we
                                           * see joined with its listening port; "" when it only dials */
-    bool dialled;                        /* we dialled it */
+    bool dialled;                   /* we dialled it */
 };
 
 enum down_reason {
-    DOWN_CLOSED,    /* the peer said goodbye */
-    DOWN_RESET,     /* reset or unexpected end of stream */
-    DOWN_SILENT,    /* no word for silence_us, or the kernel gave up */
-    DOWN_PROTOCOL,  /* malformed frame, checksum, limit: see the log */
-    DOWN_REPLACED,  /* a newer link to the same peer took over */
-    DOWN_LOCAL,     /* we asked for it */
+    DOWN_CLOSED,   /* the peer said goodbye */
+    DOWN_RESET,    /* reset or unexpected end of stream */
+    DOWN_SILENT,   /* no word for silence_us, or the kernel gave up */
+    DOWN_PROTOCOL, /* malformed frame, checksum, limit: see the log */
+    DOWN_REPLACED, /* a newer link to the same peer took over */
+    DOWN_LOCAL,    /* we asked for it */
 };
 
 const char *down_reason_name(enum down_reason why);
@@ -62,28 +62,28 @@ const char *down_reason_name(enum down_reason why);
 struct transport_config {
     node_id id;
     uint64_t boot;
-    uint8_t cluster[16];       /* both ends must agree: a hash of everything that must match */
+    uint8_t cluster[16];              /* both ends must agree: a hash of everything that must match */
     char advertise[ADDRESS_TEXT_MAX]; /* "" = let peers use what they see */
-    size_t body_size_max;      /* bytes; larger announced bodies end the link before any allocation */
-    uint64_t heartbeat_us;     /* interval of pings on a quiet link */
-    uint64_t silence_us;       /* no byte for that long: the link is down */
-    uint64_t hello_us;         /* deadline of the hello */
+    size_t body_size_max;             /* bytes; larger announced bodies end the link before any allocation */
+    uint64_t heartbeat_us;            /* interval of pings on a quiet link */
+    uint64_t silence_us;              /* no byte for that long: the link is down */
+    uint64_t hello_us;                /* deadline of the hello */
     uint64_t redial_min_us, redial_max_us;
     uint64_t seed;             /* of the back-off jitter */
     const struct trace *trace; /* may be NULL; borrowed for life */
 };
 
 struct link_stats {
-    uint64_t bytes_sent, bytes_received;       /* on the wire, framing included */
+    uint64_t bytes_sent, bytes_received; /* on the wire, framing included */
     uint64_t messages_sent, messages_received;
-    uint64_t round_trip_us;                    /* last measured; 0 = none yet */
-    uint64_t last_word_us;                     /* time of the last byte from the peer */
+    uint64_t round_trip_us; /* last measured; 0 = none yet */
+    uint64_t last_word_us;  /* time of the last byte from the peer */
     size_t queue_bytes;
 };
 
 struct transport_totals {
     uint64_t bytes_sent, bytes_received;
-    uint32_t links;                            /* up now */
+    uint32_t links; /* up now */
     uint64_t links_lost;
 };
 
@@ -93,10 +93,11 @@ struct transport_ops {
     /* head (1..MESSAGE_HEAD_MAX bytes) and body (may be NULL, <= body_size_max): takes a reference on each
      * on success, none on failure. Returns 0, ERR_FULL, ERR_NO_LINK. */
     int (*send)(struct transport *t, struct link_id to, enum lane lane, struct blob *head, struct blob *body);
-    int (*dial)(struct transport *t, const char *address);    /* 0, or ERR_USAGE when it cannot be an address */
+    int (*dial)(struct transport *t, const char *address); /* 0, or ERR_USAGE when it cannot be an address */
     void (*undial)(struct transport *t, const char *address); /* existing links stay */
     void (*disconnect)(struct transport *t, struct link_id link, enum down_reason why);
-    int (*stats)(const struct transport *t, struct link_id link, struct link_stats *out); /* 0 or ERR_NO_LINK */
+    int (*stats)(const struct transport *t, struct link_id link,
+                 struct link_stats *out); /* 0 or ERR_NO_LINK */
     void (*totals)(const struct transport *t, struct transport_totals *out);
     void (*close)(struct transport *t);
 };

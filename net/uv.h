@@ -19,7 +19,8 @@ void uv_tcp_free(struct transport *t);
 
 /* Owns one timer, one async handle and one compute thread. uv_host_close stops the thread after the running
  * job (wait at most one job) and calls closed(ctx) when the handles are closed; then uv_host_free. */
-int uv_host_new(struct uv_loop_s *loop, const struct host_sink *sink, struct host **out, struct err_text *why);
+int uv_host_new(struct uv_loop_s *loop, const struct host_sink *sink, struct host **out,
+                struct err_text *why);
 void uv_host_close(struct host *h, void (*closed)(void *ctx), void *ctx);
 void uv_host_free(struct host *h);
 

@@ -19,8 +19,8 @@ extern const size_t split_table_count;
 
 struct split {
     uint32_t node_count;
-    uint32_t *offset;  /* (node_count + 1): node v owns row[offset[v] .. offset[v+1]) */
-    uint32_t *row;     /* ascending within a node; every row at most once */
+    uint32_t *offset; /* (node_count + 1): node v owns row[offset[v] .. offset[v+1]) */
+    uint32_t *row;    /* ascending within a node; every row at most once */
 };
 
 /* Errors: ERR_USAGE when a node would get no rows (fewer rows than nodes, k > classes, ...). */

@@ -21,15 +21,15 @@ struct batch {
     const uint32_t *row_start; /* (rows + 1) CSR, or NULL */
     const uint32_t *column;    /* ascending within a row */
     const float *value;
-    const float *target;       /* (rows): class index 0..classes-1; regression: the value */
+    const float *target; /* (rows): class index 0..classes-1; regression: the value */
 };
 
 /* What the data looks like to a model. */
 struct model_shape {
     uint32_t features;
-    uint32_t classes;          /* 1 = regression */
-    uint64_t samples_total;    /* D over all nodes; l2=auto means 1/D */
-    uint32_t batch_rows_max;   /* largest batch loss_grad will see (predict cuts larger ones itself) */
+    uint32_t classes;        /* 1 = regression */
+    uint64_t samples_total;  /* D over all nodes; l2=auto means 1/D */
+    uint32_t batch_rows_max; /* largest batch loss_grad will see (predict cuts larger ones itself) */
     bool sparse;
 };
 

@@ -20,16 +20,19 @@ static struct contract_world *world_open(uint32_t endpoint_count, uint64_t seed)
                        &w->latency, &why) == 0);
     CHECK(choice_parse(step_time_table, step_time_table_count, "--step-time", "constant", &w->step_time,
                        &why) == 0);
-    struct sim_options options = {.seed = seed, .node_count = endpoint_count, .latency = &w->latency,
-                                  .step_time = &w->step_time, .link_silence_us = CONTRACT_SILENCE_US,
+    struct sim_options options = {.seed = seed,
+                                  .node_count = endpoint_count,
+                                  .latency = &w->latency,
+                                  .step_time = &w->step_time,
+                                  .link_silence_us = CONTRACT_SILENCE_US,
                                   .redial_us = CONTRACT_REDIAL_US};
     w->sim = sim_world_new(&options);
     return w;
 }
 
 static struct transport *world_start(struct contract_world *w, uint32_t v,
-                                     const struct transport_config *config,
-                                     const struct transport_sink *sink, char address[ADDRESS_TEXT_MAX])
+                                     const struct transport_config *config, const struct transport_sink *sink,
+                                     char address[ADDRESS_TEXT_MAX])
 {
     if (!sim_alive(w->sim, v)) sim_restart(w->sim, v);
     snprintf(address, ADDRESS_TEXT_MAX, "sim:%u", v);

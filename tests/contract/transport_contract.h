@@ -15,8 +15,8 @@
 #define CONTRACT_BODY_MAX (64u * 1024u * 1024u) /* body_size_max of every endpoint */
 #define CONTRACT_HEARTBEAT_US 50000u
 #define CONTRACT_SILENCE_US 1500000u /* a simulated world sets its link_silence_us to this, */
-#define CONTRACT_REDIAL_US 30000u   /* its redial_us to this, and a link delay of about 1 ms */
-#define CONTRACT_LIMIT_US 20000000u /* no wait of the suite is longer, in the world's time */
+#define CONTRACT_REDIAL_US 30000u    /* its redial_us to this, and a link delay of about 1 ms */
+#define CONTRACT_LIMIT_US 20000000u  /* no wait of the suite is longer, in the world's time */
 
 struct contract_world; /* defined by each implementation */
 

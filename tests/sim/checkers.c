@@ -11,8 +11,8 @@
 
 enum {
     EVENTS_PER_SECOND_MAX = 30000,
-    QUEUE_BYTES_MAX = 256 * 1024,  /* models are of 64 bytes here: more is a flood */
-    REST_US = 3 * STORM_SECOND,    /* without a regeneration or a re-base */
+    QUEUE_BYTES_MAX = 256 * 1024, /* models are of 64 bytes here: more is a flood */
+    REST_US = 3 * STORM_SECOND,   /* without a regeneration or a re-base */
 };
 
 static_assert((int)CHECKERS_NODES == (int)STORM_NODES, "a record for each node");
@@ -51,8 +51,8 @@ static void aggregate_check(struct storm *s, rank_t v, const char *what, const f
     for (rank_t u = 0; u < STORM_NODES; u++) {
         double handed = (double)storm_handed_over(s, u), held = (double)x[u] / s->weight[u];
         if (held > handed + slack_steps(handed))
-            storm_fail(s, "counted twice: %s of node %u holds %.2f steps of node %u, which handed over %.0f", what,
-                       v, held, u, handed);
+            storm_fail(s, "counted twice: %s of node %u holds %.2f steps of node %u, which handed over %.0f",
+                       what, v, held, u, handed);
     }
 }
 
@@ -63,8 +63,8 @@ static void model_check(struct storm *s, rank_t v)
     for (rank_t u = 0; u < STORM_NODES; u++) {
         double counted = (double)s->counted[u];
         if (x[u] > counted + slack_steps(counted))
-            storm_fail(s, "counted twice: the model of node %u holds %.2f steps of node %u, which did %.0f", v,
-                       (double)x[u], u, counted);
+            storm_fail(s, "counted twice: the model of node %u holds %.2f steps of node %u, which did %.0f",
+                       v, (double)x[u], u, counted);
     }
 }
 
@@ -75,7 +75,8 @@ static void amounts_check(struct storm *s, rank_t v)
     if (d == NULL) return;
     aggregate_check(s, v, "the reference", floats(d->reference));
     for (uint32_t i = 0; i < d->own_count; i++)
-        if (d->own[i].snapshot != d->reference) aggregate_check(s, v, "a snapshot", floats(d->own[i].snapshot));
+        if (d->own[i].snapshot != d->reference)
+            aggregate_check(s, v, "a snapshot", floats(d->own[i].snapshot));
 }
 
 /* -- always: order ----------------------------------------------------------------------------- */
@@ -84,8 +85,9 @@ static void stamp_check(struct storm *s, rank_t v, const char *what, const struc
                         const struct token_stamp *now)
 {
     if (token_stamp_compare(now, seen) >= 0) return;
-    storm_fail(s, "node %u: %s goes back from %u.%u.%llu to %u.%u.%llu", v, what, seen->generation, seen->maker,
-               (unsigned long long)seen->sequence, now->generation, now->maker, (unsigned long long)now->sequence);
+    storm_fail(s, "node %u: %s goes back from %u.%u.%llu to %u.%u.%llu", v, what, seen->generation,
+               seen->maker, (unsigned long long)seen->sequence, now->generation, now->maker,
+               (unsigned long long)now->sequence);
 }
 
 static void stamps_check(struct storm *s, rank_t v, const struct digest *d, struct checkers_node *seen)
@@ -107,7 +109,8 @@ static void order_check(struct storm *s, rank_t v)
     struct checkers_node *seen = &s->checkers.node[v];
     struct node_report r;
     node_report(node_of(s, v), &r);
-    if (r.algo.steps < seen->steps || r.algo.mixes < seen->mixes) storm_fail(s, "node %u: a counter goes back", v);
+    if (r.algo.steps < seen->steps || r.algo.mixes < seen->mixes)
+        storm_fail(s, "node %u: a counter goes back", v);
     seen->steps = r.algo.steps;
     seen->mixes = r.algo.mixes;
     if (storm_digest(s, v) != NULL) stamps_check(s, v, storm_digest(s, v), seen);
@@ -242,7 +245,7 @@ static const char *progress_unrest(const struct storm *s)
         struct node_report r;
         node_report(node_of(s, v), &r);
         bool steps = r.algo.steps > s->checkers.at_heal_steps[v] + 10;
-        bool mixes = r.algo.mixes > s->checkers.at_heal_mixes[v] + 1;
+        bool mixes = s->alone || r.algo.mixes > s->checkers.at_heal_mixes[v] + 1;
         moved += steps && mixes;
         if (!s->walk && !steps) return "a node does not step";
         if (!s->walk && !mixes) return "a node is not mixed with others";
@@ -256,7 +259,8 @@ static bool known_to_all(const struct storm *s, uint32_t stream, const struct to
     for (rank_t v = 0; v < STORM_NODES; v++) {
         const struct custody *c = custody_at(s, v, stream);
         if (c == NULL) continue;
-        if (c->last.generation != newest->generation || c->last.maker != newest->maker || c->last.sequence == 0)
+        if (c->last.generation != newest->generation || c->last.maker != newest->maker ||
+            c->last.sequence == 0)
             return false;
     }
     return true;
@@ -348,7 +352,8 @@ void checkers_end(struct storm *s)
     for (rank_t u = 0; s->digest && u < STORM_NODES; u++) {
         double before = s->checkers.missing[u], after = missing_of(s, u);
         if (fabs(after - before) > 2 * slack_steps((double)s->counted[u]))
-            storm_fail(s, "work lost at rest: of node %u %.2f steps were missing, then %.2f", u, before, after);
+            storm_fail(s, "work lost at rest: of node %u %.2f steps were missing, then %.2f", u, before,
+                       after);
     }
     const char *unrest = links_unrest(s);
     if (unrest == NULL && s->digest) unrest = tokens_unrest(s);

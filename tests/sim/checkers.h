@@ -13,8 +13,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "algo/digest_internal.h"
 #include "agent/node.h"
+#include "algo/digest_internal.h"
 
 struct storm;
 
@@ -36,7 +36,7 @@ struct checkers {
     uint64_t marks, marks_since_us; /* regenerations and re-bases counted: no change for a while is rest */
 };
 
-void checkers_event(struct storm *s); /* what must hold always; problems go to storm_fail */
+void checkers_event(struct storm *s);             /* what must hold always; problems go to storm_fail */
 void checkers_crashed(struct storm *s, rank_t v); /* its next life has no past */
 
 void checkers_healed(struct storm *s); /* progress counts from here */

@@ -24,10 +24,10 @@ enum {
     DEAD_MAX = STORM_NODES / 2, /* at once */
 };
 
-extern const struct algo_type digest_type, walk_type, gossip_type;
+extern const struct algo_type digest_type, walk_type, gossip_type, local_type;
 
-static const char *const fault_name[STORM_FAULT_COUNT] = {"crash",       "restart", "pause", "resume", "cut",
-                                                          "cut one way", "heal",    "reset"};
+static const char *const fault_name[STORM_FAULT_COUNT] = {"crash", "restart",     "pause", "resume",
+                                                          "cut",   "cut one way", "heal",  "reset"};
 
 /* -- looking ----------------------------------------------------------------------------------- */
 
@@ -39,8 +39,8 @@ void storm_fail(struct storm *s, const char *format, ...)
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    snprintf(s->problem.text, sizeof s->problem.text, "at %.3f s: %s", (double)simulation_now_us(s->sim) / 1e6,
-             line);
+    snprintf(s->problem.text, sizeof s->problem.text, "at %.3f s: %s",
+             (double)simulation_now_us(s->sim) / 1e6, line);
 }
 
 struct digest *storm_digest(const struct storm *s, rank_t v)
@@ -111,8 +111,8 @@ static int counter_new(void *ctx, uint32_t v, struct trainer **out, struct err_t
 
 static void draw_algorithm(struct storm *s, const char *given)
 {
-    static const char *const streams[10] = {"single", "path", "single", "path", "star",
-                                            "branch", "single", "path", NULL, NULL};
+    static const char *const streams[10] = {"single", "path",   "single", "path", "star",
+                                            "branch", "single", "path",   NULL,   NULL};
     const char *kind = streams[s->seed % 10];
     uint32_t sync_every = 5 + prng_below(&s->prng, 20);
     const char *hop = prng_below(&s->prng, 6) == 0 ? "walk" : "dfs";
@@ -122,11 +122,13 @@ static void draw_algorithm(struct storm *s, const char *given)
         snprintf(s->algorithm, sizeof s->algorithm, "digest:streams=%s,sync_every=%u,hop=%s,reweigh=no", kind,
                  sync_every, hop);
     else
-        snprintf(s->algorithm, sizeof s->algorithm, "%s", s->seed % 10 == 8 ? "walk:steps=3" : "gossip:mode=async");
+        snprintf(s->algorithm, sizeof s->algorithm, "%s",
+                 s->seed % 10 == 8 ? "walk:steps=3" : "gossip:mode=async");
     CHECK(algo_choose(s->algorithm, &s->algorithm_choice, &s->setup.algo, NULL) == 0);
     s->digest = s->setup.algo == &digest_type;
     s->walk = s->setup.algo == &walk_type;
     s->gossip = s->setup.algo == &gossip_type;
+    s->alone = s->setup.algo == &local_type;
 }
 
 /* Powers of two that sum to at most 1, as sums of them times whole numbers are exact. */
@@ -138,7 +140,8 @@ static void draw_weights(struct storm *s)
 
 static void draw_world(struct storm *s)
 {
-    static const char *const topologies[] = {"ring", "torus", "regular:d=4", "er:p=0.25", "er:p=0.4", "complete"};
+    static const char *const topologies[] = {"ring",      "torus",    "regular:d=4",
+                                             "er:p=0.25", "er:p=0.4", "complete"};
     struct prng *p = &s->prng;
     snprintf(s->topology, sizeof s->topology, "%s", topologies[prng_below(p, 6)]);
     snprintf(s->latency, sizeof s->latency, "exp:mean=%ums", 2 + prng_below(p, 19));
@@ -147,10 +150,12 @@ static void draw_world(struct storm *s)
         snprintf(s->step_time, sizeof s->step_time, "exp:mean=%ums", step_ms);
     else
         snprintf(s->step_time, sizeof s->step_time, "uniform:low=%ums,high=%ums", step_ms / 2, 2 * step_ms);
-    CHECK(choice_parse(topology_table, topology_table_count, "--topology", s->topology, &s->topology_choice, NULL) == 0);
-    CHECK(choice_parse(latency_table, latency_table_count, "--latency", s->latency, &s->latency_choice, NULL) == 0);
-    CHECK(choice_parse(step_time_table, step_time_table_count, "--step-time", s->step_time, &s->step_time_choice,
+    CHECK(choice_parse(topology_table, topology_table_count, "--topology", s->topology, &s->topology_choice,
                        NULL) == 0);
+    CHECK(choice_parse(latency_table, latency_table_count, "--latency", s->latency, &s->latency_choice,
+                       NULL) == 0);
+    CHECK(choice_parse(step_time_table, step_time_table_count, "--step-time", s->step_time,
+                       &s->step_time_choice, NULL) == 0);
     s->setup.patience_us = 1000000 + prng_below(p, 1400000); /* links: silence is a sixth of it */
     s->setup.join = prng_below(p, 4) == 0;
 }
@@ -259,18 +264,37 @@ static void pause_or_resume(struct storm *s, rank_t v, bool pause)
 static void inflict(struct storm *s, enum storm_fault fault, rank_t a, rank_t b)
 {
     struct sim_world *w = simulation_world(s->sim);
-    if (s->loud) fprintf(stderr, "%9.3f  -- %s %u %u\n", (double)simulation_now_us(s->sim) / 1e6, fault_name[fault], a, b);
+    if (s->loud)
+        fprintf(stderr, "%9.3f  -- %s %u %u\n", (double)simulation_now_us(s->sim) / 1e6, fault_name[fault], a,
+                b);
     if (s->tally != NULL) s->tally->fault[fault]++;
     switch (fault) {
-    case STORM_CRASH: crash(s, a); break;
-    case STORM_RESTART: restart(s, a); break;
-    case STORM_PAUSE: pause_or_resume(s, a, true); break;
-    case STORM_RESUME: pause_or_resume(s, a, false); break;
-    case STORM_CUT: sim_cut(w, a, b); break;
-    case STORM_CUT_ONE_WAY: sim_cut_one_way(w, a, b); break;
-    case STORM_HEAL: sim_heal(w, a, b); break;
-    case STORM_RESET: sim_reset_link(w, a, b); break;
-    case STORM_FAULT_COUNT: UNREACHABLE();
+    case STORM_CRASH:
+        crash(s, a);
+        break;
+    case STORM_RESTART:
+        restart(s, a);
+        break;
+    case STORM_PAUSE:
+        pause_or_resume(s, a, true);
+        break;
+    case STORM_RESUME:
+        pause_or_resume(s, a, false);
+        break;
+    case STORM_CUT:
+        sim_cut(w, a, b);
+        break;
+    case STORM_CUT_ONE_WAY:
+        sim_cut_one_way(w, a, b);
+        break;
+    case STORM_HEAL:
+        sim_heal(w, a, b);
+        break;
+    case STORM_RESET:
+        sim_reset_link(w, a, b);
+        break;
+    case STORM_FAULT_COUNT:
+        UNREACHABLE();
     }
 }
 
@@ -379,8 +403,8 @@ bool storm_run(uint64_t seed, const char *algorithm, const struct mutant *mutant
     storm_weather(s);
     bool fine = s->problem.text[0] == '\0';
     if (!fine)
-        err_set(why, ERR_LIMIT, "seed %llu (%s on %s): %.200s", (unsigned long long)seed, s->algorithm, s->topology,
-                s->problem.text);
+        err_set(why, ERR_LIMIT, "seed %llu (%s on %s): %.200s", (unsigned long long)seed, s->algorithm,
+                s->topology, s->problem.text);
     if (tally != NULL) {
         struct simulation_totals t;
         simulation_totals(s->sim, &t);

@@ -35,7 +35,7 @@ struct storm;
  * between events. */
 struct mutant {
     const char *name;
-    const char *algorithm; /* NULL = as the seed has it */
+    const char *algorithm;           /* NULL = as the seed has it */
     void (*tamper)(struct storm *s); /* NULL, or called after each event, before the checkers look */
     bool forgets_a_link;             /* one cut link is not healed */
     bool single_crash;               /* no random faults: one node is away for ten seconds */
@@ -53,7 +53,7 @@ struct storm {
     /* from the seed */
     uint64_t seed;
     char algorithm[STORM_TEXT], topology[STORM_TEXT], latency[STORM_TEXT], step_time[STORM_TEXT];
-    bool digest, walk, gossip;
+    bool digest, walk, gossip, alone; /* alone: nodes do not mix at all */
     double weight[STORM_NODES];
     double fault_weight[STORM_FAULT_COUNT], fault_gap_us;
     struct prng prng;

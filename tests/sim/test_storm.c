@@ -3,7 +3,8 @@
  * node goes on and all agree.
  * Method: whole clusters (node, wire format, simulated transport) from 200 random seeds; the phases are in
  * storm.h, what must hold in checkers.h. A failure prints the seed and how to replay it:
- *   test_storm --seed S [--count N] [--algorithm TEXT] [--trace]     runs these seeds only, without cmocka. */
+ *   test_storm --seed S [--count N] [--algorithm TEXT] [--trace]     runs these seeds only, without cmocka.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -26,16 +27,17 @@ struct request {
 
 static void tally_print(const struct storm_tally *t, uint64_t first, uint64_t count)
 {
-    printf("seeds %llu to %llu: %llu crashes, %llu restarts, %llu pauses, %llu cuts, %llu one-way cuts, "
-           "%llu resets; %llu events, %llu tokens made anew, %llu re-bases; after healing quiet within %.1f s, "
-           "agreed within %.1f s; %.2f %% of DIGEST's work lost in faults, at most %.1f %% in one storm\n",
-           (unsigned long long)first, (unsigned long long)(first + count - 1),
-           (unsigned long long)t->fault[STORM_CRASH], (unsigned long long)t->fault[STORM_RESTART],
-           (unsigned long long)t->fault[STORM_PAUSE], (unsigned long long)t->fault[STORM_CUT],
-           (unsigned long long)t->fault[STORM_CUT_ONE_WAY], (unsigned long long)t->fault[STORM_RESET],
-           (unsigned long long)t->events, (unsigned long long)t->regenerated, (unsigned long long)t->rebases,
-           (double)t->quiet_us_max / 1e6, (double)t->agreed_us_max / 1e6,
-           t->handed > 0 ? 100 * t->missing / t->handed : 0, 100 * t->missing_share_max);
+    printf(
+        "seeds %llu to %llu: %llu crashes, %llu restarts, %llu pauses, %llu cuts, %llu one-way cuts, "
+        "%llu resets; %llu events, %llu tokens made anew, %llu re-bases; after healing quiet within %.1f s, "
+        "agreed within %.1f s; %.2f %% of DIGEST's work lost in faults, at most %.1f %% in one storm\n",
+        (unsigned long long)first, (unsigned long long)(first + count - 1),
+        (unsigned long long)t->fault[STORM_CRASH], (unsigned long long)t->fault[STORM_RESTART],
+        (unsigned long long)t->fault[STORM_PAUSE], (unsigned long long)t->fault[STORM_CUT],
+        (unsigned long long)t->fault[STORM_CUT_ONE_WAY], (unsigned long long)t->fault[STORM_RESET],
+        (unsigned long long)t->events, (unsigned long long)t->regenerated, (unsigned long long)t->rebases,
+        (double)t->quiet_us_max / 1e6, (double)t->agreed_us_max / 1e6,
+        t->handed > 0 ? 100 * t->missing / t->handed : 0, 100 * t->missing_share_max);
 }
 
 /* Returns how many seeds failed. */
@@ -46,8 +48,9 @@ static uint64_t weather(const struct request *r, struct storm_tally *tally)
         struct err_text why = {""};
         if (storm_run(seed, r->algorithm, NULL, r->loud, tally, &why)) continue;
         failed++;
-        fprintf(stderr, "%s\n  replay: test_storm --seed %llu --trace%s%s\n", why.text, (unsigned long long)seed,
-                r->algorithm != NULL ? " --algorithm " : "", r->algorithm != NULL ? r->algorithm : "");
+        fprintf(stderr, "%s\n  replay: test_storm --seed %llu --trace%s%s\n", why.text,
+                (unsigned long long)seed, r->algorithm != NULL ? " --algorithm " : "",
+                r->algorithm != NULL ? r->algorithm : "");
     }
     tally_print(tally, r->seed, r->count);
     return failed;
@@ -64,20 +67,21 @@ static void clusters_weather_every_storm(void **state)
 }
 
 /* Each of these found a bug once: news counted twice by a glue node that had restarted (94 to 1931), a second
- * token made by a node that came back (263 to 1957), a late acknowledgement taken for a sign of life (386, 2392). */
+ * token made by a node that came back (263 to 1957), a late acknowledgement taken for a sign of life (386,
+ * 2392). */
 static void seeds_that_found_bugs_are_weathered(void **state)
 {
     (void)state;
-    static const uint64_t corpus[] = {94,  175, 363, 481, 631,  1931, 263,  285,  337,  491,  543,
-                                      584, 865, 871, 902, 1255, 1381, 1704, 1756, 1957, 386,  2392};
+    static const uint64_t corpus[] = {94,  175, 363, 481, 631,  1931, 263,  285,  337,  491, 543,
+                                      584, 865, 871, 902, 1255, 1381, 1704, 1756, 1957, 386, 2392};
     for (size_t i = 0; i < sizeof corpus / sizeof corpus[0]; i++) {
         struct err_text why = {""};
         if (!storm_run(corpus[i], NULL, NULL, false, NULL, &why)) fail_msg("%s", why.text);
     }
 }
 
-/* One crash costs no more than the work that was about it: the node that comes back with nothing must not pull
- * the others back to the start. */
+/* One crash costs no more than the work that was about it: the node that comes back with nothing must not
+ * pull the others back to the start. */
 static void a_node_that_comes_back_takes_little_with_it(void **state)
 {
     (void)state;
@@ -86,7 +90,8 @@ static void a_node_that_comes_back_takes_little_with_it(void **state)
         char algorithm[STORM_TEXT];
         struct err_text why = {""};
         struct storm_tally tally = {.events = 0};
-        snprintf(algorithm, sizeof algorithm, "digest:streams=%s,sync_every=10,reweigh=no", streams[seed % 4]);
+        snprintf(algorithm, sizeof algorithm, "digest:streams=%s,sync_every=10,reweigh=no",
+                 streams[seed % 4]);
         const struct mutant crash = {"one crash", algorithm, NULL, false, true};
         if (!storm_run(seed, NULL, &crash, false, &tally, &why)) fail_msg("%s", why.text);
         if (tally.missing_share_max > 0.3)

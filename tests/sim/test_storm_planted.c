@@ -1,5 +1,6 @@
 /* Goal: the storm's checkers have power: each planted bug is found within 50 seeds.
- * Method: mutants tamper with the nodes' state from outside, between events, as the bug would have left it. */
+ * Method: mutants tamper with the nodes' state from outside, between events, as the bug would have left it.
+ */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -92,7 +93,8 @@ static void lose_and_do_not_search(struct storm *s)
         struct digest *d = storm_digest(s, v);
         for (uint32_t i = 0; i < d->own_count; i++) {
             d->own[i].custody.lost_us = d->own[i].custody.give_up_us = TIME_NEVER;
-            if (v == VICTIM && d->own[i].custody.place == CUSTODY_HELD) d->own[i].custody.place = CUSTODY_AWAY;
+            if (v == VICTIM && d->own[i].custody.place == CUSTODY_HELD)
+                d->own[i].custody.place = CUSTODY_AWAY;
         }
     }
 }

@@ -205,9 +205,15 @@ static void instance_start(struct harness *h, rank_t r, bool rejoining)
 {
     struct instance *in = &h->instance[r];
     CHECK(in->algo == NULL);
-    struct algo_config config = {.rank = r, .node_count = h->graph->node_count, .graph = h->graph,
-                                 .weight = h->weight, .dim = h->dim, .x0 = h->x0, .seed = h->seed,
-                                 .patience_us = h->patience_us, .rejoining = rejoining};
+    struct algo_config config = {.rank = r,
+                                 .node_count = h->graph->node_count,
+                                 .graph = h->graph,
+                                 .weight = h->weight,
+                                 .dim = h->dim,
+                                 .x0 = h->x0,
+                                 .seed = h->seed,
+                                 .patience_us = h->patience_us,
+                                 .rejoining = rejoining};
     struct err_text why = {""};
     int err = h->type->create(&config, &h->params, &in->algo, &why);
     if (err != 0) check_failed(why.text, __FILE__, __LINE__);
@@ -315,8 +321,11 @@ static void item_deliver(struct harness *h, struct harness_item *item)
     bool message = item->kind == ALGO_MESSAGE;
     h->in_flight -= message;
     if (item_live(h, item)) {
-        struct algo_event event = {.kind = item->kind, .now_us = h->now_us, .peer = item->peer,
-                                   .boot = item->number, .msg = message ? &item->msg : NULL};
+        struct algo_event event = {.kind = item->kind,
+                                   .now_us = h->now_us,
+                                   .peer = item->peer,
+                                   .boot = item->number,
+                                   .msg = message ? &item->msg : NULL};
         if (item->kind == ALGO_TRAINED) {
             event.trained.steps = (uint32_t)item->number;
             event.trained.loss = 1.0;

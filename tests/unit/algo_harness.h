@@ -63,9 +63,9 @@ void harness_resume_training(struct harness *h);
 
 void harness_link_down(struct harness *h, rank_t a, rank_t b); /* stays down until link_up; no-op if down */
 void harness_link_up(struct harness *h, rank_t a, rank_t b);
-void harness_crash(struct harness *h, rank_t r);   /* state, job and messages to it are gone */
+void harness_crash(struct harness *h, rank_t r); /* state, job and messages to it are gone */
 void harness_restart(struct harness *h, rank_t r, bool rejoining); /* fresh state, new boot, links come up */
-void harness_pause(struct harness *h, rank_t r);   /* a stopped process: its events wait, its links stay up */
+void harness_pause(struct harness *h, rank_t r); /* a stopped process: its events wait, its links stay up */
 void harness_unpause(struct harness *h, rank_t r);
 /* The next message of this kind from a to b never arrives (a fault the transport does not allow). */
 void harness_drop_next(struct harness *h, rank_t a, rank_t b, uint8_t kind);
@@ -80,7 +80,7 @@ int harness_inject(struct harness *h, rank_t from, rank_t to, const struct algo_
 const float *harness_model(const struct harness *h, rank_t r); /* (dim) borrowed; NULL while crashed */
 struct algo *harness_algo(const struct harness *h, rank_t r);  /* borrowed; NULL while crashed */
 void harness_report(const struct harness *h, rank_t r, struct algo_report *out); /* zeros while crashed */
-uint64_t harness_sent(const struct harness *h, uint8_t kind);  /* messages handed over by algorithms so far */
+uint64_t harness_sent(const struct harness *h, uint8_t kind); /* messages handed over by algorithms so far */
 uint64_t harness_sent_vectors(const struct harness *h);
 uint64_t harness_lost(const struct harness *h); /* of these: lost with a link, a crash or a drop */
 uint64_t harness_in_flight(const struct harness *h);

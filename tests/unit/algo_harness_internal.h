@@ -9,14 +9,14 @@
 
 struct harness_item {
     uint64_t time_us;
-    uint64_t sequence;       /* order of making; decides ties */
+    uint64_t sequence; /* order of making; decides ties */
     enum algo_event_kind kind;
-    rank_t rank;             /* whom it is for */
-    rank_t peer;             /* PEER_UP, PEER_DOWN, MESSAGE */
-    uint32_t incarnation;    /* of rank: a restarted instance gets nothing meant for the one before */
-    uint32_t epoch;          /* of the link */
-    uint64_t number;         /* PEER_UP: boot; TRAINED: steps; DEADLINE: generation */
-    struct algo_msg msg;     /* MESSAGE: owns bits and one reference on vec */
+    rank_t rank;          /* whom it is for */
+    rank_t peer;          /* PEER_UP, PEER_DOWN, MESSAGE */
+    uint32_t incarnation; /* of rank: a restarted instance gets nothing meant for the one before */
+    uint32_t epoch;       /* of the link */
+    uint64_t number;      /* PEER_UP: boot; TRAINED: steps; DEADLINE: generation */
+    struct algo_msg msg;  /* MESSAGE: owns bits and one reference on vec */
 };
 
 struct harness_queue {
@@ -78,11 +78,14 @@ struct harness {
     void *train_ctx, *hook_ctx;
     FILE *trace;
     struct harness_queue queue;
-    struct instance *instance; /* (n) */
+    struct instance *instance;   /* (n) */
     struct direction *direction; /* (2 * edge_count) */
-    struct edge *edge;         /* (edge_count) */
+    struct edge *edge;           /* (edge_count) */
     struct algo_actions acts;
-    struct drop { rank_t from, to; uint8_t kind; } drop[DROP_MAX];
+    struct drop {
+        rank_t from, to;
+        uint8_t kind;
+    } drop[DROP_MAX];
     size_t drop_count;
     uint64_t sent[256], sent_vectors, lost, in_flight, hash;
 };

@@ -40,7 +40,10 @@ struct harness_item harness_queue_pop(struct harness_queue *q)
 
 void harness_item_release(struct harness_item *item)
 {
-    union { const uint8_t *borrowed; void *owned; } bits = {.borrowed = item->msg.bits};
+    union {
+        const uint8_t *borrowed;
+        void *owned;
+    } bits = {.borrowed = item->msg.bits};
     free(bits.owned);
     blob_unref(item->msg.vec);
     item->msg.bits = NULL;

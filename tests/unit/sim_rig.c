@@ -94,9 +94,13 @@ struct rig *rig_open(uint64_t seed, const char *latency, const char *step_time, 
     assert_int_equal(err, 0);
     err = choice_parse(step_time_table, step_time_table_count, "--step-time", step_time, &r->step_time, NULL);
     assert_int_equal(err, 0);
-    struct sim_options options = {.seed = seed, .node_count = RIG_NODES, .latency = &r->latency,
-                                  .step_time = &r->step_time, .bandwidth_bytes_s = bandwidth,
-                                  .link_silence_us = SILENCE, .redial_us = 300 * MS};
+    struct sim_options options = {.seed = seed,
+                                  .node_count = RIG_NODES,
+                                  .latency = &r->latency,
+                                  .step_time = &r->step_time,
+                                  .bandwidth_bytes_s = bandwidth,
+                                  .link_silence_us = SILENCE,
+                                  .redial_us = 300 * MS};
     r->w = sim_world_new(&options);
     r->hash = 0xcbf29ce484222325u;
     sim_observe(r->w, observe, r);

@@ -22,7 +22,7 @@ enum rig_what { RIG_UP, RIG_DOWN, RIG_MESSAGE, RIG_WRITABLE, RIG_REFUSED, RIG_CL
 struct rig_record {
     enum rig_what what;
     uint32_t node;
-    uint32_t value;    /* message: its number; down: reason; refused: -err; up: dialled */
+    uint32_t value; /* message: its number; down: reason; refused: -err; up: dialled */
     enum lane lane;
     uint64_t time_us;
     struct link_id link;

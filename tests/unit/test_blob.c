@@ -128,8 +128,9 @@ static bool aborts(void (*act)(void))
 static void broken_invariants_stop_the_process(void **state)
 {
     (void)state;
-    static void (*const acts[])(void) = {use_unreferenced, revive_unreferenced, overflow_references,
-                                         overflow_blob_size, overflow_product, fail_check, break_implication};
+    static void (*const acts[])(void) = {use_unreferenced,   revive_unreferenced, overflow_references,
+                                         overflow_blob_size, overflow_product,    fail_check,
+                                         break_implication};
     for (size_t i = 0; i < sizeof acts / sizeof acts[0]; i++)
         if (!aborts(acts[i])) fail_msg("case %zu goes on", i);
     assert_false(aborts(do_nothing));

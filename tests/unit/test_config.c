@@ -128,8 +128,10 @@ static void every_option_reaches_its_field(void **state)
     assert_string_equal(c.out, "some/dir");
     assert_true(c.json);
     config_deinit(&c);
-    config_line_good(COMMAND_AGENT, "-n 3 --listen [::]:7946 --advertise host.example:1 --id 17 --launched "
-               "--join a:1,b:2 --join 10.0.0.5:65535", &c);
+    config_line_good(COMMAND_AGENT,
+                     "-n 3 --listen [::]:7946 --advertise host.example:1 --id 17 --launched "
+                     "--join a:1,b:2 --join 10.0.0.5:65535",
+                     &c);
     assert_string_equal(c.listen, "[::]:7946");
     assert_string_equal(c.advertise, "host.example:1");
     assert_int_equal(c.id, 17);

@@ -25,9 +25,9 @@ static void a_file_says_the_same_as_the_command_line(void **state)
     struct config_fixture *f = *state;
     char line[256];
     struct config from_file, from_line;
-    config_write_text(f->file,
-               "# a comment\nversion: 9.9\nnodes: 10\ntopology: er:p=0.5\nstep_size: constant:value=0.5\n"
-               "target_accuracy: 0.75\nbaselines: false\nseed: '77'\nlatency: exp:mean=1s\n");
+    config_write_text(
+        f->file, "# a comment\nversion: 9.9\nnodes: 10\ntopology: er:p=0.5\nstep_size: constant:value=0.5\n"
+                 "target_accuracy: 0.75\nbaselines: false\nseed: '77'\nlatency: exp:mean=1s\n");
     snprintf(line, sizeof line, "--config %s", f->file);
     config_line_good(COMMAND_SIM, line, &from_file);
     config_line_good(COMMAND_SIM,
@@ -178,7 +178,7 @@ static void later_sources_override_earlier_ones(void **state)
     setenv("GADABOUT_SEED", "20", 1);
     setenv("GADABOUT_BATCH", "20", 1);
     setenv("GADABOUT_STEP_SIZE", "constant:value=0.25", 1);
-    setenv("GADABOUT_MOMENTUM", "", 1);            /* set but empty: as if unset */
+    setenv("GADABOUT_MOMENTUM", "", 1);             /* set but empty: as if unset */
     setenv("GADABOUT_SERVICE_HOST", "10.0.0.1", 1); /* set by platforms: names no option */
     snprintf(line, sizeof line, "--batch 30 --config %s", f->file);
     config_line_good(COMMAND_SIM, line, &c);
@@ -275,8 +275,10 @@ static void agents_get_the_same_experiment(void **state)
 {
     (void)state;
     struct config up, agent;
-    config_line_good(COMMAND_UP, "-n 6 --task logistic --time 30 --seed 5 --momentum 0.1 --out x --json "
-               "--target-loss 0.5 --report-every 2s", &up);
+    config_line_good(COMMAND_UP,
+                     "-n 6 --task logistic --time 30 --seed 5 --momentum 0.1 --out x --json "
+                     "--target-loss 0.5 --report-every 2s",
+                     &up);
     size_t count;
     char **arguments = config_experiment_arguments(&up, &count);
     assert_null(arguments[count]);
@@ -351,8 +353,7 @@ int main(void)
                                         config_folder_remove),
         cmocka_unit_test_setup_teardown(joins_may_be_a_list_or_one_text, config_folder_make,
                                         config_folder_remove),
-        cmocka_unit_test_setup_teardown(empty_files_say_nothing, config_folder_make,
-                                        config_folder_remove),
+        cmocka_unit_test_setup_teardown(empty_files_say_nothing, config_folder_make, config_folder_remove),
         cmocka_unit_test_setup_teardown(bad_files_are_refused_with_file_and_line, config_folder_make,
                                         config_folder_remove),
         cmocka_unit_test_setup_teardown(damaged_files_are_taken_or_refused_with_a_line, config_folder_make,

@@ -30,11 +30,13 @@ struct cluster {
     double *weight;
 };
 
-static void cluster_open(struct cluster *c, const char *topology, uint32_t n, const char *params, uint64_t seed)
+static void cluster_open(struct cluster *c, const char *topology, uint32_t n, const char *params,
+                         uint64_t seed)
 {
     struct err_text why = {""};
     struct choice choice;
-    assert_int_equal(choice_parse(topology_table, topology_table_count, "--topology", topology, &choice, &why), 0);
+    assert_int_equal(
+        choice_parse(topology_table, topology_table_count, "--topology", topology, &choice, &why), 0);
     assert_int_equal(topology_build(&choice, n, seed, &c->graph, &why), 0);
     c->n = n;
     c->weight = mem_new(n, sizeof(double));
@@ -236,7 +238,8 @@ static rank_t catch_in_flight(struct cluster *c, rank_t *to)
             for (uint32_t s = 0; s < node(c, v)->own_count; s++) {
                 const struct custody *sent = &node(c, v)->own[s].custody;
                 if (sent->place != CUSTODY_SENT) continue;
-                const struct custody *there = &digest_membership(node(c, sent->sent_to), node(c, v)->own[s].stream)->custody;
+                const struct custody *there =
+                    &digest_membership(node(c, sent->sent_to), node(c, v)->own[s].stream)->custody;
                 if (token_stamp_compare(&sent->last, &there->last) <= 0) continue; /* there already */
                 *to = sent->sent_to;
                 return v;
@@ -292,7 +295,8 @@ static void a_lost_acknowledgement_makes_no_second_token(void **state)
 static rank_t holder_of(const struct cluster *c)
 {
     for (rank_t v = 0; v < c->n; v++)
-        if (harness_algo(c->h, v) != NULL && node(c, v)->own_count > 0 && node(c, v)->own[0].custody.place == CUSTODY_HELD)
+        if (harness_algo(c->h, v) != NULL && node(c, v)->own_count > 0 &&
+            node(c, v)->own[0].custody.place == CUSTODY_HELD)
             return v;
     return RANK_NONE;
 }
@@ -332,7 +336,8 @@ struct storm {
 };
 
 /* No aggregate ever holds more of a node's steps than the node has done. */
-static void nothing_is_counted_twice(void *ctx, struct harness *h, rank_t rank, const struct algo_event *event)
+static void nothing_is_counted_twice(void *ctx, struct harness *h, rank_t rank,
+                                     const struct algo_event *event)
 {
     struct cluster *c = ((struct storm *)ctx)->c;
     (void)h;
@@ -378,8 +383,10 @@ static void heal(struct storm *s)
 {
     struct cluster *c = s->c;
     for (rank_t v = 0; v < c->n; v++) {
-        if (s->down[v]) harness_restart(c->h, v, true);
-        else harness_unpause(c->h, v);
+        if (s->down[v])
+            harness_restart(c->h, v, true);
+        else
+            harness_unpause(c->h, v);
         for (uint32_t i = c->graph.offset[v]; i < c->graph.offset[v + 1]; i++)
             harness_link_up(c->h, v, c->graph.neighbour[i]);
     }
@@ -410,14 +417,16 @@ static void weather_the_storm(const char *params, uint64_t seed)
     for (rank_t v = 0; v < c.n; v++) before[v] = mixes_of(&c, v);
     harness_run_until(c.h, harness_now(c.h) + 30 * SECOND);
     for (rank_t v = 0; v < c.n; v++)
-        if (mixes_of(&c, v) <= before[v]) fail_msg("%s, seed %d: node %u is not mixed any more", params, (int)seed, v);
+        if (mixes_of(&c, v) <= before[v])
+            fail_msg("%s, seed %d: node %u is not mixed any more", params, (int)seed, v);
     harness_stop_training(c.h);
     harness_run_until(c.h, harness_now(c.h) + 30 * SECOND);
     for (rank_t v = 1; v < c.n; v++)
         for (rank_t u = 0; u < c.n; u++) {
             double a = harness_model(c.h, 0)[u], b = harness_model(c.h, v)[u];
             if (fabs(a - b) > 1e-3 * (1 + fabs(a)))
-                fail_msg("%s, seed %d: nodes 0 and %u disagree about %u: %g, %g", params, (int)seed, v, u, a, b);
+                fail_msg("%s, seed %d: nodes 0 and %u disagree about %u: %g, %g", params, (int)seed, v, u, a,
+                         b);
         }
     cluster_close(&c);
 }
@@ -425,13 +434,15 @@ static void weather_the_storm(const char *params, uint64_t seed)
 static void single_stream_survives_random_faults(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 40; seed++) weather_the_storm("digest:streams=single,sync_every=5,reweigh=no", seed);
+    for (uint64_t seed = 1; seed <= 40; seed++)
+        weather_the_storm("digest:streams=single,sync_every=5,reweigh=no", seed);
 }
 
 static void many_streams_survive_random_faults(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 40; seed++) weather_the_storm("digest:streams=path,sync_every=5,reweigh=no", seed);
+    for (uint64_t seed = 1; seed <= 40; seed++)
+        weather_the_storm("digest:streams=path,sync_every=5,reweigh=no", seed);
 }
 
 /* -- bad input --------------------------------------------------------------------------------- */
@@ -451,14 +462,39 @@ static void malformed_messages_are_refused_and_change_nothing(void **state)
         {.kind = DIGEST_TOKEN, .field_count = 3},
         {.kind = DIGEST_TOKEN, .field_count = TOKEN_FIELDS, .bits = bits, .bits_size = 1}, /* no vector */
         {.kind = DIGEST_TOKEN, .field_count = TOKEN_FIELDS, .vec = vec, .bits = bits, .bits_size = 2},
-        {.kind = DIGEST_TOKEN, .field_count = TOKEN_FIELDS, .vec = vec, .bits = bits, .bits_size = 1, .field = {0, 0, 7, 0, 0, 99, 0, 0}},
-        {.kind = DIGEST_TOKEN, .field_count = TOKEN_FIELDS, .vec = vec, .bits = bits, .bits_size = 1, .field = {0, 0, 0, 0, 77, 99, 0, 0}},
-        {.kind = DIGEST_TOKEN, .field_count = TOKEN_FIELDS, .vec = vec, .bits = bits, .bits_size = 1, .field = {0, 0, 0, 0, 0, UINT64_MAX, 0, 0}},
+        {.kind = DIGEST_TOKEN,
+         .field_count = TOKEN_FIELDS,
+         .vec = vec,
+         .bits = bits,
+         .bits_size = 1,
+         .field = {0, 0, 7, 0, 0, 99, 0, 0}},
+        {.kind = DIGEST_TOKEN,
+         .field_count = TOKEN_FIELDS,
+         .vec = vec,
+         .bits = bits,
+         .bits_size = 1,
+         .field = {0, 0, 0, 0, 77, 99, 0, 0}},
+        {.kind = DIGEST_TOKEN,
+         .field_count = TOKEN_FIELDS,
+         .vec = vec,
+         .bits = bits,
+         .bits_size = 1,
+         .field = {0, 0, 0, 0, 0, UINT64_MAX, 0, 0}},
         {.kind = DIGEST_ACK, .field_count = 1},
         {.kind = DIGEST_SEEK, .field_count = SEEK_FIELDS, .field = {0, 0, 0, 0, 0, 1, 99, 0, 0}},
         {.kind = DIGEST_STATUS, .field_count = STATUS_FIELDS, .field = {UINT64_MAX, 0, 0}},
-        {.kind = DIGEST_PLAN, .field_count = PLAN_FIELDS, .vec = vec, .bits = bits, .bits_size = 8, .field = {1, 0}},
-        {.kind = DIGEST_PLAN, .field_count = PLAN_FIELDS, .vec = vec, .bits = bits, .bits_size = 3, .field = {1, 0}},
+        {.kind = DIGEST_PLAN,
+         .field_count = PLAN_FIELDS,
+         .vec = vec,
+         .bits = bits,
+         .bits_size = 8,
+         .field = {1, 0}},
+        {.kind = DIGEST_PLAN,
+         .field_count = PLAN_FIELDS,
+         .vec = vec,
+         .bits = bits,
+         .bits_size = 3,
+         .field = {1, 0}},
         {.kind = DIGEST_OFFER, .field_count = OFFER_FIELDS, .vec = vec, .field = {0, 0, UINT64_MAX}},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {

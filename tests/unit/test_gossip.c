@@ -309,18 +309,18 @@ static void broken_messages_are_refused_whole(void **state)
         uint32_t bits_size;
         bool vec;
     } cases[] = {
-        {"gossip", 0, 1, 5, 0, false},                /* unknown kind */
+        {"gossip", 0, 1, 5, 0, false}, /* unknown kind */
         {"gossip", 77, 1, 5, 0, false},
-        {"gossip", GOSSIP_STATUS, 1, 5, 0, false},    /* of the other mode */
+        {"gossip", GOSSIP_STATUS, 1, 5, 0, false}, /* of the other mode */
         {"gossip", GOSSIP_ROUND, 1, 5, 0, true},
-        {"gossip", GOSSIP_REQUEST, 0, 5, 0, false},   /* field count */
+        {"gossip", GOSSIP_REQUEST, 0, 5, 0, false}, /* field count */
         {"gossip", GOSSIP_REQUEST, 2, 5, 0, false},
-        {"gossip", GOSSIP_REQUEST, 1, 5, 1, false},   /* bits */
-        {"gossip", GOSSIP_REQUEST, 1, 5, 0, true},    /* vec where none belongs */
-        {"gossip", GOSSIP_MODEL, 1, 5, 0, false},     /* no vec */
-        {"gossip", GOSSIP_REQUEST, 1, 4, 0, false},   /* from 1, in the name of 0 (of 4) */
-        {"gossip", GOSSIP_ACCEPT, 1, 5, 0, false},    /* of its own request */
-        {"gossip", GOSSIP_BUSY, 1, 7, 0, false},      /* a third one's */
+        {"gossip", GOSSIP_REQUEST, 1, 5, 1, false}, /* bits */
+        {"gossip", GOSSIP_REQUEST, 1, 5, 0, true},  /* vec where none belongs */
+        {"gossip", GOSSIP_MODEL, 1, 5, 0, false},   /* no vec */
+        {"gossip", GOSSIP_REQUEST, 1, 4, 0, false}, /* from 1, in the name of 0 (of 4) */
+        {"gossip", GOSSIP_ACCEPT, 1, 5, 0, false},  /* of its own request */
+        {"gossip", GOSSIP_BUSY, 1, 7, 0, false},    /* a third one's */
         {"gossip", GOSSIP_MODEL, 1, 6, 0, true},
         {"gossip:mode=sync", GOSSIP_MODEL, 1, 5, 0, true},
         {"gossip:mode=sync", GOSSIP_STATUS, 1, UINT64_MAX, 0, false},

@@ -244,8 +244,10 @@ static void disturb(struct harness *h, const struct graph *g, struct prng *p, bo
 static void heal(struct harness *h, const struct graph *g, bool *dead)
 {
     for (rank_t r = 0; r < g->node_count; r++) {
-        if (dead[r]) harness_restart(h, r, true);
-        else harness_unpause(h, r);
+        if (dead[r])
+            harness_restart(h, r, true);
+        else
+            harness_unpause(h, r);
         for (uint32_t i = g->offset[r]; i < g->offset[r + 1]; i++) harness_link_up(h, r, g->neighbour[i]);
     }
 }

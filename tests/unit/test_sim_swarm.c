@@ -77,7 +77,8 @@ static void checker_catches_planted_faults(void **state)
         struct checker *c = mem_new_zero(1, sizeof *c);
         const char *broken = NULL;
         for (int k = 0; k < 3 && broken == NULL; k++) {
-            struct rig_record m = {.what = cases[i].what[k], .value = cases[i].value[k],
+            struct rig_record m = {.what = cases[i].what[k],
+                                   .value = cases[i].value[k],
                                    .link = k == 2 && cases[i].stale ? old : a};
             broken = checker_take(c, &m);
         }
@@ -90,8 +91,8 @@ struct swarm {
     struct rig *r;
     struct checker check;
     struct prng p;
-    uint32_t checked;  /* records taken by the checker */
-    uint32_t full;     /* sends refused */
+    uint32_t checked; /* records taken by the checker */
+    uint32_t full;    /* sends refused */
 };
 
 static void swarm_check(struct swarm *s)
@@ -134,13 +135,27 @@ static void swarm_fault(struct swarm *s)
     struct sim_world *w = s->r->w;
     uint32_t a = prng_below(&s->p, RIG_NODES), b = (a + 1 + prng_below(&s->p, RIG_NODES - 1)) % RIG_NODES;
     switch (prng_below(&s->p, 8)) {
-    case 0: sim_cut(w, a, b); return;
-    case 1: sim_cut_one_way(w, a, b); return;
-    case 2: sim_heal(w, a, b); return;
-    case 3: sim_pause(w, a); return;
-    case 4: sim_resume(w, a); return;
-    case 5: sim_reset_link(w, a, b); return;
-    case 6: sim_heal_all(w); return;
+    case 0:
+        sim_cut(w, a, b);
+        return;
+    case 1:
+        sim_cut_one_way(w, a, b);
+        return;
+    case 2:
+        sim_heal(w, a, b);
+        return;
+    case 3:
+        sim_pause(w, a);
+        return;
+    case 4:
+        sim_resume(w, a);
+        return;
+    case 5:
+        sim_reset_link(w, a, b);
+        return;
+    case 6:
+        sim_heal_all(w);
+        return;
     case 7:
         if (!sim_alive(w, a)) {
             swarm_restart(s, a);

@@ -49,8 +49,8 @@ static void deadline_is_one_and_replaceable(void **state)
         uint64_t set[3];
         uint64_t expected; /* TIME_NEVER: none comes */
     } cases[] = {
-        {{5 * MS, 9 * MS, 12 * MS}, 12 * MS}, {{9 * MS, 5 * MS, 3 * MS}, 3 * MS},
-        {{3 * MS, 9 * MS, 5 * MS}, 5 * MS},   {{3 * MS, TIME_NEVER, 8 * MS}, 8 * MS},
+        {{5 * MS, 9 * MS, 12 * MS}, 12 * MS},       {{9 * MS, 5 * MS, 3 * MS}, 3 * MS},
+        {{3 * MS, 9 * MS, 5 * MS}, 5 * MS},         {{3 * MS, TIME_NEVER, 8 * MS}, 8 * MS},
         {{3 * MS, 2 * MS, TIME_NEVER}, TIME_NEVER}, {{9 * MS, TIME_NEVER, 0}, 1 * MS},
     };
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
@@ -106,7 +106,7 @@ static void step_times_follow_their_law(void **state)
     assert_true(slow >= 1 && slow <= 5);
     assert_true(jobs_time_s("uniform:low=1s,high=5s", 1, 1) != slow); /* drawn per node */
     double ratio = jobs_time_s("uniform:low=1s,high=5s", 0, 10) / slow;
-    assert_true(ratio > 9.999 && ratio < 10.001); /* and only once */
+    assert_true(ratio > 9.999 && ratio < 10.001);           /* and only once */
     double mean = jobs_time_s("exp:mean=2s", 0, 400) / 400; /* standard error 0.1 */
     assert_true(mean > 1.6 && mean < 2.4);
 }
@@ -167,8 +167,10 @@ static void lanes_are_fifo_and_control_overtakes(void **state)
     uint32_t bulk = 0, control = 0, overtaken = 0;
     for (uint32_t i = 0; i < r->count; i++) {
         if (r->record[i].what != RIG_MESSAGE) continue;
-        if (r->record[i].lane == LANE_BULK) bulk++;
-        else overtaken += ++control > bulk;
+        if (r->record[i].lane == LANE_BULK)
+            bulk++;
+        else
+            overtaken += ++control > bulk;
     }
     assert_true(overtaken > 10);
     rig_close(r);
@@ -225,8 +227,8 @@ static void both_dial_and_the_smaller_id_wins(void **state)
 static void wrong_addresses_are_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", "sim:", "sim:6", "sim:-1", "sim:01", "sim:1 ", "tcp:1",
-                                      "sim:99999999999"};
+    static const char *const bad[] = {"",       "sim:",   "sim:6", "sim:-1",
+                                      "sim:01", "sim:1 ", "tcp:1", "sim:99999999999"};
     struct rig *r = rig_open(1, "fixed", "constant", 0);
     struct transport *t = r->seat[0].t;
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
@@ -310,8 +312,8 @@ static void full_queue_refuses_then_says_writable_once(void **state)
     assert_int_equal(rig_count(r, 0, RIG_WRITABLE), 1);
     rig_assert_lane(r, 1, LANE_BULK, (int)taken);
     uint64_t took = r->record[r->count - 1].time_us - start;
-    assert_true(took > taken * 100 * MS && took < taken * 101 * MS);      /* the bytes were serialised */
-    assert_true(rig_find(r, 1, RIG_MESSAGE, 0)->lane == LANE_CONTROL);    /* and control slipped in */
+    assert_true(took > taken * 100 * MS && took < taken * 101 * MS);   /* the bytes were serialised */
+    assert_true(rig_find(r, 1, RIG_MESSAGE, 0)->lane == LANE_CONTROL); /* and control slipped in */
     assert_int_equal(r->seat[0].t->ops->stats(r->seat[0].t, r->seat[0].link, &stats), 0);
     assert_int_equal(stats.queue_bytes, 0);
     assert_int_equal(rig_send(r, 0, LANE_BULK, taken, 3 * LINK_QUEUE_MAX), 0); /* empty: any size */

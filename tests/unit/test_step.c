@@ -88,13 +88,10 @@ static void wrong_choices_are_explained(void **state)
     static const struct {
         const char *text, *says;
     } cases[] = {
-        {"gosip", "did you mean 'gossip'"},
-        {"", "known: digest, gossip"},
+        {"gosip", "did you mean 'gossip'"}, {"", "known: digest, gossip"},
         {"goss", "unknown 'goss'"}, /* a prefix is not a name */
-        {"gossipx", "unknown 'gossipx'"},
-        {"gossip:evry=3", "did you mean 'every'"},
-        {"gossip:every=0", "every=0"},
-        {"gossip:mode=serial", "async|sync"},
+        {"gossipx", "unknown 'gossipx'"},   {"gossip:evry=3", "did you mean 'every'"},
+        {"gossip:every=0", "every=0"},      {"gossip:mode=serial", "async|sync"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct choice params;

@@ -125,8 +125,8 @@ static void the_summary_has_its_fields_in_order(void **state)
         "virtual_s",
         "trace_sha256",
     };
-    const struct lost_node lost = {.node = 2, .how = "killed by signal 9", .time_s = 3, .steps = 40,
-                                   .steps_handed_over = UINT64_MAX};
+    const struct lost_node lost = {
+        .node = 2, .how = "killed by signal 9", .time_s = 3, .steps = 40, .steps_handed_over = UINT64_MAX};
     const enum command commands[] = {COMMAND_UP, COMMAND_SIM};
     for (size_t k = 0; k < 2; k++) {
         struct config c;
@@ -158,8 +158,8 @@ static void the_summary_has_its_fields_in_order(void **state)
 static void unknown_values_are_null(void **state)
 {
     (void)state;
-    const struct lost_node lost = {.node = 2, .how = "killed by signal 9", .time_s = 3, .steps = 40,
-                                   .steps_handed_over = UINT64_MAX};
+    const struct lost_node lost = {
+        .node = 2, .how = "killed by signal 9", .time_s = 3, .steps = 40, .steps_handed_over = UINT64_MAX};
     struct config c;
     char text[8192] = "";
     rundir_make_config(COMMAND_SIM, NULL, &c);

@@ -19,7 +19,8 @@ static struct token_stamp stamp(uint32_t generation, rank_t maker, uint64_t sequ
 static void stamps_are_ordered_by_generation_then_maker_then_sequence(void **state)
 {
     (void)state;
-    struct token_stamp ascending[] = {stamp(0, 0, 0), stamp(0, 0, 9), stamp(1, 0, 1), stamp(1, 3, 0), stamp(2, 0, 0)};
+    struct token_stamp ascending[] = {stamp(0, 0, 0), stamp(0, 0, 9), stamp(1, 0, 1), stamp(1, 3, 0),
+                                      stamp(2, 0, 0)};
     for (size_t i = 0; i < 5; i++)
         for (size_t j = 0; j < 5; j++) {
             int order = token_stamp_compare(&ascending[i], &ascending[j]);

@@ -159,6 +159,9 @@ void digest_search_tick(struct digest *d, struct algo_actions *acts);
 struct edge edge_of(rank_t v, rank_t w);
 int edge_compare(const void *left, const void *right); /* for qsort, bsearch */
 bool edge_listed(const struct edge *list, uint32_t count, struct edge e);
+/* Add one edge, or all of v's that are missing, to an ascending list with room; return the new count. */
+uint32_t edge_add(struct edge *list, uint32_t count, struct edge e);
+uint32_t edge_add_all_of(const struct graph *g, rank_t v, struct edge *list, uint32_t count);
 void digest_plan_init(struct digest *d, const float *x0);
 void digest_plan_free(struct digest *d);
 /* Computes everything that follows from (epoch, down, base); the reference must be the base already. */

@@ -43,6 +43,24 @@ bool edge_listed(const struct edge *list, uint32_t count, struct edge e)
     return count > 0 && bsearch(&e, list, count, sizeof e, edge_compare) != NULL;
 }
 
+uint32_t edge_add(struct edge *list, uint32_t count, struct edge e)
+{
+    list[count++] = e;
+    qsort(list, count, sizeof *list, edge_compare);
+    return count;
+}
+
+uint32_t edge_add_all_of(const struct graph *g, rank_t v, struct edge *list, uint32_t count)
+{
+    uint32_t before = count;
+    for (uint32_t i = g->offset[v]; i < g->offset[v + 1]; i++) {
+        struct edge e = edge_of(v, g->neighbour[i]);
+        if (!edge_listed(list, before, e)) list[count++] = e;
+    }
+    qsort(list, count, sizeof *list, edge_compare);
+    return count;
+}
+
 /* Labels each node with the lowest rank of its component in g without the listed edges. */
 static void parts_label(const struct graph *g, const struct edge *down, uint32_t count, uint32_t *part)
 {

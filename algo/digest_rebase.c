@@ -31,25 +31,6 @@ static const double WEIGHT_UNIT = 1e9; /* weights travel as whole billionths */
 
 /* -- edges ------------------------------------------------------------------------------------- */
 
-static uint32_t edges_add(struct edge *list, uint32_t count, struct edge e)
-{
-    list[count++] = e;
-    qsort(list, count, sizeof *list, edge_compare);
-    return count;
-}
-
-/* Adds all edges of `v` to list (ascending, capacity for all of them); returns the new count. */
-static uint32_t edges_add_node(const struct graph *g, rank_t v, struct edge *list, uint32_t count)
-{
-    uint32_t before = count;
-    for (uint32_t i = g->offset[v]; i < g->offset[v + 1]; i++) {
-        struct edge e = edge_of(v, g->neighbour[i]);
-        if (!edge_listed(list, before, e)) list[count++] = e;
-    }
-    qsort(list, count, sizeof *list, edge_compare);
-    return count;
-}
-
 static bool left_out(const struct digest *d, size_t slot)
 {
     return edge_listed(d->plan.down, d->plan.down_count, edge_of(d->rank, neighbour_at(d, slot)));
@@ -167,9 +148,9 @@ static struct edge *edges_wanted(struct digest *d, uint32_t *count)
         struct edge own = edge_of(d->rank, neighbour_at(d, i));
         if (!gone(d, i) || edge_listed(list, n, own)) continue;
         if (d->guessed[i])
-            n = edges_add(list, n, own);
+            n = edge_add(list, n, own);
         else
-            n = edges_add_node(d->graph, neighbour_at(d, i), list, n);
+            n = edge_add_all_of(d->graph, neighbour_at(d, i), list, n);
         d->guessed[i] = true;
     }
     *count = n;

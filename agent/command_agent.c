@@ -5,12 +5,13 @@
  *    until all --nodes members are known. Ranks follow from the members' ids; each loads the shard of its rank.
  *  - it trains and mixes until its steps are done (and a settle time is over, see command_agent_loop.c), the
  *    time since training began is over, or its own model reaches the target.
- *  - at the end: model.safetensors and summary.json with its own view, exit 0, or 3 when a target was missed.
+ *  - at the end: model.safetensors first, then its evaluation, the baselines, and summary.json with its own
+ *    view; exit 0, or 3 when a target was missed.
  *  - with --launched (by `up`) it reports on stdout, goes on until told to stop, and leaves judgement to `up`.
  * Failure courses
  *  - options, data, address or run directory: one line, exit 2, nothing is left behind.
  *  - it cannot go on: one line, exit 1; the run directory holds what was measured.
- *  - SIGINT or SIGTERM: complete run directory, exit 130. */
+ *  - SIGINT or SIGTERM: complete run directory, exit 130; baselines are skipped or given up. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 
 #include "agent/algorithm_check.h"
 #include "agent/command_agent.h"
+#include "agent/interrupt.h"
 #include "base/check.h"
 
 /* -- the end ----------------------------------------------------------------------------------- */
@@ -34,14 +36,28 @@ static void evaluate_own_model(struct agent *a)
         a->loss = a->accuracy = (double)NAN;
 }
 
+static bool was_interrupted(const struct agent *a)
+{
+    return interrupted() || strcmp(a->stopped_by, "interrupt") == 0;
+}
+
+static int baseline_progress(void *ctx, double share)
+{
+    struct agent *a = ctx;
+    if (wall_clock_s() - a->progress_s < 0.2) return interrupted();
+    a->progress_s = wall_clock_s();
+    progress_flicker(&a->progress, "for comparison, alone and pooled: %.0f %%", 100 * share);
+    return interrupted();
+}
+
 static void run_baselines(struct agent *a, struct summary *s)
 {
     struct baseline_result b;
     uint64_t steps = a->last.algo.steps;
-    if (!a->config->baselines || a->config->launched || strcmp(a->stopped_by, "interrupt") == 0) return;
-    progress_flicker(&a->progress, "baselines ...");
-    if (experiment_baselines(&a->experiment, steps, steps * a->config->nodes, NULL, NULL, &b, NULL) != 0)
-        return;
+    if (!a->config->baselines || a->config->launched || was_interrupted(a)) return;
+    int err =
+        experiment_baselines(&a->experiment, steps, steps * a->config->nodes, baseline_progress, a, &b, NULL);
+    if (err != 0 || interrupted()) return;
     s->accuracy_alone = b.accuracy_alone;
     s->accuracy_pooled = b.accuracy_pooled;
 }
@@ -81,19 +97,23 @@ static int say_summary(struct agent *a, const struct summary *s, struct err_text
     }
     printf("%" PRIu64 " steps, own model: loss %.5g", s->steps_total, s->loss);
     if (!isnan(s->accuracy)) printf(", accuracy %.2f %%", 100 * s->accuracy);
-    printf(" (%s rows)\n%" PRIu64 " models and %.2f MB sent in %.1f s, stopped by %s\n%s\n", s->evaluated_on,
-           s->model_transfers, (double)s->bytes_sent * 1e-6, s->wall_s, s->stopped_by, a->dir.path);
+    printf(" (%s rows)\n%" PRIu64 " models and %.2f MB sent in %.1f s, stopped by %s\nresults in %s\n",
+           s->evaluated_on, s->model_transfers, (double)s->bytes_sent * 1e-6, s->wall_s, s->stopped_by,
+           a->dir.path);
     return fflush(stdout) == 0 ? 0 : err_set(why, ERR_IO, "cannot write to stdout");
 }
 
 static int finish(struct agent *a, struct err_text *why)
 {
     struct summary s;
+    int err = rundir_save_model(&a->dir, a->config, node_model(a->node), a->experiment.dim, why);
+    if (err != 0) return err;
     evaluate_own_model(a);
     agent_say_metrics(a, &a->last);
     summary_fill(a, &s);
     run_baselines(a, &s);
-    int err = rundir_finish(&a->dir, &s, node_model(a->node), a->experiment.dim, why);
+    if (was_interrupted(a)) s.stopped_by = a->stopped_by = "interrupt";
+    err = rundir_finish(&a->dir, &s, NULL, 0, why);
     return err != 0 ? err : say_summary(a, &s, why);
 }
 

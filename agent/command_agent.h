@@ -28,8 +28,11 @@ struct agent {
     uv_loop_t loop;
     uv_timer_t report, limit; /* limit: of --time, or of the settle time once the steps are done */
     uv_timer_t count;         /* with --launched: how often the count of steps is told */
+    uv_timer_t end;           /* closes the transport, once the code that wants the end has returned */
     uv_signal_t interrupt, terminate, freeze;
-    bool handles_open;
+    uv_handle_t *own[7]; /* (own_count) of these seven, those that are open */
+    uint32_t own_count;
+    bool loop_open;
     char address[ADDRESS_TEXT_MAX];
     node_id id;
 
@@ -39,6 +42,7 @@ struct agent {
     bool reached;             /* the target */
     struct err_text failure;  /* "" = none */
     uint64_t steps_told;
+    double progress_s;       /* wall_clock_s of the last progress of the baselines */
     struct node_report last; /* taken when the end began, later its counters are up to date */
     double loss, accuracy;   /* of the node's own model on held-out rows, as last known; NAN */
 };
@@ -55,7 +59,8 @@ void agent_loop_run(struct agent *a);
 /* Closes what is open; the loop must be empty then (checked). */
 void agent_loop_close(struct agent *a);
 
-/* Begins the end, once; a later call changes nothing. stopped_by is static. */
+/* Begins the end, once; a later call changes nothing. The transport is closed from the loop, so this may be
+ * called from within its callbacks. stopped_by is static. */
 void agent_stop(struct agent *a, const char *stopped_by);
 
 bool agent_target_asked(const struct config *c);

@@ -279,9 +279,9 @@ static int run_baselines(struct run *r, uint64_t steps_total, struct baseline_re
     if (!r->config->baselines || interrupted()) return 0;
     int err = experiment_baselines(&r->experiment, steps_total / r->config->nodes, steps_total,
                                    baseline_progress, r, out, why);
-    if (err != ERR_CLOSED) return err;
-    *out = (struct baseline_result){(double)NAN, (double)NAN, (double)NAN, (double)NAN};
-    return 0;
+    if (err != 0 || interrupted())
+        *out = (struct baseline_result){(double)NAN, (double)NAN, (double)NAN, (double)NAN};
+    return err == ERR_CLOSED ? 0 : err;
 }
 
 static void print_row(const char *name, double loss, double accuracy)
@@ -304,7 +304,7 @@ static void print_table(const struct run *r, const struct summary *s, const stru
            " model transfers, %.3g MB sent, consensus distance %.3g, spectral gap %.4g\n",
            s->steps_total, s->model_transfers, (double)s->bytes_sent * 1e-6, s->consensus_distance,
            s->spectral_gap);
-    printf("%.0f virtual s in %.2f s, stopped by %s, trace %.16s\n%s\n", s->virtual_s, s->wall_s,
+    printf("%.0f virtual s in %.2f s, stopped by %s, trace %.16s\nresults in %s\n", s->virtual_s, s->wall_s,
            s->stopped_by, s->trace_sha256, r->dir.path);
 }
 
@@ -342,12 +342,15 @@ static int finish(struct run *r, struct err_text *why)
     int err = evaluate(r, why);
     if (err != 0) return err;
     summary_fill(r, &s, trace);
-    err = evaluate_nodes(r, &s.accuracy_min, why);
+    err =
+        rundir_save_model(&r->dir, r->config, r->x, r->experiment.dim, why); /* safe before what takes long */
+    if (err == 0) err = evaluate_nodes(r, &s.accuracy_min, why);
     if (err == 0) err = run_baselines(r, s.steps_total, &baseline, why);
     if (err != 0) return err;
     s.accuracy_alone = baseline.accuracy_alone;
     s.accuracy_pooled = baseline.accuracy_pooled;
-    err = rundir_finish(&r->dir, &s, r->x, r->experiment.dim, why);
+    if (interrupted()) s.stopped_by = r->stopped_by = "interrupt";
+    err = rundir_finish(&r->dir, &s, NULL, 0, why);
     if (err != 0) return err;
     if (r->terminal && !r->config->json) fprintf(stderr, "\r\033[K");
     if (r->config->json)

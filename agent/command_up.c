@@ -6,11 +6,13 @@
  *  - the agents' models are read: their weighted average (a walking model: the newest one) is the result. It is
  *    evaluated on all held-out rows, as is every node's own; then the baselines are trained: every node alone
  *    with the mean steps of a node, and one node with all data and the steps of all.
- *  - summary.json, model.safetensors, a short table.
+ *  - model.safetensors is written before the judgement, which may take long; then summary.json, a table.
  * Failure courses
- *  - options, data, run directory: one line, exit 2.
- *  - an agent dies: the others go on, and the summary says what was lost; when all die: one line, exit 1.
- *  - Ctrl-C: agents write their models, baselines are skipped, the directory is complete, exit 130.
+ *  - options, data, run directory, too few files may be opened: one line, exit 2.
+ *  - an agent dies: the others go on, and the summary says what was lost; when all die, or when none of them
+ *    left a model: one line, exit 1.
+ *  - Ctrl-C: agents write their models, baselines are skipped, the directory is complete, exit 130; so too
+ *    when it comes during the judgement or the baselines. If no agent could write a model, there is none.
  *  - the target is not reached: exit 3. */
 #include <inttypes.h>
 #include <math.h>
@@ -73,9 +75,8 @@ static int run_baselines(struct up *u, struct err_text *why)
     uint64_t steps = sum_steps(u);
     int err = experiment_baselines(&u->experiment, steps / u->config->nodes, steps, baseline_progress, u,
                                    &u->baseline, why);
-    if (err != ERR_CLOSED) return err;
-    u->baseline = unknown;
-    return 0;
+    if (err != 0 || interrupted()) u->baseline = unknown;
+    return err == ERR_CLOSED ? 0 : err;
 }
 
 static void summary_fill(const struct up *u, struct summary *s)
@@ -149,11 +150,24 @@ static void print_table(const struct up *u, const struct summary *s)
     print_lost(s);
     printf("%" PRIu64 " steps per node, %.2f MB sent per node (%" PRIu64 " models in all)\n",
            s->steps_total / c->nodes, (double)s->bytes_sent * 1e-6 / c->nodes, s->model_transfers);
-    printf("%.1f s (%.1f s of training), stopped by %s; %.1f MB of memory per agent at most\n%s\n", s->wall_s,
-           u->launched.trained_s, s->stopped_by, (double)s->memory_per_agent_max * 1e-6, u->dir.path);
+    printf("%.1f s (%.1f s of training), stopped by %s; %.1f MB of memory per agent at most\n", s->wall_s,
+           u->launched.trained_s, s->stopped_by, (double)s->memory_per_agent_max * 1e-6);
+    printf("results in %s\n", u->dir.path);
 }
 
 /* -- the command ------------------------------------------------------------------------------- */
+
+/* Nobody could: an error, unless a person did not want to wait for it. */
+static int without_model(struct up *u, struct err_text *why)
+{
+    static const struct baseline_result unknown = {(double)NAN, (double)NAN, (double)NAN, (double)NAN};
+    u->baseline = unknown;
+    if (was_interrupted(u)) return 0;
+    const struct launcher_result *r = &u->launched;
+    if (r->lost_count == 0) return err_set(why, ERR_IO, "no agent left a model");
+    return err_set(why, ERR_IO, "no agent left a model; agent %" PRIu32 ": %s",
+                   r->lost[r->lost_count - 1].node, r->lost[r->lost_count - 1].how);
+}
 
 static int judge(struct up *u, struct err_text *why)
 {
@@ -161,6 +175,8 @@ static int judge(struct up *u, struct err_text *why)
     for (uint32_t v = 0; v < u->config->nodes; v++) use[v] = !u->launched.node[v].lost;
     int err = result_read(&u->experiment, u->dir.path, use, u->launched.node, &u->result, why);
     free(use);
+    if (err == 0 && u->result.models == 0) return without_model(u, why);
+    if (err == 0) err = rundir_save_model(&u->dir, u->config, u->result.x, u->experiment.dim, why);
     if (err == 0) err = result_evaluate(&u->experiment, !was_interrupted(u), &u->result, why);
     if (err != 0) return err;
     u->reached = u->launched.reached || result_meets_target(u->config, &u->result);
@@ -190,13 +206,13 @@ static int run_opened(struct up *u)
 {
     struct err_text why = {""};
     int err = launcher_run(u->config, &u->dir, &u->progress, &u->launched, &why);
-    interrupt_catch();
     u->wall_s = wall_clock_s() - u->began_s;
     if (err == 0) err = judge(u, &why);
     struct summary s;
     if (err == 0) {
+        if (was_interrupted(u)) u->launched.stopped_by = "interrupt";
         summary_fill(u, &s);
-        err = rundir_finish(&u->dir, &s, u->result.x, u->experiment.dim, &why);
+        err = rundir_finish(&u->dir, &s, NULL, 0, &why);
     }
     if (err == 0) err = tell(u, &s, &why);
     return err == 0 ? exit_status(u) : progress_error(&u->progress, why.text, EXIT_FAILED);
@@ -210,7 +226,8 @@ int command_up(struct config *config)
     if (experiment_open(config, &vec_blas, &u.experiment, &why) != 0)
         return progress_error(&u.progress, why.text, EXIT_USAGE);
     int status;
-    if (algorithm_check(&u.experiment, &u.gap, &why) != 0 || rundir_open(config, &u.dir, &why) != 0) {
+    if (algorithm_check(&u.experiment, &u.gap, &why) != 0 || launcher_check(config, &why) != 0 ||
+        rundir_open(config, &u.dir, &why) != 0) {
         status = progress_error(&u.progress, why.text, EXIT_USAGE);
     } else {
         status = run_opened(&u);

@@ -44,6 +44,7 @@ enum {
     OPTION_NOT_KEPT = 4,    /* not in config.yml */
     OPTION_ABOVE_LOW = 8,   /* `low` itself is not allowed */
     OPTION_BELOW_HIGH = 16, /* `high` itself is not allowed */
+    OPTION_TO_REACH = 32,   /* an address that others are to reach: no port 0, no wildcard */
 };
 
 /* One row of the table. */

@@ -1,5 +1,5 @@
 /* --help of each command, made from the table of options: at most 80 columns and 40 lines, and the last line
- * is a command that works. */
+ * (of at most two parts) is a command that works. */
 #include <stdio.h>
 #include <string.h>
 
@@ -7,14 +7,16 @@
 
 static const struct command_help {
     const char *what;    /* one line */
-    const char *example; /* arguments behind the command's name */
+    const char *example; /* arguments behind the program's name; a line break in a shell's spelling */
 } command_helps[COMMAND_COUNT] = {
     [COMMAND_UP] = {"start a cluster of agent processes here and train together",
-                    "up -n 8 --split label:k=2 --steps 500"},
+                    "up -n 8 --algorithm digest:sync_every=5 --split label:k=2 \\\n"
+                    "    --steps 1000 --pace 200"},
     [COMMAND_AGENT] = {"run one member of a cluster; all get the same options",
-                       "agent -n 2 --listen 127.0.0.1:7946 --steps 500"},
+                       "agent -n 2 --listen 127.0.0.1:7946 --steps 1000 --pace 200"},
     [COMMAND_SIM] = {"simulate a cluster in virtual time, exactly repeatable",
-                     "sim -n 100 --algorithm gossip --topology er:p=0.1 --steps 50"},
+                     "sim -n 100 --algorithm gossip --topology er:p=0.1 --split label:k=2 \\\n"
+                     "    --latency exp:mean=50ms --steps 200"},
     [COMMAND_EVAL] = {"loss and accuracy of a saved model",
                       "eval --model runs/first/model.safetensors --json"},
     [COMMAND_ALGORITHMS] = {"list all choices with parameters, defaults and sources", "algorithms --json"},

@@ -14,6 +14,7 @@ static void on_signal(int number)
 
 void interrupt_catch(void)
 {
+    if (flag != 0) return; /* the next signal is the second one */
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);

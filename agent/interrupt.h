@@ -4,7 +4,8 @@
 
 #include <stdbool.h>
 
-/* Takes both signals from now on. The handler is in place once: a second signal ends the process. */
+/* Takes both signals from now on. The handler is in place once: a second signal ends the process. Calling it
+ * again changes nothing. */
 void interrupt_catch(void);
 bool interrupted(void); /* a signal has come */
 

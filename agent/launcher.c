@@ -13,7 +13,8 @@
  *  - an agent dies while it STARTS: the cluster can never be complete, so the run fails.
  *  - an agent dies later: it is noted as lost, the others go on; when none is left the run fails.
  *  - an agent does not stop in time: it is killed and noted as lost.
- *  - a second Ctrl-C: agents are killed at once. */
+ *  - a second Ctrl-C: agents are killed at once, and noted as lost by it.
+ *  - too few files can be opened: an error with the remedy, before anything starts. */
 #include "agent/launcher.h"
 
 #include <errno.h>
@@ -24,12 +25,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/interrupt.h"
 #include "agent/launcher_internal.h"
+#include "agent/open_files.h"
 #include "base/check.h"
 
 #define SETTLE_MS 1000u
 #define STOP_MS 10000u            /* for writing models */
-#define INTERRUPTED_STOP_MS 1500u /* a person is waiting */
+#define INTERRUPTED_STOP_MS 6000u /* a person is waiting, who may press again; large models take a while */
 
 /* -- ending ------------------------------------------------------------------------------------ */
 
@@ -42,10 +45,8 @@ static void close_handle(uv_handle_t *handle)
 static void close_when_empty(struct launcher *l)
 {
     if (l->stage != STAGE_STOPPING || l->alive > 0) return;
-    close_handle((uv_handle_t *)&l->report);
-    close_handle((uv_handle_t *)&l->limit);
-    close_handle((uv_handle_t *)&l->interrupt);
-    close_handle((uv_handle_t *)&l->terminate);
+    for (uint32_t i = 0; i < l->own_count; i++) close_handle(l->own[i]);
+    interrupt_catch(); /* the signals are no longer the loop's: what follows the run asks for them */
 }
 
 static void end_all(struct launcher *l, int number)
@@ -53,9 +54,14 @@ static void end_all(struct launcher *l, int number)
     for (uint32_t v = 0; v < l->config->nodes; v++) child_end(&l->child[v], number);
 }
 
+static void kill_all(struct launcher *l, const char *why)
+{
+    for (uint32_t v = 0; v < l->config->nodes; v++) child_kill(&l->child[v], why);
+}
+
 static void kill_cb(uv_timer_t *timer)
 {
-    end_all(timer->data, SIGKILL);
+    kill_all(timer->data, "did not stop in time");
 }
 
 static void stop(struct launcher *l, const char *stopped_by)
@@ -105,7 +111,8 @@ static void signal_cb(uv_signal_t *handle, int number)
 {
     struct launcher *l = handle->data;
     (void)number;
-    if (l->stage == STAGE_STOPPING && strcmp(l->result->stopped_by, "interrupt") == 0) end_all(l, SIGKILL);
+    if (l->stage == STAGE_STOPPING && strcmp(l->result->stopped_by, "interrupt") == 0)
+        kill_all(l, "killed by a second interrupt");
     if (l->stage == STAGE_STOPPING) /* on its way: what comes after is skipped */
         l->result->stopped_by = l->failure.text[0] == '\0' ? "interrupt" : l->result->stopped_by;
     else
@@ -219,6 +226,9 @@ static int find_program(struct launcher *l, struct err_text *why)
     ssize_t length = readlink("/proc/self/exe", l->program, sizeof l->program - 1);
     if (length <= 0)
         return err_set(why, ERR_IO, "cannot find this program's file (/proc/self/exe): %s", strerror(errno));
+    if ((size_t)length == sizeof l->program - 1)
+        return err_set(why, ERR_IO, "the path of this program's file is too long (over %zu bytes)",
+                       sizeof l->program - 2);
     l->program[length] = '\0';
     return 0;
 }
@@ -238,23 +248,48 @@ static void make_children(struct launcher *l)
     }
 }
 
+/* Counts a handle as open, or not. */
+static int take_handle(struct launcher *l, int err, uv_handle_t *handle)
+{
+    if (err != 0) return err;
+    handle->data = l;
+    l->own[l->own_count++] = handle;
+    return 0;
+}
+
+static int open_handles(struct launcher *l)
+{
+    int err = take_handle(l, uv_timer_init(&l->loop, &l->report), (uv_handle_t *)&l->report);
+    if (err == 0) err = take_handle(l, uv_timer_init(&l->loop, &l->limit), (uv_handle_t *)&l->limit);
+    CHECK(err == 0); /* timers need nothing from the system */
+    err = take_handle(l, uv_signal_init(&l->loop, &l->interrupt), (uv_handle_t *)&l->interrupt);
+    if (err == 0) err = take_handle(l, uv_signal_init(&l->loop, &l->terminate), (uv_handle_t *)&l->terminate);
+    if (err == 0) err = uv_signal_start(&l->interrupt, signal_cb, SIGINT);
+    if (err == 0) err = uv_signal_start(&l->terminate, signal_cb, SIGTERM);
+    return err;
+}
+
 static void run_loop(struct launcher *l)
 {
-    uv_timer_init(&l->loop, &l->report);
-    uv_timer_init(&l->loop, &l->limit);
-    uv_signal_init(&l->loop, &l->interrupt);
-    uv_signal_init(&l->loop, &l->terminate);
-    l->report.data = l->limit.data = l->interrupt.data = l->terminate.data = l;
-    uv_signal_start(&l->interrupt, signal_cb, SIGINT);
-    uv_signal_start(&l->terminate, signal_cb, SIGTERM);
+    struct err_text why;
+    int err = open_handles(l);
     uint64_t interval_ms = (uint64_t)(l->config->report_every_s * 1e3);
     if (interval_ms == 0) interval_ms = 1;
     uv_timer_start(&l->report, report_cb, interval_ms, interval_ms);
-    struct err_text why;
-    if (child_start(&l->child[0], NULL, &why) != 0) fail(l, &why);
+    if (err != 0) {
+        err_set(&why, ERR_IO, "cannot watch signals: %s; raise ulimit -n", uv_strerror(err));
+        fail(l, &why);
+    } else if (child_start(&l->child[0], NULL, &why) != 0) {
+        fail(l, &why);
+    }
     uv_run(&l->loop, UV_RUN_DEFAULT);
-    int err = uv_loop_close(&l->loop);
+    err = uv_loop_close(&l->loop);
     CHECK(err == 0);
+}
+
+int launcher_check(const struct config *config, struct err_text *why)
+{
+    return open_files_check(OPEN_FILES_LOOP + config->nodes, why); /* a pipe to each agent */
 }
 
 int launcher_run(const struct config *config, struct rundir *dir, struct progress *p,
@@ -271,7 +306,8 @@ int launcher_run(const struct config *config, struct rundir *dir, struct progres
     int err = find_program(l, why);
     if (err == 0) {
         err = uv_loop_init(&l->loop);
-        if (err != 0) err = err_set(why, ERR_IO, "cannot make an event loop: %s", uv_strerror(err));
+        if (err != 0)
+            err = err_set(why, ERR_IO, "cannot make an event loop: %s; raise ulimit -n", uv_strerror(err));
     }
     if (err == 0) {
         l->arguments = config_experiment_arguments(config, &l->argument_count);

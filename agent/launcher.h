@@ -9,7 +9,7 @@
 /* What became of one agent. */
 struct launcher_node {
     struct metrics_line last; /* the newest line of metrics; last.node == RANK_NONE: it never sent one */
-    bool lost;                /* it died, or did not stop in time */
+    bool lost;                /* it died, did not stop in time, or was killed by a second interrupt */
 };
 
 struct launcher_result {
@@ -24,9 +24,12 @@ struct launcher_result {
     double trained_s;    /* wall seconds of training: from the last agent's ranking to the stop */
 };
 
+/* Whether enough files can be opened for as many agents. ERR_LIMIT with the remedy. */
+int launcher_check(const struct config *config, struct err_text *why);
+
 /* Runs the whole life of the agents; config is that of `up`. Metrics go to dir, progress to p. Returns 0 when
  * the run came to its end, with whatever losses; ERR_IO with why when it could not start or all agents died.
- * *out is to be released in both cases. */
+ * *out is to be released in both cases. When it returns, SIGINT and SIGTERM are caught (interrupt.h). */
 int launcher_run(const struct config *config, struct rundir *dir, struct progress *p,
                  struct launcher_result *out, struct err_text *why);
 void launcher_result_deinit(struct launcher_result *r);

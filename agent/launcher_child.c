@@ -142,7 +142,7 @@ static char **make_argv(const struct child *c, const char *join, size_t *own_fro
     argv[count++] = launched;
     for (size_t i = 0; i < l->argument_count; i++) argv[count++] = l->arguments[i];
     *own_from = count;
-    char text[32], path[4096];
+    char text[32], path[RUNDIR_PATH_MAX + 32]; /* longer ones were refused by rundir_open */
     snprintf(text, sizeof text, "%" PRIu32, c->rank);
     snprintf(path, sizeof path, "%s/nodes/%" PRIu32, l->dir->path, c->rank);
     add_argument(argv, &count, "--id", text);
@@ -163,12 +163,13 @@ int child_start(struct child *c, const char *join, struct err_text *why)
     stdio[2].data.fd = 2;
     uv_process_options_t options = {
         .file = l->program, .args = argv, .exit_cb = exit_cb, .stdio_count = 3, .stdio = stdio};
-    uv_pipe_init(&l->loop, &c->out, 0);
+    int err = uv_pipe_init(&l->loop, &c->out, 0);
+    CHECK(err == 0); /* it opens nothing yet */
     c->process.data = c->out.data = c;
     c->open_handles = 2;
     c->started = true;
     l->alive++;
-    int err = uv_spawn(&l->loop, &c->process, &options);
+    err = uv_spawn(&l->loop, &c->process, &options);
     if (err == 0) err = uv_read_start((uv_stream_t *)&c->out, alloc_cb, read_cb);
     for (size_t i = own_from; argv[i] != NULL; i++) free(argv[i]);
     free(argv);
@@ -176,7 +177,7 @@ int child_start(struct child *c, const char *join, struct err_text *why)
     close_once((uv_handle_t *)&c->process); /* to be closed also when it was not started */
     close_once((uv_handle_t *)&c->out);
     return err_set(why, ERR_IO, "cannot start agent %" PRIu32 " (%s): %s", c->rank, l->program,
-                   uv_strerror(err));
+                   err == UV_EMFILE ? "too many open files; raise ulimit -n" : uv_strerror(err));
 }
 
 bool child_alive(const struct child *c)
@@ -187,14 +188,19 @@ bool child_alive(const struct child *c)
 void child_end(struct child *c, int number)
 {
     if (!child_alive(c) || uv_is_closing((uv_handle_t *)&c->process)) return;
-    if (number == SIGKILL) c->killed = true;
     uv_process_kill(&c->process, number);
+}
+
+void child_kill(struct child *c, const char *why)
+{
+    if (c->killed == NULL) c->killed = why;
+    child_end(c, SIGKILL);
 }
 
 void child_how(const struct child *c, char *out, size_t size)
 {
-    if (c->killed)
-        snprintf(out, size, "did not stop in time");
+    if (c->killed != NULL)
+        snprintf(out, size, "%s", c->killed);
     else if (c->exit_signal != 0)
         snprintf(out, size, "killed by signal %d (%s)", c->exit_signal, strsignal(c->exit_signal));
     else if (c->failure[0] != '\0')

@@ -25,7 +25,7 @@ struct child {
     uint32_t open_handles; /* of the two; 0 after the start = it is gone and all it said was read */
     int64_t exit_status;
     int exit_signal;
-    bool killed;               /* by us: it did not stop in time */
+    const char *killed;        /* by us: why (static); NULL = not */
     char line[CHILD_LINE_MAX]; /* the beginning of a line */
     size_t line_size;
     bool line_too_long;         /* the rest of it is thrown away */
@@ -46,6 +46,8 @@ struct launcher {
     uv_loop_t loop;
     uv_timer_t report, limit; /* limit: of --time, of settling, of stopping */
     uv_signal_t interrupt, terminate;
+    uv_handle_t *own[4]; /* (own_count) of these four, those that are open */
+    uint32_t own_count;
     struct child *child;            /* (nodes) */
     uint32_t alive;                 /* processes not gone */
     char address[ADDRESS_TEXT_MAX]; /* of agent 0 */
@@ -68,6 +70,7 @@ void launcher_gone(struct launcher *l, struct child *c);
 int child_start(struct child *c, const char *join, struct err_text *why); /* join: NULL for the first */
 bool child_alive(const struct child *c);
 void child_end(struct child *c, int signal);
+void child_kill(struct child *c, const char *why);             /* why is static; the first one counts */
 void child_how(const struct child *c, char *out, size_t size); /* "killed by signal 9 (Killed)" */
 uint64_t child_memory(const struct child *c);                  /* bytes; 0 = unknown */
 

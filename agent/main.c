@@ -73,8 +73,10 @@ static void print_overview(FILE *to)
     for (unsigned i = 0; i < COMMAND_COUNT; i++)
         fprintf(to, "  %-11s %s\n", command_name((enum command)i), entries[i].what);
     fprintf(to, "\nExamples:\n"
-                "  gadabout up -n 8 --split label:k=2 --steps 500\n"
-                "  gadabout sim -n 100 --algorithm gossip --topology er:p=0.1 --steps 50\n");
+                "  gadabout up -n 8 --algorithm digest:sync_every=5 --split label:k=2 \\\n"
+                "      --steps 1000 --pace 200\n"
+                "  gadabout sim -n 100 --algorithm gossip --topology er:p=0.1 --split label:k=2 \\\n"
+                "      --latency exp:mean=50ms --steps 200\n");
 }
 
 static int unknown_command(const char *word)

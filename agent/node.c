@@ -157,7 +157,7 @@ static void node_begin(struct node *n)
     }
     n->phase = NODE_TRAINING;
     n->begin_at_us = TIME_NEVER;
-    trace_line(n->config.trace, TRACE_INFO, "all %u members known, this is node %u with %u neighbours",
+    trace_line(n->config.trace, TRACE_DEBUG, "all %u members known, this is node %u with %u neighbours",
                n->config.node_count, n->rank, graph_degree(n->graph, n->rank));
     node_undial_seeds(n);
     node_build_neighbours(n);

@@ -16,7 +16,8 @@
  *  - a head that does not parse, a body of the wrong length or with NaN or infinity, a gap in the sequence:
  *    one log line, a closed link, no change of state.
  *  - a node that restarts (new boot id) takes its old place in the roster.
- *  - a node that is not among the members, or has another list of them: one log line, a closed link.
+ *  - a node that is not among the members, or has another list of them: one log line a second, a closed link.
+ *  - we are not among the members of the node we asked to join, and no neighbour was ever up: on_failed.
  *  - the trainer's progress is not finite, or every address to join is of another cluster: on_failed; the
  *    node does nothing more.
  */

@@ -27,6 +27,11 @@ struct link {
     bool presented;                   /* the algorithm has had PEER_UP */
     uint64_t sent[2], received[2];    /* last sequence by lane */
     struct blob *box_head, *box_body; /* the one bulk message that waits for on_writable */
+    node_id listed_id;                /* the last id of the peer's member list */
+    uint32_t listed_count;            /* distinct ids of that list, ours and the peer's not among them */
+    bool names_us;                    /* the peer has us in its list */
+    uint64_t hearsay_us;              /* since when hearsay_count counts */
+    uint32_t hearsay_count;           /* entries that its lists have changed since then */
 };
 
 /* A neighbour in the topology, linked or not. */
@@ -34,6 +39,16 @@ struct neighbour {
     rank_t rank;
     struct link *link; /* NULL while there is none */
     char *dialling;    /* owned: the address being dialled; NULL */
+    bool dial_warned;  /* the transport did not take the address, and we said so */
+};
+
+/* Lines that peers can cause as often as they like: one a second of each kind. */
+enum node_warning { NODE_WARN_STRANGER, NODE_WARN_REFUSED, NODE_WARN_COUNT };
+
+struct node_warned {
+    uint64_t at_us;
+    uint64_t hidden; /* lines since then that were not said */
+    bool any;
 };
 
 /* The training job: all that its run() touches. */
@@ -57,7 +72,8 @@ struct node {
     bool failed;
     rank_t rank;
     uint64_t begin_at_us;  /* roster complete and start_after_us over */
-    uint64_t redial_at_us; /* neighbours never met are dialled from our side too; TIME_NEVER */
+    uint64_t redial_at_us; /* neighbours without a link are dialled from our side too, strangers are closed;
+                            * TIME_NEVER */
     uint64_t armed_us;     /* deadline the host has; TIME_NEVER */
     float *x0;             /* (dim) owned until the algorithm is there */
     double *weight;        /* (node_count) owned */
@@ -74,6 +90,8 @@ struct node {
     char **seed; /* owned copies */
     size_t seed_count, seeds_refused, seeds_self;
     uint64_t refused;
+    bool ever_presented; /* a neighbour was up at some time */
+    struct node_warned warned[NODE_WARN_COUNT];
     struct node_job job;
     uint64_t steps; /* local steps done here */
     double loss;
@@ -95,7 +113,7 @@ void node_members_heard(struct node *n, struct link *from, const struct wire_mem
 void node_ready_heard(struct node *n, struct link *from, uint64_t fingerprint);
 void node_links_begin(struct node *n);   /* ranks are known: places, READY, dialling */
 void node_links_present(struct node *n); /* PEER_UP for those that are ready already */
-void node_links_redial(struct node *n);  /* dials neighbours that are not linked */
+void node_links_redial(struct node *n);  /* dials neighbours that are not linked, closes strangers */
 void node_links_refused(struct node *n, const char *address, int err, const char *reason);
 void node_links_deinit(struct node *n);
 
@@ -109,6 +127,8 @@ void node_link_writable(struct node *n, struct link_id id);
 void node_link_close(struct node *n, struct link *l,
                      enum down_reason why); /* ours to end: nothing more in or out */
 void node_link_refuse(struct node *n, struct link *l, const char *why); /* it broke the protocol */
+void node_warn(struct node *n, enum node_warning kind, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* -- node_train.c */
 void node_train_init(struct node *n);

@@ -11,6 +11,7 @@
  *  - a head that does not parse, a gap or repeat in the sequence, a body of the wrong length or with values
  *    that are not finite, an algorithm's message from a node that is no neighbour or before READY, or one
  *    that the algorithm itself refuses: one log line, the link is closed, nothing has changed. */
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,6 +21,8 @@
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
               "vectors travel as they are in memory, little-endian");
+
+#define WARN_INTERVAL_US 1000000u
 
 void node_link_close(struct node *n, struct link *l, enum down_reason why)
 {
@@ -32,10 +35,28 @@ void node_link_close(struct node *n, struct link *l, enum down_reason why)
     n->transport->ops->disconnect(n->transport, l->id, why);
 }
 
+void node_warn(struct node *n, enum node_warning kind, const char *format, ...)
+{
+    struct node_warned *w = &n->warned[kind];
+    uint64_t now_us = n->host->ops->now_us(n->host);
+    if (w->any && now_us - w->at_us < WARN_INTERVAL_US) {
+        w->hidden++;
+        return;
+    }
+    char text[640], more[48] = "";
+    if (w->hidden > 0) snprintf(more, sizeof more, " (and %llu more)", (unsigned long long)w->hidden);
+    *w = (struct node_warned){.at_us = now_us, .any = true};
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    trace_line(n->config.trace, TRACE_WARN, "%s%s", text, more);
+}
+
 void node_link_refuse(struct node *n, struct link *l, const char *why)
 {
     if (l->closing) return;
-    trace_line(n->config.trace, TRACE_WARN, "node %llu: %s; link closed", (unsigned long long)l->peer, why);
+    node_warn(n, NODE_WARN_REFUSED, "node %llu: %s; link closed", (unsigned long long)l->peer, why);
     n->refused++;
     node_link_close(n, l, DOWN_PROTOCOL);
 }
@@ -44,8 +65,8 @@ void node_link_refuse(struct node *n, struct link *l, const char *why)
 
 static void link_overflow(struct node *n, struct link *l)
 {
-    trace_line(n->config.trace, TRACE_WARN, "node %llu: takes messages too slowly; link closed",
-               (unsigned long long)l->peer);
+    node_warn(n, NODE_WARN_REFUSED, "node %llu: takes messages too slowly; link closed",
+              (unsigned long long)l->peer);
     node_link_close(n, l, DOWN_LOCAL);
 }
 

@@ -1,8 +1,9 @@
 /* Text to field and back, for each kind of option.
  *
  * Refused, each with one line that names the source, the value and what is allowed: an empty or overlong
- * value; a number that does not parse or is out of range; an address without host or port; more joins than
- * fit; a choice that its table does not know. */
+ * value; a number that does not parse or is out of range; an address without host or port, or one to reach
+ * that nobody can reach; more joins than fit; a choice that its table does not know. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -103,12 +104,39 @@ static bool is_address(const char *text)
     return bracketed || memchr(text, ':', (size_t)(colon - text)) == NULL;
 }
 
+/* Whether the host of an address stands for all of a machine's own: 0.0.0.0, [::]. */
+static bool is_wildcard(const char *text)
+{
+    char host[ADDRESS_TEXT_MAX];
+    struct in_addr four;
+    struct in6_addr six;
+    size_t from = text[0] == '[' ? 1 : 0;
+    size_t size = (size_t)(strrchr(text, ':') - text) - 2 * from;
+    memcpy(host, text + from, size);
+    host[size] = '\0';
+    if (from == 0)
+        return inet_aton(host, &four) != 0 && four.s_addr == INADDR_ANY; /* "0" too, as in a dial */
+    return inet_pton(AF_INET6, host, &six) == 1 && IN6_IS_ADDR_UNSPECIFIED(&six);
+}
+
 static int check_address(const struct config_option *o, const char *where, const char *text,
                          struct err_text *why)
 {
-    if (is_address(text)) return 0;
-    return err_set(why, ERR_USAGE, "%s: '%s' must be host:port with a port from 0 to 65535, as in %s", where,
-                   text, o->example);
+    bool to_reach = (o->properties & OPTION_TO_REACH) != 0;
+    if (!is_address(text))
+        return err_set(why, ERR_USAGE, "%s: '%s' must be host:port with a port from %d to 65535, as in %s",
+                       where, text, to_reach ? 1 : 0, o->example);
+    if (to_reach && strtol(strrchr(text, ':') + 1, NULL, 10) == 0)
+        return err_set(why, ERR_USAGE,
+                       "%s: '%s' cannot be reached: port 0 means any when listening only; give the port that "
+                       "the member listens on, as in %s",
+                       where, text, o->example);
+    if (to_reach && is_wildcard(text))
+        return err_set(why, ERR_USAGE,
+                       "%s: '%s' cannot be reached: it means all addresses of a machine; give one of them, "
+                       "as in %s",
+                       where, text, o->example);
+    return 0;
 }
 
 static int add_joins(const struct config_option *o, struct config *c, const char *where, const char *text,

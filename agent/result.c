@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "agent/interrupt.h"
 #include "agent/safetensors.h"
 #include "algo/vec.h"
 #include "base/check.h"
@@ -106,6 +107,7 @@ static double distance_squared(size_t dim, const float *x, const float *y)
 
 int result_evaluate(struct experiment *e, bool each, struct result *r, struct err_text *why)
 {
+    CHECK(r->models > 0);
     int err = experiment_evaluate(e, r->x, &r->loss, &r->accuracy, why);
     double squares = 0, norm = 0;
     for (size_t i = 0; i < e->dim; i++) norm += (double)r->average[i] * (double)r->average[i];
@@ -114,11 +116,11 @@ int result_evaluate(struct experiment *e, bool each, struct result *r, struct er
         if (x == NULL) continue;
         squares += distance_squared(e->dim, x, r->average);
         double loss, accuracy = (double)NAN;
-        if (each) err = experiment_evaluate(e, x, &loss, &accuracy, why);
+        if (each && !interrupted()) err = experiment_evaluate(e, x, &loss, &accuracy, why);
         if (!isnan(accuracy) && !(accuracy >= r->accuracy_min)) r->accuracy_min = accuracy;
         free(x);
     }
-    if (r->models > 0 && norm > 0) r->consensus_distance = sqrt(squares / r->models / norm);
+    if (norm > 0) r->consensus_distance = sqrt(squares / r->models / norm);
     return err;
 }
 

@@ -24,7 +24,8 @@ struct result {
 int result_read(const struct experiment *e, const char *folder, const bool *use,
                 const struct launcher_node *node, struct result *out, struct err_text *why);
 
-/* Evaluates x, and with `each` every node's own model. Errors: as experiment_evaluate. */
+/* Evaluates x, and with `each` every node's own model, until a signal comes (interrupt.h). There is at least
+ * one model. Errors: as experiment_evaluate. */
 int result_evaluate(struct experiment *e, bool each, struct result *r, struct err_text *why);
 
 bool result_meets_target(const struct config *c, const struct result *r);

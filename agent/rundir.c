@@ -7,7 +7,7 @@
  * Failure courses
  *  - --out exists and is not empty: ERR_USAGE, nothing is touched.
  *  - it is a file, or cannot be made or written: ERR_IO naming --out, before anything starts; what open
- *    made is removed.
+ *    made is removed, parents too.
  *  - the default name is taken (two runs in one second): -2, -3, ... is appended.
  *  - the disk fills during the run: finish says so.
  */
@@ -30,20 +30,42 @@ enum { DEFAULT_NAME_TRIES = 1000 };
 
 /* -- directories ------------------------------------------------------------------------------- */
 
-/* Makes the parents of path. Returns 0 or errno. */
-static int make_parents(const char *path)
+/* Removes path and its parents, but none of the first `kept` bytes of it. They are empty, or stay. */
+static void remove_made(const char *path, size_t kept)
+{
+    char *copy = mem_copy_text(path);
+    for (size_t last = strlen(copy); last-- > 1 && copy[last] == '/';) copy[last] = '\0';
+    for (size_t length = strlen(copy); length > kept; length = strlen(copy)) {
+        (void)rmdir(copy);
+        char *slash = strrchr(copy, '/');
+        if (slash == NULL) break;
+        *slash = '\0';
+    }
+    free(copy);
+}
+
+/* Makes the parents of path. *kept is the length of the longest part of it that was there before; all that is
+ * made is longer. Returns 0 or errno; then nothing is left. */
+static int make_parents(const char *path, size_t *kept)
 {
     char *copy = mem_copy_text(path);
     int reason = 0;
-    for (char *slash = strchr(copy + 1, '/'); slash != NULL && reason == 0; slash = strchr(slash + 1, '/')) {
+    bool made = false; /* "a//b" names the same folder twice: what was made is not what was there */
+    *kept = 0;
+    for (char *slash = strchr(copy + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         struct stat status;
         if (mkdir(copy, 0777) != 0) {
             reason = errno;
             if (stat(copy, &status) == 0) reason = S_ISDIR(status.st_mode) ? 0 : ENOTDIR;
+            if (reason != 0) break; /* copy ends at what could not be made */
+            if (!made) *kept = strlen(copy);
+        } else {
+            made = true;
         }
         *slash = '/';
     }
+    if (reason != 0) remove_made(copy, *kept);
     free(copy);
     return reason;
 }
@@ -65,14 +87,21 @@ static int cannot_make(const char *path, int reason, struct err_text *why)
                    strerror(reason));
 }
 
-/* Makes the directory that the user named. *made says whether it is new. */
-static int make_named(const char *path, bool *made, struct err_text *why)
+/* Makes the directory that the user named. *kept: as of make_parents, for the whole. */
+static int make_named(const char *path, size_t *kept, struct err_text *why)
 {
-    int reason = make_parents(path);
+    if (strlen(path) > RUNDIR_PATH_MAX)
+        return err_set(why, ERR_USAGE, "--out: a name of %zu bytes is too long; at most %u", strlen(path),
+                       RUNDIR_PATH_MAX);
+    int reason = make_parents(path, kept);
     if (reason != 0) return cannot_make(path, reason, why);
-    *made = mkdir(path, 0777) == 0;
-    if (*made) return 0;
-    if (errno != EEXIST) return cannot_make(path, errno, why);
+    if (mkdir(path, 0777) == 0) return 0;
+    reason = errno;
+    if (reason != EEXIST) {
+        remove_made(path, *kept);
+        return cannot_make(path, reason, why);
+    }
+    if (path[strlen(path) - 1] != '/') *kept = strlen(path); /* else it is one of its own parents */
     bool empty;
     if (!is_empty_folder(path, &empty)) return cannot_make(path, errno, why);
     if (empty) return 0;
@@ -80,7 +109,7 @@ static int make_named(const char *path, bool *made, struct err_text *why)
 }
 
 /* Makes runs/<time>-<algorithm>, with a number behind it when that is taken. *path is owned. */
-static int make_default(const struct config *config, char **path, struct err_text *why)
+static int make_default(const struct config *config, char **path, size_t *kept, struct err_text *why)
 {
     char stamp[32];
     time_t now = time(NULL);
@@ -89,7 +118,7 @@ static int make_default(const struct config *config, char **path, struct err_tex
     strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", &parts);
     char name[128];
     snprintf(name, sizeof name, "runs/%s-%s", stamp, config->algorithm_params.spec->name);
-    int reason = make_parents(name);
+    int reason = make_parents(name, kept);
     for (int number = 2; reason == 0 && number < DEFAULT_NAME_TRIES; number++) {
         if (mkdir(name, 0777) == 0) {
             *path = mem_copy_text(name);
@@ -146,18 +175,18 @@ static int fill_folder(struct rundir *r, const struct config *config, struct err
 int rundir_open(const struct config *config, struct rundir *out, struct err_text *why)
 {
     *out = (struct rundir){0};
-    bool made = true;
+    size_t kept;
     int err;
     if (config->out != NULL) {
-        err = make_named(config->out, &made, why);
+        err = make_named(config->out, &kept, why);
         if (err == 0) out->path = mem_copy_text(config->out);
     } else {
-        err = make_default(config, &out->path, why);
+        err = make_default(config, &out->path, &kept, why);
     }
     if (err != 0) return err;
     err = fill_folder(out, config, why);
     if (err == 0) return 0;
-    if (made) rmdir(out->path);
+    remove_made(out->path, kept);
     rundir_close(out);
     return err;
 }
@@ -174,15 +203,15 @@ static int write_summary(const char *path, const struct summary *s, struct err_t
     struct atomic_file f;
     int err = atomic_file_open(path, &f, why);
     if (err != 0) return err;
-    (void)summary_print(s, f.stream); /* commit notices errors of all writes */
-    return atomic_file_commit(&f, why);
+    if (summary_print(s, f.stream) == 0) return atomic_file_commit(&f, why);
+    atomic_file_abandon(&f); /* a summary that is cut off would say that the run is complete */
+    return err_set(why, ERR_IO, "cannot write %s; is the disk full?", path);
 }
 
-static int write_model(const char *path, const struct summary *s, const float *x, size_t dim,
-                       struct err_text *why)
+int rundir_save_model(const struct rundir *r, const struct config *c, const float *x, size_t dim,
+                      struct err_text *why)
 {
     char algorithm[2048], task[2048], seed[32];
-    const struct config *c = s->config;
     choice_print(&c->algorithm_params, algorithm, sizeof algorithm);
     choice_print(&c->task, task, sizeof task);
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)c->seed);
@@ -190,21 +219,22 @@ static int write_model(const char *path, const struct summary *s, const float *x
         {"format", "gadabout"}, {"version", GADABOUT_VERSION}, {"algorithm", algorithm}, {"task", task},
         {"seed", seed},
     };
-    return safetensors_write(path, x, dim, meta, sizeof meta / sizeof meta[0], why);
+    char *path = path_in(r->path, "model.safetensors");
+    int err = safetensors_write(path, x, dim, meta, sizeof meta / sizeof meta[0], why);
+    free(path);
+    return err;
 }
 
 int rundir_finish(struct rundir *r, const struct summary *s, const float *x, size_t dim, struct err_text *why)
 {
     char *summary_path = path_in(r->path, "summary.json");
-    char *model_path = path_in(r->path, "model.safetensors");
     /* the summary last: where it is, the run is complete */
-    int err = write_model(model_path, s, x, dim, why);
+    int err = x != NULL ? rundir_save_model(r, s->config, x, dim, why) : 0;
     if (err == 0 && (fflush(r->metrics) != 0 || ferror(r->metrics) != 0))
         err = err_set(why, ERR_IO, "cannot write %s/metrics.jsonl: lines were lost; is the disk full?",
                       r->path);
     if (err == 0) err = write_summary(summary_path, s, why);
     free(summary_path);
-    free(model_path);
     return err;
 }
 

@@ -53,11 +53,19 @@ struct rundir {
 };
 
 /* Makes the directory (parents too) and writes config.yml. Errors: ERR_IO naming --out and the path, before
- * anything is started. An existing non-empty directory is refused with ERR_USAGE. */
+ * anything is started. An existing non-empty directory is refused with ERR_USAGE, as is a name of more than
+ * RUNDIR_PATH_MAX bytes: what the run puts into it has longer ones. */
+#define RUNDIR_PATH_MAX 4000u
 int rundir_open(const struct config *config, struct rundir *out, struct err_text *why);
 void rundir_metrics(struct rundir *r, const struct metrics_line *line); /* appends one JSON line, flushed */
 int metrics_print(const struct metrics_line *line, FILE *to);           /* the same JSON line */
 int metrics_parse(const char *text, struct metrics_line *out);          /* 0 or ERR_FORMAT */
+
+/* Writes model.safetensors: what was learnt is safe before a long judgement begins. Errors: ERR_IO. */
+int rundir_save_model(const struct rundir *r, const struct config *config, const float *x, size_t dim,
+                      struct err_text *why);
+
+/* Writes the model, if x is not NULL (saved already, or there is none), and summary.json. Errors: ERR_IO. */
 int rundir_finish(struct rundir *r, const struct summary *s, const float *x, size_t dim,
                   struct err_text *why);
 int summary_print(const struct summary *s, FILE *to); /* the JSON of summary.json */

@@ -7,11 +7,11 @@
  *  - a request moves IDLE -> ASKED (loop) -> ANSWERED (compute thread) -> IDLE (loop). Only the side whose
  *    turn it is touches the result.
  *  - frozen, the thread holds the job that it has done: an algorithm that waits for TRAINED asks for nothing.
+ *  - stopped, it waits for nothing any more: neither the pace nor a frozen job holds up the end.
  * Failure courses
  *  - evaluation fails (it cannot once the sample is loaded): the answer is NAN. */
 #include "agent/worker.h"
 
-#include <errno.h>
 #include <math.h>
 #include <pthread.h>
 #include <sched.h>
@@ -23,7 +23,7 @@
 #include "base/check.h"
 
 #define JOB_US 5000u
-#define PACE_DEBT_US 200000u
+#define WAIT_MAX_US 1e15
 #define SAMPLE_MIN 20u
 #define SAMPLE_WORK_MAX 200000000u /* rows times parameters of one evaluation: some 20 ms */
 
@@ -40,9 +40,9 @@ struct worker {
     uint64_t due_us;       /* when the steps done so far are due at that pace */
     float *copy;           /* (dim) model being evaluated by a job of its own; NULL = none */
     atomic_int request;
-    pthread_mutex_t lock; /* of frozen */
-    pthread_cond_t thawed;
-    bool frozen;
+    pthread_mutex_t lock; /* of frozen and stopping */
+    pthread_cond_t changed;
+    bool frozen, stopping;
     double loss, accuracy;
 };
 
@@ -86,26 +86,30 @@ static bool time_is_over(void *ctx)
     return now_us() >= w->end_us;
 }
 
-static void wait_while_frozen(struct worker *w)
+uint64_t worker_pace_due_us(uint64_t due_us, uint64_t at_us, uint32_t steps, double pace)
 {
-    pthread_mutex_lock(&w->lock);
-    while (w->frozen) pthread_cond_wait(&w->thawed, &w->lock);
-    pthread_mutex_unlock(&w->lock);
+    double wait_us = steps * 1e6 / pace;
+    due_us += (uint64_t)(wait_us < WAIT_MAX_US ? wait_us : WAIT_MAX_US); /* a pace may be as good as 0 */
+    return due_us + WORKER_PACE_DEBT_US < at_us ? at_us : due_us;
 }
 
-/* Waits until the steps done fit the pace. Time lost to a busy machine is made up for, but not what is
- * more than PACE_DEBT_US: a node that slept does not race afterwards. */
-static void keep_pace(struct worker *w, uint32_t steps)
+static void wait_until_due(struct worker *w)
 {
-    if (w->pace <= 0) return;
-    uint64_t now = now_us();
-    w->due_us += (uint64_t)(steps * 1e6 / w->pace);
-    if (w->due_us + PACE_DEBT_US < now) w->due_us = now;
-    if (w->due_us <= now) return;
     struct timespec until = {.tv_sec = (time_t)(w->due_us / 1000000u),
                              .tv_nsec = (long)(w->due_us % 1000000u) * 1000};
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
+    while (!w->stopping && now_us() < w->due_us) (void)pthread_cond_timedwait(&w->changed, &w->lock, &until);
+}
+
+/* Holds the job that is done until its steps fit the pace and nobody wants it frozen, or until the end. */
+static void hold(struct worker *w, uint32_t steps)
+{
+    pthread_mutex_lock(&w->lock);
+    if (w->pace > 0) {
+        w->due_us = worker_pace_due_us(w->due_us, now_us(), steps, w->pace);
+        wait_until_due(w);
     }
+    while (w->frozen && !w->stopping) pthread_cond_wait(&w->changed, &w->lock);
+    pthread_mutex_unlock(&w->lock);
 }
 
 static void evaluate(struct worker *w, const float *x)
@@ -127,8 +131,7 @@ static uint32_t timed_run(struct trainer *timed, const float *x, uint32_t max_st
     if (atomic_load_explicit(&w->request, memory_order_acquire) == REQUEST_ASKED) evaluate(w, x);
     w->end_us = now_us() + JOB_US;
     uint32_t steps = w->local->run(w->local, x, w->pace > 0 ? 1 : max_steps, delta, loss_mean);
-    keep_pace(w, steps);
-    wait_while_frozen(w);
+    hold(w, steps);
     (void)sched_yield(); /* on a crowded machine: short turns for all, not long ones in which nobody mixes */
     return steps;
 }
@@ -147,6 +150,17 @@ static void evaluation_run(struct job *j)
 
 /* -- the loop's side --------------------------------------------------------------------------- */
 
+/* The wait of a pace is by the clock of its due times, which nobody sets. */
+static void init_lock(struct worker *w)
+{
+    pthread_condattr_t clock;
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&w->changed, &clock);
+    pthread_condattr_destroy(&clock);
+}
+
 int worker_new(struct experiment *e, rank_t rank, struct worker **out, struct err_text *why)
 {
     struct worker *w = mem_new_zero(1, sizeof *w);
@@ -164,8 +178,7 @@ int worker_new(struct experiment *e, rank_t rank, struct worker **out, struct er
     w->timed.free = timed_free;
     w->evaluation.run = evaluation_run;
     atomic_init(&w->request, REQUEST_IDLE);
-    pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->thawed, NULL);
+    init_lock(w);
     *out = w;
     return 0;
 }
@@ -176,27 +189,24 @@ void worker_free(struct worker *w)
     w->local->free(w->local);
     dataset_deinit(&w->shard);
     free(w->copy);
-    pthread_cond_destroy(&w->thawed);
+    pthread_cond_destroy(&w->changed);
     pthread_mutex_destroy(&w->lock);
     free(w);
 }
 
-static void set_frozen(struct worker *w, bool frozen)
+void worker_freeze(struct worker *w)
 {
     pthread_mutex_lock(&w->lock);
-    w->frozen = frozen;
-    pthread_cond_signal(&w->thawed);
+    w->frozen = true;
     pthread_mutex_unlock(&w->lock);
 }
 
-void worker_freeze(struct worker *w)
+void worker_stop(struct worker *w)
 {
-    set_frozen(w, true);
-}
-
-void worker_thaw(struct worker *w)
-{
-    set_frozen(w, false);
+    pthread_mutex_lock(&w->lock);
+    w->stopping = true;
+    pthread_cond_signal(&w->changed); /* only the compute thread waits */
+    pthread_mutex_unlock(&w->lock);
 }
 
 struct trainer *worker_trainer(struct worker *w)

@@ -27,10 +27,19 @@ void worker_free(struct worker *w);
  * node's use of it. */
 struct trainer *worker_trainer(struct worker *w);
 
-/* The training job that runs, or the next one, does not end until worker_thaw: the node trains no more but mixes
- * on. To be thawed before the host is closed. */
+/* The training job that runs, or the next one, does not end until worker_stop: the node trains no more but
+ * mixes on. */
 void worker_freeze(struct worker *w);
-void worker_thaw(struct worker *w);
+
+/* From now on no job waits, neither for its pace nor while frozen. To be called before the host is closed,
+ * which waits for the running job. */
+void worker_stop(struct worker *w);
+
+/* When `steps` more steps, done at at_us, are due at `pace` steps per second, if those before were due at
+ * due_us. Time lost to a busy machine is made up for, but not what is more than the debt allowed: a node that
+ * slept does not race afterwards. */
+#define WORKER_PACE_DEBT_US 200000u
+uint64_t worker_pace_due_us(uint64_t due_us, uint64_t at_us, uint32_t steps, double pace);
 
 /* Asks for an evaluation: the next training job does it first, on the model that it starts from. Nothing
  * happens while an earlier request is open. */

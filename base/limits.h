@@ -11,6 +11,7 @@
 #define EDGE_COUNT_MAX 8388608u /* edges of one mixing graph: a complete one of 4096 nodes fits */
 #define ROSTER_ENTRY_MAX 1024u  /* members in one MEMBERS message */
 #define STREAM_COUNT_MAX 65536u /* DIGEST streams of one plan */
+#define BOOT_MAX (1ull << 62)   /* boot ids grow with the time: the last ones of the year 2112 */
 
 /* Wire. */
 #define FRAME_CHUNK_MAX (64u * 1024u)       /* payload bytes of one frame */

@@ -9,7 +9,9 @@
  *  - first frame not a hello, or a malformed one: ERR_PROTO, in silence.
  *  - another version, another cluster, our own id: ERR_VERSION, ERR_CLUSTER, ERR_SELF.
  *  - what the inbox refuses: ERR_PROTO, ERR_LIMIT, ERR_CHECKSUM.
+ *  - our own id of another process (another boot): ERR_CLUSTER; ids must differ.
  *  - no hello in time, or no byte for silence_us: ERR_TIMEOUT.
+ *  - a body is announced and gains no byte for silence_us, though pings come: ERR_TIMEOUT.
  *  - the peer's goodbye: the reason it gives. */
 #include "net/conn.h"
 
@@ -23,6 +25,8 @@
 #include "net/inbox.h"
 
 #define GOODBYE_SIZE 8u /* the node id of who says it */
+
+static const char id_used_twice[] = "another node uses our --id; ids must differ";
 
 enum conn_state { CONN_WAITING, CONN_ASKED, CONN_OPEN, CONN_ENDED };
 
@@ -44,6 +48,9 @@ struct conn {
     uint64_t goodbye_code;
 
     uint64_t born_us, last_word_us, ping_at_us, now_us;
+    uint64_t ticked_us; /* the last conn_tick */
+    uint64_t body_seen[2],
+        body_quiet_us[2]; /* by lane: progress of the open body at the last tick, and since */
 
     struct link_stats stats;
 };
@@ -54,7 +61,7 @@ struct conn *conn_new(const struct transport_config *config, bool dialler, uint1
     c->config = config;
     c->dialler = dialler;
     c->port = port;
-    c->born_us = c->last_word_us = c->now_us = now_us;
+    c->born_us = c->last_word_us = c->now_us = c->ticked_us = now_us;
     c->ping_at_us = now_us + config->heartbeat_us;
     inbox_init(&c->in, config->body_size_max);
     outbox_init(&c->out);
@@ -68,6 +75,11 @@ void conn_free(struct conn *c)
     inbox_deinit(&c->in);
     outbox_deinit(&c->out);
     free(c);
+}
+
+void conn_share_budget(struct conn *c, struct inbox_budget *budget)
+{
+    c->in.budget = budget;
 }
 
 /* -- ending ------------------------------------------------------------------------------------ */
@@ -156,6 +168,8 @@ static int take_hello(struct conn *c, const uint8_t *payload, size_t size)
     if (err != 0 || c->peer.dialler == c->dialler) return fail(c, ERR_PROTO, "malformed hello");
     if (memcmp(c->peer.cluster, c->config->cluster, sizeof c->peer.cluster) != 0)
         return fail(c, ERR_CLUSTER, "it belongs to another cluster or experiment");
+    if (c->peer.id == c->config->id && c->peer.boot != c->config->boot)
+        return fail(c, ERR_CLUSTER, "%s", id_used_twice);
     if (c->peer.id == c->config->id) return fail(c, ERR_SELF, "it has our own node id");
     c->state = CONN_ASKED;
     c->in.greeted = true;
@@ -177,7 +191,10 @@ static int take_goodbye(struct conn *c, uint64_t reason, const uint8_t *payload,
         c->peer.id = le_get(payload, 8);
         c->duplicate_known = true;
     }
-    snprintf(c->why, sizeof c->why, "the peer says: %s", err_name(err));
+    if (err == ERR_CLUSTER && c->duplicate_known && c->peer.id == c->config->id)
+        snprintf(c->why, sizeof c->why, "%s", id_used_twice);
+    else
+        snprintf(c->why, sizeof c->why, "the peer says: %s", err_name(err));
     end(c, err, false, false);
     return err;
 }
@@ -289,6 +306,22 @@ void conn_sent(struct conn *c, size_t bytes)
 
 /* -- time -------------------------------------------------------------------------------------- */
 
+/* Time counts only as far as ticks saw it: while this process stood still, the bytes waited in the socket. */
+static bool body_is_stuck(struct conn *c, uint64_t now_us)
+{
+    uint64_t passed_us = now_us - c->ticked_us;
+    if (passed_us > c->config->heartbeat_us) passed_us = c->config->heartbeat_us;
+    c->ticked_us = now_us;
+    bool stuck = false;
+    for (int lane = 0; lane < 2; lane++) {
+        bool still = inbox_body_open(&c->in, lane) && c->in.gained[lane] == c->body_seen[lane];
+        c->body_seen[lane] = c->in.gained[lane];
+        c->body_quiet_us[lane] = still ? c->body_quiet_us[lane] + passed_us : 0;
+        if (c->body_quiet_us[lane] >= c->config->silence_us) stuck = true;
+    }
+    return stuck;
+}
+
 int conn_tick(struct conn *c, uint64_t now_us)
 {
     c->now_us = now_us;
@@ -299,6 +332,9 @@ int conn_tick(struct conn *c, uint64_t now_us)
     }
     if (now_us >= c->last_word_us + c->config->silence_us)
         return fail(c, ERR_TIMEOUT, "no word for %.3g s", (double)(now_us - c->last_word_us) / 1e6);
+    if (body_is_stuck(c, now_us))
+        return fail(c, ERR_TIMEOUT, "a body was announced, and no byte of it for %.3g s",
+                    (double)c->config->silence_us / 1e6);
     if (now_us >= c->ping_at_us) {
         c->ping_at_us = now_us + c->config->heartbeat_us;
         if (!c->ping_due) c->ping_value = c->ping_stamp == 0 ? now_us : 0; /* one measurement at a time */

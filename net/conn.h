@@ -36,6 +36,10 @@ struct conn_message {
 struct conn *conn_new(const struct transport_config *config, bool dialler, uint16_t port, uint64_t now_us);
 void conn_free(struct conn *c);
 
+/* Counts the link's open bodies in a budget that links share; borrowed until conn_free. Before any byte. */
+struct inbox_budget;
+void conn_share_budget(struct conn *c, struct inbox_budget *budget);
+
 /* Where the next bytes go; often the body itself. Returns its size, > 0 once conn_next said CONN_NONE. */
 size_t conn_recv_space(struct conn *c, uint8_t **to);
 void conn_received(struct conn *c, size_t bytes, uint64_t now_us);

@@ -51,6 +51,7 @@ int hello_decode(const uint8_t *in, size_t size, struct hello *out)
     memcpy(out->cluster, in + 16, sizeof out->cluster);
     out->id = le_get(in + 32, 8);
     out->boot = le_get(in + 40, 8);
+    if (out->boot > BOOT_MAX) return ERR_PROTO; /* nobody could ever come after it */
     memcpy(out->address, in + HELLO_FIXED_SIZE, length);
     return 0;
 }

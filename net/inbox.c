@@ -7,7 +7,7 @@
  *
  * Failures
  *  - before the hello anything but a small HELLO or GOODBYE: ERR_PROTO.
- *  - frame or announced body over its limit: ERR_LIMIT.
+ *  - frame or announced body over its limit, or the bodies under way over the budget: ERR_LIMIT.
  *  - unknown type without FRAME_IGNORABLE, second hello, chunk out of place, empty head: ERR_PROTO.
  *  - wrong checksum: ERR_CHECKSUM. */
 #include "net/inbox.h"
@@ -21,6 +21,8 @@
 #include "net/hello.h"
 
 #define IN_SIZE (FRAME_HEADER_SIZE + FRAME_CHUNK_MAX)
+#define BUDGET_BODY_COUNT 16u        /* open bodies of the greatest size that all links may have together */
+#define BUDGET_SIZE_MIN (256u << 20) /* small models: as many as 256 MiB hold */
 #define IN_SIZE_BESIDE_BODY 1024u /* read little ahead while a body arrives: its chunks need no copy then */
 
 static_assert(HELLO_SIZE_MAX <= FRAME_CHUNK_MAX, "a hello fits one frame");
@@ -40,10 +42,31 @@ static void inbound_clear(struct inbound *i)
     *i = (struct inbound){0};
 }
 
+bool inbox_body_open(const struct inbox *b, enum lane lane)
+{
+    return b->lane[lane].head != NULL;
+}
+
+size_t inbox_budget_max(size_t body_size_max)
+{
+    if (body_size_max > SIZE_MAX / BUDGET_BODY_COUNT) return SIZE_MAX;
+    size_t bytes = BUDGET_BODY_COUNT * body_size_max;
+    return bytes > BUDGET_SIZE_MIN ? bytes : BUDGET_SIZE_MIN;
+}
+
+static void budget_release(struct inbox *b, const struct inbound *in)
+{
+    if (b->budget == NULL || in->body == NULL) return;
+    CHECK(b->budget->bytes >= in->body->size);
+    b->budget->bytes -= in->body->size;
+}
+
 void inbox_clear(struct inbox *b)
 {
-    inbound_clear(&b->lane[0]);
-    inbound_clear(&b->lane[1]);
+    for (int lane = 0; lane < 2; lane++) {
+        budget_release(b, &b->lane[lane]);
+        inbound_clear(&b->lane[lane]);
+    }
     inbound_clear(&b->delivered);
     b->chunk_open = false;
     b->first = b->end = 0;
@@ -100,6 +123,7 @@ void inbox_received(struct inbox *b, size_t bytes)
     if (reads_into_body(b)) {
         CHECK(bytes <= b->chunk_size - b->chunk_filled);
         b->chunk_filled += bytes;
+        b->gained[b->chunk_lane] += bytes;
     } else {
         CHECK(bytes <= IN_SIZE - b->end);
         b->end += bytes;
@@ -120,6 +144,8 @@ static int take_head(struct inbox *b, const struct frame_header *h, const uint8_
             (struct inbox_item){.data = payload, .size = h->length, .lane = lane, .body = b->delivered.body};
         return INBOX_MESSAGE;
     }
+    if (b->budget != NULL) b->budget->bytes += (size_t)h->value;
+    b->gained[lane]++;
     in->head = blob_copy(payload, h->length);
     in->body = blob_new((size_t)h->value);
     in->filled = 0;
@@ -151,6 +177,7 @@ static int fill_chunk(struct inbox *b, struct inbox_item *out)
     memcpy(chunk_data(b) + b->chunk_filled, b->in + b->first, taken);
     b->first += taken;
     b->chunk_filled += taken;
+    b->gained[b->chunk_lane] += taken;
     if (b->chunk_filled < b->chunk_size) return INBOX_NONE;
     if (frame_verify(b->chunk_header, chunk_data(b)) != 0)
         return fail(b, ERR_CHECKSUM, "bad checksum of a chunk");
@@ -158,6 +185,7 @@ static int fill_chunk(struct inbox *b, struct inbox_item *out)
     b->chunk_open = false;
     in->filled += b->chunk_size;
     if (in->filled < in->body->size) return INBOX_NONE;
+    budget_release(b, in);
     b->delivered = *in;
     *in = (struct inbound){0};
     *out = (struct inbox_item){.data = b->delivered.head->data,
@@ -189,6 +217,11 @@ static int check_header(struct inbox *b, const uint8_t *header, struct frame_hea
     if ((h->flags & FRAME_WITH_BODY) != 0 && h->value > b->body_size_max)
         return fail(b, ERR_LIMIT, "a body of %llu bytes is announced, at most %zu are allowed",
                     (unsigned long long)h->value, b->body_size_max);
+    if ((h->flags & FRAME_WITH_BODY) != 0 && b->budget != NULL &&
+        h->value > b->budget->bytes_max - b->budget->bytes)
+        return fail(b, ERR_LIMIT,
+                    "a body of %llu bytes is announced while %zu are under way, at most %zu may be",
+                    (unsigned long long)h->value, b->budget->bytes, b->budget->bytes_max);
     return 0;
 }
 

@@ -1,7 +1,7 @@
 /* What has been received on one link: bytes in, messages and the link's own frames out.
  *
  * Limits and places are checked as soon as a frame's header is there, before anything is allocated. A body is
- * allocated once, at its announced size; large reads go straight into it. */
+ * allocated once, at its announced size, within the transport's budget; large reads go straight into it. */
 #ifndef GADABOUT_NET_INBOX_H
 #define GADABOUT_NET_INBOX_H
 
@@ -20,8 +20,15 @@ struct inbound {
     size_t filled; /* bytes of the body that are checked */
 };
 
+/* What the open bodies of all links of one transport may hold together. */
+struct inbox_budget {
+    size_t bytes, bytes_max;
+};
+
 struct inbox {
     size_t body_size_max;
+    struct inbox_budget *budget; /* borrowed; NULL = no limit */
+    uint64_t gained[2];          /* by lane: grows with every byte of a body and with every announcement */
     bool greeted; /* the hello has come; until then nothing else is looked at. Set by the owner */
     uint8_t *in;  /* received and not looked at: [first, end) */
     size_t first, end;
@@ -46,6 +53,9 @@ struct inbox_item {
 
 void inbox_init(struct inbox *b, size_t body_size_max);
 void inbox_deinit(struct inbox *b);
+
+bool inbox_body_open(const struct inbox *b, enum lane lane); /* announced and not whole */
+size_t inbox_budget_max(size_t body_size_max);               /* a few models, or many small ones */
 
 size_t inbox_space(struct inbox *b, uint8_t **to); /* where the next bytes go */
 void inbox_received(struct inbox *b, size_t bytes);

@@ -13,9 +13,10 @@
  *  6. Callbacks come only from the loop, never from inside send(), dial(), disconnect() or close().
  *  7. on_down() comes exactly once per on_up(); afterwards the id is dead and send() gives ERR_NO_LINK.
  *  8. At most one link per peer (node id): when both sides dial, the link dialled by the smaller id stays.
- *     A peer that comes back with another boot id replaces its old link (down, then up).
+ *     A peer that comes back with a greater boot id replaces its old link (down, then up); a smaller one has
+ *     to wait until the old link is silent or gone.
  *  9. dial() keeps trying, with jittered back-off, until undial() or close(); reaching oneself or another
- *     cluster is reported by on_refused() and ends the tries for that address.
+ *     cluster, or another process with our id, is reported by on_refused() and ends the tries for that address.
  * 10. A frame over the limit, a bad checksum, a bad hello or silence ends the link with a reason, never
  *     the process.
  * 11. close() is asynchronous; on_closed() is the last callback ever; then memory may be freed.

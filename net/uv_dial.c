@@ -3,11 +3,12 @@
  * Normal course
  *  - dial_add takes "host:port". Numbers are one target; a name is resolved, again and again while it is
  *    dialled, and every address it stands for is a target (a service name of several containers).
- *  - a target without a link is dialled when its time has come. Once a peer has spoken, the back-off starts
+ *  - a target without a link is dialled when its time has come. Once a link has lasted, the back-off starts
  *    anew.
  *
  * Failures
  *  - the name does not resolve, the target refuses or is silent: exponential back-off with seeded jitter.
+ *  - the target greets and hangs up: the same; only a link that lived for redial_max_us ends the back-off.
  *  - the target is ourselves, in another cluster or of another version: on_refused, never dialled again.
  *  - the target's peer is linked already (it dialled us): the target waits until that link is lost.
  *  - the name no longer stands for an address: its target goes when it has no link. */
@@ -16,6 +17,8 @@
 
 #include "base/check.h"
 #include "net/uv_internal.h"
+
+#define RESOLVE_QUIET 30u /* of redial_max_us: between two resolutions while all targets have links */
 
 static uint64_t backoff_us(struct uv_tcp *t, uint32_t failures)
 {
@@ -152,16 +155,17 @@ static void dial_resolved_cb(uv_getaddrinfo_t *request, int status, struct addri
     if (status == 0) {
         take_addresses(n, found, now_us);
         n->failures = 0;
+        n->resolved_us = now_us;
         n->next_us = now_us + backoff_us(t, UINT32_MAX); /* seldom: only to see what has changed */
         tcp_wake_at(t, now_us);
     } else {
-        if (n->failures == 0)
-            trace_line(t->config.trace, TRACE_WARN, "cannot resolve %s: %s; trying again", n->host,
-                       uv_strerror(status));
         n->next_us = now_us + backoff_us(t, n->failures++);
         tcp_wake_at(t, n->next_us);
     }
     uv_freeaddrinfo(found);
+    if (status != 0 && n->failures == 1) /* last: the line's reader may close us and so free n */
+        trace_line(t->config.trace, TRACE_WARN, "cannot resolve %s: %s; trying again", n->host,
+                   uv_strerror(status));
 }
 
 static void name_resolve(struct dial_name *n, uint64_t now_us)
@@ -191,9 +195,34 @@ static void target_try(struct dial_target *target)
     if (t->link_count >= SLOT_COUNT_MAX || link_dial(t, target) != 0) target_retry(target);
 }
 
+static bool all_linked(const struct dial_name *n)
+{
+    bool any = false;
+    for (const struct dial_target *target = n->targets; target != NULL; target = target->next) {
+        if (target->refused) continue;
+        bool up = target->link != NULL && target->link->state == LINK_UP;
+        bool waits = target->link == NULL && target->next_us == TIME_NEVER; /* its peer dialled us */
+        if (!up && !waits) return false;
+        any = true;
+    }
+    return any;
+}
+
+/* While nobody is missing the name's server is left in peace most of the time. */
+static void name_refresh(struct dial_name *n, uint64_t now_us)
+{
+    if (n->numeric || n->resolving || now_us < n->next_us) return;
+    struct uv_tcp *t = n->owner;
+    bool fresh = n->resolved_us != 0 && now_us - n->resolved_us < RESOLVE_QUIET * t->config.redial_max_us;
+    if (fresh && all_linked(n))
+        n->next_us = now_us + backoff_us(t, UINT32_MAX);
+    else
+        name_resolve(n, now_us);
+}
+
 static uint64_t name_tick(struct dial_name *n, uint64_t now_us)
 {
-    if (!n->numeric && !n->resolving && now_us >= n->next_us) name_resolve(n, now_us);
+    name_refresh(n, now_us);
     uint64_t next_us = n->next_us;
     struct dial_target **place = &n->targets;
     while (*place != NULL) {
@@ -225,15 +254,14 @@ void dial_up(struct dial_target *target, node_id peer)
 {
     target->peer_known = true;
     target->peer = peer;
-    target->failures = 0;
-    target->name->failures = 0;
 }
 
 /* The upcall is last: it may undial and so free the target. */
-void dial_down(struct dial_target *target, int err, const char *why)
+void dial_down(struct dial_target *target, bool lasted, int err, const char *why)
 {
     struct uv_tcp *t = target->name->owner;
     target->link = NULL;
+    if (lasted) target->failures = 0;
     if (err != ERR_SELF && err != ERR_CLUSTER && err != ERR_VERSION) {
         target_retry(target);
         return;

@@ -12,14 +12,16 @@
 
 #include "base/prng.h"
 #include "net/conn.h"
+#include "net/inbox.h"
 #include "net/transport.h"
 #include "net/uv.h"
 
 #define STRANGER_COUNT_MAX 64u               /* accepted connections whose hello has not come */
 #define SLOT_COUNT_MAX (2u * LINK_COUNT_MAX) /* links up, coming up and going down */
 #define DIAL_NAME_MAX LINK_COUNT_MAX
-#define DIAL_TARGET_MAX 256u    /* addresses of one name */
-#define LINGER_US 1000000u      /* for the last words of a closing link */
+#define DIAL_TARGET_MAX 256u /* addresses of one name */
+#define LINGER_US 1000000u   /* for the last words of a closing link */
+#define COMPLAINT_INTERVAL_US 1000000u
 #define ACCEPT_PAUSE_US 200000u /* after running out of file descriptors */
 
 enum link_state {
@@ -51,6 +53,7 @@ struct link {
     size_t write_size;
     enum down_reason why;          /* valid once the state is past LINK_UP */
     uint64_t deadline_us;          /* of the connect, or of the last words */
+    uint64_t up_us;                /* when it was announced */
     struct peer_info peer;         /* valid from LINK_UP on */
     char remote[ADDRESS_TEXT_MAX]; /* "host:port" of the socket */
 };
@@ -70,7 +73,7 @@ struct dial_target {
     bool stale;        /* the name no longer resolves to it */
     bool peer_known;
     node_id peer;      /* who was there */
-    uint32_t failures; /* since a peer last spoke */
+    uint32_t failures; /* since a link last lasted for redial_max_us */
     uint64_t next_us;
     struct dial_target *next;
 };
@@ -84,7 +87,8 @@ struct dial_name {
     bool gone;    /* undialled while resolving: freed by its callback */
     char text[ADDRESS_TEXT_MAX], host[ADDRESS_TEXT_MAX], port[8];
     uint32_t failures;
-    uint64_t next_us; /* of the next resolution */
+    uint64_t next_us;     /* of the next resolution */
+    uint64_t resolved_us; /* when it last succeeded; 0 = never */
     struct dial_target *targets;
     struct dial_name *next;
 };
@@ -119,7 +123,10 @@ struct uv_tcp {
     uint32_t resolving_count;
     struct dial_name *names;
     uint32_t name_count;
-    uint64_t complained_us;         /* when a stranger's fault was last logged */
+    uint64_t complained_us;         /* when a fault was last logged; 0 = never */
+    uint64_t complaints_hidden;     /* since then */
+    uint64_t replaced_warned_us;    /* when a replacement by another boot was last logged; 0 = never */
+    struct inbox_budget bodies;     /* of all links: bytes of bodies that are under way to us */
     struct transport_totals totals; /* bytes: of links that are gone */
 };
 
@@ -161,7 +168,8 @@ void dial_remove(struct uv_tcp *t, const char *address);
 void dial_remove_all(struct uv_tcp *t);
 uint64_t dial_tick(struct uv_tcp *t, uint64_t now_us);  /* starts what is due; returns the next deadline */
 void dial_up(struct dial_target *target, node_id peer); /* a peer spoke */
-void dial_down(struct dial_target *target, int err, const char *why); /* the link of target is gone */
+/* The link of target is gone; lasted: it was up for redial_max_us at least. */
+void dial_down(struct dial_target *target, bool lasted, int err, const char *why);
 void dial_peer_lost(struct uv_tcp *t, node_id peer); /* targets known to be `peer` are dialled again */
 
 #endif

@@ -84,17 +84,23 @@ static enum down_reason reason_of(int err)
     return err == ERR_TIMEOUT ? DOWN_SILENT : DOWN_PROTOCOL;
 }
 
-/* Protocol errors are worth a line; those of strangers at most one a second. */
+/* Protocol errors are worth a line, at most one a second. The reader of the line may close the transport:
+ * callers look at the link's state again. */
 static void complain(struct link *l, int err)
 {
     struct uv_tcp *t = l->owner;
     if (reason_of(err) != DOWN_PROTOCOL) return;
     uint64_t now_us = tcp_now_us();
-    if (l->stranger) {
-        if (t->complained_us != 0 && now_us - t->complained_us < 1000000) return;
-        t->complained_us = now_us;
+    if (t->complained_us != 0 && now_us - t->complained_us < COMPLAINT_INTERVAL_US) {
+        t->complaints_hidden++;
+        return;
     }
-    trace_line(t->config.trace, TRACE_WARN, "link with %s ended: %s", l->remote, conn_why(l->conn));
+    char more[48] = "";
+    if (t->complaints_hidden > 0)
+        snprintf(more, sizeof more, " (and %llu more)", (unsigned long long)t->complaints_hidden);
+    t->complained_us = now_us;
+    t->complaints_hidden = 0;
+    trace_line(t->config.trace, TRACE_WARN, "link with %s ended: %s%s", l->remote, conn_why(l->conn), more);
 }
 
 void link_close(struct link *l)
@@ -144,8 +150,9 @@ void link_report_down(struct link *l)
             target->peer = id;
         }
     }
+    bool lasted = announced && tcp_now_us() - l->up_us >= t->config.redial_max_us;
     if (target != NULL)
-        dial_down(target, l->conn != NULL ? conn_error(l->conn) : 0,
+        dial_down(target, lasted, l->conn != NULL ? conn_error(l->conn) : 0,
                   l->conn != NULL ? conn_why(l->conn) : "");
     if (!announced) return;
     if (l->why != DOWN_LOCAL) t->totals.links_lost++;
@@ -342,6 +349,7 @@ static void link_start(struct link *l)
     address_print((const struct sockaddr *)&remote, true, l->remote);
     link_set_options(l);
     l->conn = conn_new(&t->config, l->dialled, t->port, tcp_now_us());
+    conn_share_budget(l->conn, &t->bodies);
     l->state = LINK_GREETING;
     tcp_wake_at(t, conn_deadline_us(l->conn));
     link_flush(l);

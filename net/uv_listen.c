@@ -65,12 +65,13 @@ static void pause_accepting(struct uv_tcp *t, uint64_t until_us)
 static void accept_failed(struct uv_tcp *t, int err)
 {
     if (err == ECONNABORTED || err == EINTR || err == EAGAIN || err == EPROTO) return;
-    if (!t->accept_warned)
+    bool warned = t->accept_warned;
+    t->accept_warned = true;
+    pause_accepting(t, tcp_now_us() + ACCEPT_PAUSE_US);
+    if (!warned) /* last: the line's reader may close us */
         trace_line(t->config.trace, TRACE_WARN, "cannot accept connections for the moment: %s%s",
                    strerror(err),
                    err == EMFILE || err == ENFILE ? "; raise the limit of open files (ulimit -n)" : "");
-    t->accept_warned = true;
-    pause_accepting(t, tcp_now_us() + ACCEPT_PAUSE_US);
 }
 
 static void listen_readable_cb(uv_poll_t *handle, int status, int events)

@@ -4,7 +4,8 @@
  *  - no other link to that peer is up: the hello is answered, on_up.
  *
  * Two links to one peer (contract clause 8)
- *  - another boot id: the new link replaces the old one.
+ *  - another boot id: the greater one stays, as of a process that was started again, unless the old link has
+ *    been silent for two heartbeats. So two processes with one id do not replace each other for ever.
  *  - dialled by different ends: the one dialled by the smaller id stays, on both ends.
  *  - dialled by the same end: the acceptor decides, by answering the hello or not; it keeps the old link
  *    unless that has been silent for two heartbeats. The dialler follows.
@@ -27,7 +28,7 @@ static bool is_stale(const struct link *l)
 
 static bool replaces(const struct link *l, const struct hello *peer, const struct link *old)
 {
-    if (peer->boot != old->peer.boot) return true;
+    if (peer->boot != old->peer.boot) return peer->boot > old->peer.boot || is_stale(old);
     if (l->dialled == old->dialled) return l->dialled || is_stale(old);
     bool dialled_by_smaller = l->dialled == (l->owner->config.id < peer->id);
     return dialled_by_smaller || (!l->dialled && is_stale(old));
@@ -57,6 +58,20 @@ static void fill_peer(struct link *l, const struct hello *hello)
         l->peer.address[0] = '\0';
 }
 
+/* A restart explains it; if not, an id is used twice, and this line says so. */
+static void warn_of_replacement(const struct link *l, const struct link *old)
+{
+    struct uv_tcp *t = l->owner;
+    if (conn_peer(l->conn)->boot == old->peer.boot) return;
+    uint64_t now_us = tcp_now_us();
+    if (t->replaced_warned_us != 0 && now_us - t->replaced_warned_us < COMPLAINT_INTERVAL_US) return;
+    t->replaced_warned_us = now_us;
+    trace_line(
+        t->config.trace, TRACE_WARN,
+        "node %llu at %s was started again and replaces its old link; if it was not, two nodes use that id",
+        (unsigned long long)old->peer.id, l->remote);
+}
+
 /* The hello has come: decides whether this is the link to that peer. Upcalls on the way may end it. */
 void link_greeted(struct link *l)
 {
@@ -70,8 +85,9 @@ void link_greeted(struct link *l)
             link_end(l, DOWN_REPLACED, ERR_DUPLICATE, false);
             return;
         }
+        warn_of_replacement(l, old);
         link_end(old, DOWN_REPLACED, ERR_DUPLICATE, false);
-        link_report_down(old);
+        if (old->announced) link_report_down(old);
     }
     if (l->state != LINK_GREETING) return;
     if (t->totals.links >= LINK_COUNT_MAX) {
@@ -84,6 +100,7 @@ void link_greeted(struct link *l)
     fill_peer(l, hello);
     l->state = LINK_UP;
     l->announced = true;
+    l->up_us = tcp_now_us();
     t->totals.links++;
     if (l->stranger) t->stranger_count--;
     l->stranger = false;

@@ -231,6 +231,7 @@ int uv_tcp_new(struct uv_loop_s *loop, const char *listen, const struct transpor
     t->config = *config;
     t->sink = *sink;
     t->timer_us = t->accept_us = TIME_NEVER;
+    t->bodies.bytes_max = inbox_budget_max(config->body_size_max);
     prng_split(&t->jitter, config->seed, "redial", config->id);
     int err = listen_open(t, listen, address, why);
     if (err != 0) {

@@ -274,7 +274,7 @@ static void a_refusal_is_said(void **state)
     } cases[] = {
         {PROTOCOL_VERSION + 1, 77, 0, ERR_VERSION},
         {PROTOCOL_VERSION, 77, 1, ERR_CLUSTER},
-        {PROTOCOL_VERSION, 5, 0, ERR_SELF},
+        {PROTOCOL_VERSION, 5, 0, ERR_CLUSTER}, /* our id with another boot: two processes have it */
     };
     struct world w;
     world_open(&w);
@@ -312,10 +312,10 @@ static void broken_frames_end_their_link_only(void **state)
         RUN_UNTIL(&w, w.downs == w.ups && w.ended);
         assert_int_equal(w.why, DOWN_PROTOCOL);
         assert_true(raw_goodbye(&w) != 0);
-        assert_int_equal(w.warnings, i + 1);
         close(w.fd);
     }
     w.fd = -1;
+    assert_true(w.warnings >= 1 && w.warnings <= 4); /* at most one a second */
     assert_int_equal(w.messages, 0);
     world_close(&w);
 }

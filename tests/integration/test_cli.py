@@ -9,8 +9,9 @@ import pathlib
 import shlex
 import socket
 import struct
+from resource import RLIMIT_NOFILE, setrlimit
 
-from harness import FASHION, Workplace, check, main, run
+from harness import FASHION, Workplace, check, finish, main, run
 
 MAIN = pathlib.Path.cwd()
 COMMANDS = ("up", "agent", "sim", "eval", "algorithms")
@@ -86,6 +87,7 @@ def bad_input(place):
         ("--out is a file", ["--out", str(path / "file")], 2, ["--out", str(path / "file")]),
         ("--out below a file", ["--out", str(path / "file" / "run")], 2, ["--out", "file"]),
         ("--out cannot be written, even by root", ["--out", "/proc/gadabout/run"], 2, ["--out", "/proc/gadabout"]),
+        ("--out is too long", ["--out", str(path / ("/".join(["d" * 200] * 21)))], 2, ["--out", "too long"]),
         ("--out is not empty", ["--out", str(full)], 2, ["--out", str(full)]),
     ]
 
@@ -130,10 +132,27 @@ def a_port_in_use_is_one_line():
                                       str(place.path / "run")], 2, ["--listen", str(port), "in use"], place)
 
 
+def too_few_open_files_is_one_line():
+    for command in ("up", "agent"):
+        with Workplace() as place:
+            for count in (5, 6, 7, 8, 12):
+                process = place.start([command, "-n", "2", "--data", FASHION, "--out", str(place.path / "run")],
+                                      preexec_fn=lambda n=count: setrlimit(RLIMIT_NOFILE, (n, n)))
+                out, err = finish(process)
+                check(process.returncode == 2 and out == "", f"{command}, {count}: {process.returncode} {out} {err}")
+                check(err.startswith("gadabout: ") and err.count("\n") == 1, f"{command}, {count}: '{err}'")
+                check("raise ulimit -n" in err, f"{command}, {count}: '{err}'")
+                check(tree(place.path) == [], f"{command}, {count}: left {tree(place.path)}")
+
+
 def agents_need_to_know_the_cluster():
     with Workplace() as place:
         check_refused("no -n", ["agent"], 2, ["--nodes"], place)
-        check_refused("join address", ["agent", "-n", "2", "--join", "nowhere"], 2, ["--join", "nowhere"], place)
+        out = str(place.path / "run")
+        for option, value in (("--join", "nowhere"), ("--join", "localhost:0"), ("--advertise", "localhost:0"),
+                              ("--advertise", "0.0.0.0:7946")):
+            check_refused(f"{option} {value}", ["agent", "-n", "2", option, value, "--out", out], 2, [option, value],
+                          place)
 
 
 def divergence_is_one_line():
@@ -155,8 +174,9 @@ def help_fits_a_screen_and_its_example_works():
         check(done.returncode == 0 and done.stderr == "", f"{command} --help: {done.stderr}")
         check(len(lines) <= 40, f"{command} --help has {len(lines)} lines")
         check(all(len(line) <= 80 for line in lines), f"{command} --help: a line of over 80 columns")
-        words = shlex.split(lines[-1])
-        check(words[:2] == ["gadabout", command], f"{command} --help ends in '{lines[-1]}'")
+        example = "\n".join(lines[lines.index("Example:") + 1:])
+        words = shlex.split(example.replace("\\\n", " "))
+        check(words[:2] == ["gadabout", command], f"{command} --help has the example {words}")
         # the example with one thing that is wrong: an error that names only that says the rest was understood
         wrong = run([*words[1:], "--no-such-option", "1"])
         check(wrong.returncode == 2 and "--no-such-option" in wrong.stderr, f"{command}: {wrong.stderr}")
@@ -173,5 +193,5 @@ def an_unknown_command_is_one_line():
 
 
 if __name__ == "__main__":
-    main([bad_input_is_one_line, a_port_in_use_is_one_line, agents_need_to_know_the_cluster,
+    main([bad_input_is_one_line, a_port_in_use_is_one_line, too_few_open_files_is_one_line, agents_need_to_know_the_cluster,
           divergence_is_one_line, help_fits_a_screen_and_its_example_works, an_unknown_command_is_one_line])

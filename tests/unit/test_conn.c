@@ -344,15 +344,16 @@ static void a_missing_hello_ends_the_link(void **state)
 static void refusals_are_told_to_the_dialler(void **state)
 {
     (void)state;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         struct wire w;
         struct side a, b;
-        static const int expected[] = {ERR_CLUSTER, ERR_SELF, ERR_DUPLICATE};
+        static const int expected[] = {ERR_CLUSTER, ERR_SELF, ERR_DUPLICATE, ERR_CLUSTER};
         wire_init(&w, 8, 100);
         side_init(&a, 1, true);
         side_init(&b, 2, false);
         if (i == 0) b.config.cluster[3] = 1;
-        if (i == 1) b.config.id = 1;
+        if (i == 1 || i == 3) b.config.id = 1;
+        if (i == 1) b.config.boot = a.config.boot; /* one process; else two with one id */
         uint8_t *to;
         struct iov iov[4];
         size_t count = conn_peek_send(a.conn, iov, 4), gone = 0;
@@ -365,12 +366,13 @@ static void refusals_are_told_to_the_dialler(void **state)
         conn_sent(a.conn, gone);
         struct conn_message m;
         int event = conn_next(b.conn, &m);
-        assert_int_equal(event, i < 2 ? expected[i] : CONN_GREETED);
+        assert_int_equal(event, i != 2 ? expected[i] : CONN_GREETED);
         if (i == 2) conn_close(b.conn, ERR_DUPLICATE, false);
         b.err = expected[i];
         run(&w, &a, &b);
         assert_int_equal(a.err, expected[i]);
         assert_false(a.greeted);
+        assert_int_equal(i == 3, strstr(conn_why(a.conn), "ids must differ") != NULL);
         node_id id;
         assert_true(conn_duplicate_of(a.conn, &id));
         assert_true(id == b.config.id);

@@ -1,10 +1,9 @@
 /* Goal: a run leaves a directory of four readable files; a directory that cannot serve is refused before
  * anything starts and left as it was.
  * Method: runs made in a fresh folder and read back; planted obstacles (a file in the way, a non-empty
- * folder, a folder that takes no files, a stream that cannot be written).
+ * folder, a text that cannot be kept, a stream that cannot be written).
  */
 #include <jansson.h>
-#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -166,33 +165,47 @@ static void a_directory_that_cannot_be_is_refused_and_named(void **state)
     assert_int_equal(unlink("file"), 0);
 }
 
-/* The longest file name a folder takes is 255 bytes: config.yml.tmp-<pid> in a path of almost PATH_MAX cannot
- * be made, by root neither. */
-static void a_directory_that_takes_no_files_is_removed_again(void **state)
+/* A text that YAML cannot hold is found when the directories are made already. */
+static void what_was_made_for_a_run_that_cannot_be_is_removed_again(void **state)
 {
     (void)state;
-    enum { PART = 200 };
-    char path[PATH_MAX] = "";
-    size_t used = 0;
-    while (used + PART + 1 < PATH_MAX - 12) { /* leaves room for a directory, not for its files */
-        memset(path + used, 'd', PART);
-        used += PART;
-        path[used++] = '/';
+    static const struct {
+        const char *path, *stays, *goes;
+    } cases[] = {{"new", ".", "new"},          {"new/er/run", ".", "new"}, {"old/new/run", "old", "old/new"},
+                 {"new//er/run/", ".", "new"}, {"old/", "old", NULL},      {"old", "old", NULL}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct config c;
+        struct rundir r;
+        struct err_text why = {""};
+        assert_int_equal(mkdir("old", 0777), 0);
+        rundir_make_config(COMMAND_SIM, cases[i].path, &c);
+        c.data[0] = '\xff';
+        if (rundir_open(&c, &r, &why) != ERR_USAGE || strstr(why.text, "UTF-8") == NULL)
+            fail_msg("%s: %s", cases[i].path, why.text);
+        assert_true(strncmp(why.text, "--out: ", 7) == 0);
+        if (access(cases[i].stays, F_OK) != 0) fail_msg("%s: %s is gone", cases[i].path, cases[i].stays);
+        if (cases[i].goes != NULL && access(cases[i].goes, F_OK) == 0) fail_msg("%s is left", cases[i].goes);
+        assert_int_equal(rmdir("old"), 0); /* fails when anything is left in it */
+        config_deinit(&c);
     }
-    memset(path + used, 'e', PATH_MAX - 8 - used);
-    path[PATH_MAX - 8] = '\0';
+}
+
+/* Names of files in it, and of agents' directories, must fit too. */
+static void a_name_that_is_too_long_is_refused(void **state)
+{
+    (void)state;
+    char path[RUNDIR_PATH_MAX + 2];
+    memset(path, 'd', sizeof path - 1);
+    path[sizeof path - 1] = '\0';
+    for (size_t i = 200; i < sizeof path - 1; i += 201) path[i] = '/';
     struct config c;
     struct rundir r;
     struct err_text why = {""};
     rundir_make_config(COMMAND_SIM, path, &c);
-    int err = rundir_open(&c, &r, &why);
-    assert_int_equal(err, ERR_IO);
-    assert_true(strncmp(why.text, "--out: ", 7) == 0);
-    assert_int_not_equal(access(path, F_OK), 0); /* what open had made is gone */
-    for (char *slash = strrchr(path, '/'); slash != NULL; slash = strrchr(path, '/')) {
-        *slash = '\0';
-        assert_int_equal(rmdir(path), 0);
-    }
+    assert_int_equal(rundir_open(&c, &r, &why), ERR_USAGE);
+    assert_non_null(strstr(why.text, "--out: a name of 4001 bytes is too long"));
+    path[200] = '\0';
+    assert_int_not_equal(access(path, F_OK), 0);
     config_deinit(&c);
 }
 
@@ -240,6 +253,30 @@ static void lost_metrics_lines_are_reported(void **state)
     remove_run("run");
 }
 
+/* A summary that cannot be made must not be there as an empty file: it would say that the run is complete. */
+static void a_summary_that_cannot_be_written_is_not_there(void **state)
+{
+    (void)state;
+    const struct lost_node lost = {.node = 2, .how = "x"};
+    struct config c;
+    struct rundir r;
+    struct err_text why = {""};
+    rundir_make_config(COMMAND_SIM, "run", &c);
+    open_good(&c, &r);
+    struct summary s = rundir_sample_summary(&c, &lost);
+    /* the temporary file leads to a disk without space */
+    char temporary[64];
+    snprintf(temporary, sizeof temporary, "run/summary.json.tmp-%ld", (long)getpid());
+    assert_int_equal(symlink("/dev/full", temporary), 0);
+    assert_int_equal(rundir_finish(&r, &s, NULL, 0, &why), ERR_IO);
+    assert_non_null(strstr(why.text, "summary.json"));
+    assert_int_not_equal(access("run/summary.json", F_OK), 0);
+    assert_int_not_equal(access("run/model.safetensors", F_OK), 0); /* none was given */
+    rundir_close(&r);
+    config_deinit(&c);
+    remove_run("run");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,7 +285,10 @@ int main(void)
                                         leave_folder),
         cmocka_unit_test_setup_teardown(a_directory_that_cannot_be_is_refused_and_named, enter_folder,
                                         leave_folder),
-        cmocka_unit_test_setup_teardown(a_directory_that_takes_no_files_is_removed_again, enter_folder,
+        cmocka_unit_test_setup_teardown(what_was_made_for_a_run_that_cannot_be_is_removed_again, enter_folder,
+                                        leave_folder),
+        cmocka_unit_test_setup_teardown(a_name_that_is_too_long_is_refused, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(a_summary_that_cannot_be_written_is_not_there, enter_folder,
                                         leave_folder),
         cmocka_unit_test_setup_teardown(default_names_do_not_collide, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(lost_metrics_lines_are_reported, enter_folder, leave_folder),

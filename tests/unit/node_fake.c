@@ -1,0 +1,385 @@
+/* The fakes of node_fake.h: each face logs what the node asks of it and answers by the script in the fake. */
+#include "tests/unit/node_fake.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "agent/roster.h"
+#include "base/check.h"
+
+/* -- transport, host, trainer, algorithm ---------------------------------------------------------- */
+
+static struct fake *fake_now; /* algo_type has no context: the algorithm finds its test here */
+
+static void say(char *log, size_t size, const char *format, ...)
+{
+    size_t used = strlen(log);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(log + used, size - used, format, args);
+    va_end(args);
+}
+
+#define CALL(f, ...) say((f)->calls, sizeof(f)->calls, __VA_ARGS__)
+#define EVENT(f, ...) say((f)->events, sizeof(f)->events, __VA_ARGS__)
+
+static struct fake *of_transport(const struct transport *t)
+{
+    return (struct fake *)(uintptr_t)t;
+}
+
+static struct fake *of_host(const struct host *h)
+{
+    return (struct fake *)((uintptr_t)h - offsetof(struct fake, host));
+}
+
+static int fake_send(struct transport *t, struct link_id to, enum lane lane, struct blob *head,
+                     struct blob *body)
+{
+    struct fake *f = of_transport(t);
+    if (f->send_answer != 0) return f->send_answer;
+    assert_true(f->sent_count < FAKE_SENT_MAX);
+    f->sent[f->sent_count++] = (struct fake_sent){to, lane, blob_ref(head), blob_ref(body)};
+    return 0;
+}
+
+static int fake_dial(struct transport *t, const char *address)
+{
+    CALL(of_transport(t), "dial %s;", address);
+    return strcmp(address, "nonsense") == 0 ? ERR_USAGE : 0;
+}
+
+static void fake_undial(struct transport *t, const char *address)
+{
+    CALL(of_transport(t), "undial %s;", address);
+}
+
+static void fake_disconnect(struct transport *t, struct link_id link, enum down_reason why)
+{
+    CALL(of_transport(t), "disconnect %u %d;", link.slot, (int)why);
+}
+
+static void fake_totals(const struct transport *t, struct transport_totals *out)
+{
+    (void)t;
+    *out = (struct transport_totals){.bytes_sent = 77};
+}
+
+static const struct transport_ops fake_transport_ops = {.send = fake_send,
+                                                        .dial = fake_dial,
+                                                        .undial = fake_undial,
+                                                        .disconnect = fake_disconnect,
+                                                        .totals = fake_totals};
+
+static uint64_t fake_host_now(const struct host *h)
+{
+    return of_host(h)->now_us;
+}
+
+static void fake_deadline(struct host *h, uint64_t at_us)
+{
+    of_host(h)->deadline_us = at_us;
+}
+
+static int fake_start_job(struct host *h, struct job *j)
+{
+    assert_null(of_host(h)->job);
+    of_host(h)->job = j;
+    return 0;
+}
+
+static const struct host_ops fake_host_ops = {
+    .now_us = fake_host_now, .set_deadline = fake_deadline, .start_job = fake_start_job};
+
+static uint32_t fake_train(struct trainer *t, const float *x, uint32_t max_steps, float *delta, double *loss)
+{
+    struct fake *f = (struct fake *)((uintptr_t)t - offsetof(struct fake, trainer));
+    f->seen_x = x[0];
+    f->trained_max = max_steps;
+    for (size_t i = 0; i < FAKE_DIM; i++) delta[i] = f->delta;
+    *loss = 0.5;
+    return max_steps;
+}
+
+static void fake_trainer_free(struct trainer *t)
+{
+    ((struct fake *)((uintptr_t)t - offsetof(struct fake, trainer)))->trainers_freed++;
+}
+
+struct algo {
+    struct fake *f;
+    float x[FAKE_DIM];
+    struct algo_config config;
+};
+
+static int fake_create(const struct algo_config *config, const struct choice *params, struct algo **out,
+                       struct err_text *why)
+{
+    (void)params;
+    (void)why;
+    *out = mem_new_zero(1, sizeof **out);
+    (*out)->f = fake_now;
+    (*out)->config = *config;
+    memcpy((*out)->x, config->x0, sizeof(*out)->x);
+    return 0;
+}
+
+static void fake_destroy(struct algo *a)
+{
+    a->f->destroyed++;
+    free(a);
+}
+
+static int fake_step(struct algo *a, const struct algo_event *e, struct algo_actions *acts)
+{
+    struct fake *f = a->f;
+    assert_true(e->now_us == f->now_us);
+    switch (e->kind) {
+    case ALGO_START:
+        EVENT(f, "start;");
+        break;
+    case ALGO_PEER_UP:
+        EVENT(f, "up %u %llu;", e->peer, (unsigned long long)e->boot);
+        break;
+    case ALGO_PEER_DOWN:
+        EVENT(f, "down %u;", e->peer);
+        break;
+    case ALGO_MESSAGE:
+        EVENT(f, "message %u %u;", e->peer, e->msg->kind);
+        if (e->msg->vec != NULL) memcpy(&f->seen_vec, e->msg->vec->data, sizeof f->seen_vec);
+        break;
+    case ALGO_TRAINED:
+        EVENT(f, "trained %u;", e->trained.steps);
+        a->x[0] += e->trained.delta[0];
+        break;
+    case ALGO_DEADLINE:
+        EVENT(f, "deadline;");
+        break;
+    }
+    if (f->train > 0) {
+        algo_train(acts, a->x, f->train);
+        f->train = 0;
+    }
+    if (f->send_to != RANK_NONE) algo_send(acts, f->send_to, 9)->vec = blob_ref(f->send_vec);
+    f->send_to = RANK_NONE;
+    int answer = f->answer;
+    f->answer = 0;
+    return answer;
+}
+
+static uint64_t fake_wants(const struct algo *a)
+{
+    return a->f->wants_us;
+}
+
+static const float *fake_model(const struct algo *a)
+{
+    return a->x;
+}
+
+static void fake_report(const struct algo *a, struct algo_report *out)
+{
+    (void)a;
+    *out = (struct algo_report){.version = 5};
+}
+
+static const struct algo_type fake_algo = {.create = fake_create,
+                                           .destroy = fake_destroy,
+                                           .step = fake_step,
+                                           .deadline_us = fake_wants,
+                                           .model = fake_model,
+                                           .report = fake_report};
+
+static int fake_ranked(void *ctx, rank_t rank, struct trainer **trainer, double *weight, struct err_text *why)
+{
+    struct fake *f = ctx;
+    EVENT(f, "ranked %u;", rank);
+    *trainer = &f->trainer;
+    for (uint32_t v = 0; v < f->node_count; v++) weight[v] = 1.0 / f->node_count;
+    return f->ranked_answer == 0 ? 0 : err_set(why, f->ranked_answer, "no data");
+}
+
+static void fake_failed(void *ctx, const struct err_text *why)
+{
+    ((struct fake *)ctx)->failed++;
+    ((struct fake *)ctx)->failure = *why;
+}
+
+static void fake_finished(void *ctx)
+{
+    ((struct fake *)ctx)->finished++;
+}
+
+/* -- a node and its peers ------------------------------------------------------------------------- */
+
+static uint32_t path_offset[] = {0, 1, 3, 5, 6};
+static uint32_t path_neighbour[] = {1, 0, 2, 1, 3, 2};
+static double path_delay[] = {1, 1, 1, 1, 1, 1};
+static const struct graph path = {FAKE_NODES, 3, path_offset, path_neighbour, path_delay};
+
+static const node_id ids[FAKE_NODES] = {10, 20, 30, 40}; /* of ranks 0..3; ours is 20 */
+
+struct wire_member fake_member(rank_t rank)
+{
+    struct wire_member m = {.id = ids[rank], .boot = 100 + rank};
+    snprintf(m.address, sizeof m.address, "host:%u", rank);
+    return m;
+}
+
+struct node_config fake_config(void)
+{
+    static const float x0[FAKE_DIM] = {1, 2, 3};
+    return (struct node_config){.id = 20,
+                                .node_count = FAKE_NODES,
+                                .algo = &fake_algo,
+                                .seed = 1,
+                                .dim = FAKE_DIM,
+                                .x0 = x0,
+                                .patience_us = 1000,
+                                .graph = &path};
+}
+
+void fake_open(struct fake *f, const struct node_config *config)
+{
+    memset(f, 0, sizeof *f);
+    f->transport.ops = &fake_transport_ops;
+    f->host.ops = &fake_host_ops;
+    f->trainer = (struct trainer){.run = fake_train, .free = fake_trainer_free};
+    f->now_us = 50;
+    f->deadline_us = TIME_NEVER;
+    f->wants_us = TIME_NEVER;
+    f->send_to = RANK_NONE;
+    f->node_count = config->node_count;
+    fake_now = f;
+    struct node_sink sink = {f, fake_ranked, fake_failed, fake_finished};
+    f->node = node_new(config, &sink);
+    node_attach(f->node, &f->transport, &f->host);
+}
+
+void fake_forget(struct fake *f)
+{
+    for (size_t i = 0; i < f->sent_count; i++) {
+        blob_unref(f->sent[i].head);
+        blob_unref(f->sent[i].body);
+    }
+    f->sent_count = 0;
+    f->calls[0] = '\0';
+    f->events[0] = '\0';
+}
+
+void fake_close(struct fake *f)
+{
+    bool had_algo = node_algo(f->node) != NULL;
+    node_free(f->node);
+    fake_forget(f);
+    assert_int_equal(f->destroyed, had_algo);
+    assert_int_equal(f->trainers_freed, had_algo || f->ranked_answer != 0);
+}
+
+void fake_peer_up(struct fake *f, rank_t rank, uint32_t generation, uint64_t boot, bool dialled)
+{
+    struct peer_info info = {.id = ids[rank], .boot = boot, .dialled = dialled};
+    struct wire_member m = fake_member(rank);
+    memcpy(info.address, m.address, sizeof info.address);
+    struct transport_sink sink = node_transport_sink(f->node);
+    sink.on_up(sink.ctx, (struct link_id){rank, generation}, &info);
+}
+
+void fake_peer_down(struct fake *f, rank_t rank, uint32_t generation)
+{
+    struct transport_sink sink = node_transport_sink(f->node);
+    sink.on_down(sink.ctx, (struct link_id){rank, generation}, DOWN_RESET);
+}
+
+void fake_peer_says(struct fake *f, rank_t rank, enum lane lane, struct blob *head, struct blob *body)
+{
+    struct transport_sink sink = node_transport_sink(f->node);
+    sink.on_message(sink.ctx, (struct link_id){rank, 1}, lane, head->data, head->size, body);
+    blob_unref(head);
+}
+
+uint64_t fake_fingerprint(void)
+{
+    struct wire_member all[FAKE_NODES];
+    for (rank_t r = 0; r < FAKE_NODES; r++) all[r] = fake_member(r);
+    struct roster r;
+    roster_init(&r, FAKE_NODES, all, FAKE_NODES);
+    uint64_t fingerprint = roster_fingerprint(&r);
+    roster_deinit(&r);
+    return fingerprint;
+}
+
+const char *fake_sent_to(struct fake *f, rank_t rank, char out[256])
+{
+    out[0] = '\0';
+    uint64_t sequence[2] = {0, 0};
+    for (size_t i = 0; i < f->sent_count; i++) {
+        struct wire_message m;
+        assert_int_equal(wire_decode(f->sent[i].head->data, f->sent[i].head->size, &m, NULL), 0);
+        if (f->sent[i].link.slot == rank) {
+            assert_true(sequence[f->sent[i].lane] == 0 || m.sequence == sequence[f->sent[i].lane] + 1);
+            sequence[f->sent[i].lane] = m.sequence;
+            if (m.kind == WIRE_MEMBERS)
+                say(out, 256, "members:%u ", m.member_count);
+            else if (m.kind == WIRE_READY)
+                say(out, 256, "ready ");
+            else
+                say(out, 256, "algo:%u%s ", m.msg.kind, f->sent[i].body != NULL ? "+vec" : "");
+        }
+        wire_message_deinit(&m);
+    }
+    return out;
+}
+
+void fake_open_running(struct fake *f, uint64_t steps_max)
+{
+    static struct wire_member all[FAKE_NODES];
+    for (rank_t r = 0; r < FAKE_NODES; r++) all[r] = fake_member(r);
+    struct node_config config = fake_config();
+    config.members = all;
+    config.member_count = FAKE_NODES;
+    config.steps_max = steps_max;
+    fake_open(f, &config);
+    assert_int_equal(node_start(f->node, NULL), 0);
+    for (rank_t r = 0; r <= 2; r += 2) {
+        fake_peer_up(f, r, 1, 100 + r, r > 1);
+        fake_peer_says(f, r, LANE_CONTROL, wire_encode_ready(1, fake_fingerprint()), NULL);
+    }
+    assert_string_equal(f->events, "ranked 1;start;up 0 100;up 2 102;");
+    fake_forget(f);
+}
+
+struct blob *fake_vector(float a, float b, float c)
+{
+    float x[FAKE_DIM] = {a, b, c};
+    return blob_copy(x, sizeof x);
+}
+
+void fake_peer_sends_algo(struct fake *f, rank_t rank, enum lane lane, uint64_t sequence, struct blob *body)
+{
+    struct algo_msg msg = {.kind = 4};
+    fake_peer_says(f, rank, lane, wire_encode_algo(sequence, &msg), body);
+}
+
+void fake_job_done(struct fake *f)
+{
+    struct job *j = f->job;
+    f->job = NULL;
+    j->run(j);
+    struct host_sink sink = node_host_sink(f->node);
+    sink.on_job_done(sink.ctx, j);
+}
+
+void fake_deadline_comes(struct fake *f, uint64_t now_us)
+{
+    f->now_us = now_us;
+    f->deadline_us = TIME_NEVER; /* it comes once */
+    struct host_sink sink = node_host_sink(f->node);
+    sink.on_deadline(sink.ctx);
+}

@@ -205,6 +205,7 @@ static int step(struct algo *a, const struct algo_event *event, struct algo_acti
     struct digest *d = (struct digest *)a;
     CHECK(event->now_us >= d->now_us);
     d->now_us = event->now_us;
+    digest_spent_free(d);
     int err = 0;
     switch (event->kind) {
     case ALGO_START:

@@ -102,8 +102,8 @@ struct digest {
     struct membership *own; /* streams of this node */
     uint32_t own_count;
     size_t bits_size;
-    uint8_t *bits; /* scratch of outgoing PLAN messages */
-    size_t bits_capacity;
+    void **spent; /* replaced in this step, but its actions may point there; freed by the next one */
+    size_t spent_count;
     uint64_t propose_us; /* when to propose the wanted plan; TIME_NEVER = nothing wanted */
     struct blob *offer;  /* aggregate of a part that is back; owned; NULL = none */
     size_t offer_slot;   /* who offered it */
@@ -164,6 +164,9 @@ uint32_t edge_add(struct edge *list, uint32_t count, struct edge e);
 uint32_t edge_add_all_of(const struct graph *g, rank_t v, struct edge *list, uint32_t count);
 void digest_plan_init(struct digest *d, const float *x0);
 void digest_plan_free(struct digest *d);
+/* Keeps memory that actions of this step may point into until the next step frees it. Takes it. */
+void digest_spend(struct digest *d, void *memory);
+void digest_spent_free(struct digest *d);
 /* Computes everything that follows from (epoch, down, base); the reference must be the base already. */
 void digest_plan_settle(struct digest *d);
 void digest_streams_drop(struct digest *d);

@@ -84,13 +84,26 @@ static void parts_label(const struct graph *g, const struct edge *down, uint32_t
     free(stack);
 }
 
+/* -- memory that actions point into -------------------------------------------------------------- */
+
+void digest_spend(struct digest *d, void *memory)
+{
+    d->spent = mem_resize(d->spent, d->spent_count + 1, sizeof *d->spent);
+    d->spent[d->spent_count++] = memory;
+}
+
+void digest_spent_free(struct digest *d)
+{
+    while (d->spent_count > 0) free(d->spent[--d->spent_count]);
+}
+
 /* -- streams of this node ---------------------------------------------------------------------- */
 
 static void own_streams_free(struct digest *d)
 {
     for (uint32_t i = 0; i < d->own_count; i++) {
         free(d->own[i].member);
-        free(d->own[i].visited);
+        digest_spend(d, d->own[i].visited);
         blob_unref(d->own[i].snapshot);
     }
     free(d->own);
@@ -208,7 +221,8 @@ void digest_plan_free(struct digest *d)
     digest_streams_drop(d);
     free(d->plan.down);
     free(d->plan.part);
-    free(d->bits);
+    digest_spent_free(d);
+    free(d->spent);
     blob_unref(d->plan.base);
     blob_unref(d->offer);
     blob_unref(d->reference);

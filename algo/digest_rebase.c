@@ -173,7 +173,7 @@ static void plan_adopt(struct digest *d, struct epoch epoch, struct edge *down, 
     blob_unref(d->offer);
     d->offer = NULL;
     digest_streams_drop(d);
-    free(d->plan.down);
+    digest_spend(d, d->plan.down);
     d->plan.epoch = epoch;
     d->plan.down = down;
     d->plan.down_count = count;
@@ -294,17 +294,12 @@ void digest_plan_send(struct digest *d, rank_t to, struct algo_actions *acts)
 {
     CHECK(d->plan.base != NULL); /* plan 0 is never below anybody's */
     size_t size = d->plan.down_count * sizeof(struct edge);
-    if (size > d->bits_capacity) {
-        d->bits_capacity = size;
-        d->bits = mem_resize(d->bits, size, 1);
-    }
-    if (size > 0) memcpy(d->bits, d->plan.down, size);
     d->known[digest_slot(d, to)] = d->plan.epoch;
     struct algo_msg *msg = algo_send(acts, to, DIGEST_PLAN);
     msg->field_count = PLAN_FIELDS;
     msg->field[FIELD_EPOCH] = d->plan.epoch.number;
     msg->field[FIELD_PROPOSER] = d->plan.epoch.proposer;
-    msg->bits = size > 0 ? d->bits : NULL;
+    msg->bits = size > 0 ? (const uint8_t *)d->plan.down : NULL;
     msg->bits_size = (uint32_t)size;
     msg->vec = blob_ref(d->plan.base);
     d->counters.model_transfers++;

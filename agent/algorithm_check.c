@@ -10,15 +10,15 @@ int algorithm_check(const struct experiment *e, double *gap, struct err_text *wh
     struct graph graph;
     int err = topology_build(&c->topology, c->nodes, c->seed, &graph, why);
     if (err != 0) return err;
-    const float start = 0;
     struct algo_config config = {
         .node_count = c->nodes,
         .graph = &graph,
         .weight = e->weight,
-        .dim = 1,
-        .x0 = &start,
+        .dim = e->dim,
+        .x0 = e->x0,
         .seed = c->seed,
         .patience_us = 1000000,
+        .compress = c->algorithm->compresses ? &c->compress : NULL,
     };
     struct algo *algo = NULL;
     err = c->algorithm->create(&config, &c->algorithm_params, &algo, why);

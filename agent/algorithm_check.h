@@ -4,7 +4,7 @@
 
 #include "agent/experiment.h"
 
-/* Builds the graph and makes the algorithm of rank 0 once, on a model of one parameter, and throws both away.
+/* Builds the graph and makes the algorithm of rank 0 once and throws both away.
  * *gap (may be NULL) receives the spectral gap of the mixing matrix. Errors: as topology_build and the
  * algorithm's create: ERR_USAGE with why. */
 int algorithm_check(const struct experiment *e, double *gap, struct err_text *why);

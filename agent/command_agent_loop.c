@@ -28,6 +28,7 @@
 #include "agent/command_agent.h"
 #include "agent/interrupt.h"
 #include "agent/open_files.h"
+#include "algo/compress/compress.h"
 #include "base/check.h"
 #include "net/uv.h"
 
@@ -271,12 +272,19 @@ static uint64_t make_boot(void)
     return now_us << 10 | (random_bits() & 1023u);
 }
 
+/* Some compressors may lengthen what they cannot shorten, and references travel whole. */
+static size_t body_size_max(const struct agent *a)
+{
+    size_t dim = a->experiment.dim, packed = compress_size_max(&a->config->compress, dim);
+    return (dim * sizeof(float) > packed ? dim * sizeof(float) : packed) + BODY_SLACK;
+}
+
 static struct transport_config transport_settings(const struct agent *a)
 {
     struct transport_config c = {
         .id = a->id,
         .boot = make_boot(),
-        .body_size_max = a->experiment.dim * sizeof(float) + BODY_SLACK,
+        .body_size_max = body_size_max(a),
         .heartbeat_us = 500000,
         .silence_us = 2000000,
         .hello_us = 5000000,
@@ -302,6 +310,7 @@ static void make_node(struct agent *a)
         .node_count = c->nodes,
         .algo = c->algorithm,
         .algo_params = &c->algorithm_params,
+        .compress = &c->compress,
         .topology = &c->topology,
         .seed = c->seed,
         .dim = a->experiment.dim,

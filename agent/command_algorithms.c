@@ -5,6 +5,7 @@
 
 #include "agent/commands.h"
 #include "agent/dataset/split.h"
+#include "algo/compress/compress.h"
 #include "algo/model/model.h"
 #include "algo/optimizer.h"
 #include "algo/topology.h"
@@ -20,6 +21,7 @@ struct section {
 
 static const struct section sections[] = {
     {"--algorithm", "methods", "algorithms", NULL, &algo_type_count},
+    {"--compress", "what choco and delicoco send", "compressors", compress_table, &compress_table_count},
     {"--topology", "who has links with whom", "topologies", topology_table, &topology_table_count},
     {"--task", "models", "tasks", model_table, &model_table_count},
     {"--split", "which node owns which rows", "splits", split_table, &split_table_count},

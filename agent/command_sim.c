@@ -178,6 +178,7 @@ static int begin(struct run *r, struct err_text *why)
         .node_count = c->nodes,
         .algo = c->algorithm,
         .algo_params = &c->algorithm_params,
+        .compress = &c->compress,
         .topology = &c->topology,
         .latency = &c->latency,
         .step_time = &c->step_time,

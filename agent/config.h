@@ -24,6 +24,7 @@ struct config {
     uint32_t nodes;
     const struct algo_type *algorithm;
     struct choice algorithm_params;
+    struct choice compress; /* what bodies of messages become */
     struct choice topology; /* default: complete below 6 nodes, else regular:d=4 */
     struct choice task;     /* a model */
     struct choice split;

@@ -115,6 +115,7 @@ static void print_identity(const struct experiment *e, FILE *to)
 {
     const struct config *c = e->config;
     print_choice(to, "algorithm", &c->algorithm_params);
+    print_choice(to, "compress", &c->compress);
     print_choice(to, "topology", &c->topology);
     print_choice(to, "task", &c->task);
     print_choice(to, "split", &c->split);

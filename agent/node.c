@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agent/node_internal.h"
+#include "algo/compress/compress.h"
 #include "base/check.h"
 
 /* -- making and ending ------------------------------------------------------------------------- */
@@ -22,6 +23,7 @@ struct node *node_new(const struct node_config *config, const struct node_sink *
     n->begin_at_us = TIME_NEVER;
     n->redial_at_us = TIME_NEVER;
     n->armed_us = TIME_NEVER;
+    n->packed_size_max = compress_size_max(config->compress, config->dim);
     n->x0 = mem_new(config->dim, sizeof *n->x0);
     memcpy(n->x0, config->x0, config->dim * sizeof *n->x0);
     roster_init(&n->roster, config->node_count, config->members, config->member_count);
@@ -133,6 +135,7 @@ static int node_build_algo(struct node *n, struct err_text *why)
         .x0 = n->x0,
         .seed = n->config.seed,
         .patience_us = n->config.patience_us,
+        .compress = n->config.algo->compresses ? n->config.compress : NULL,
         .rejoining = n->config.rejoining,
         .trace = n->config.trace,
     };

@@ -39,6 +39,7 @@ struct node_config {
     uint32_t node_count; /* members the experiment has; training starts when all are known */
     const struct algo_type *algo;
     const struct choice *algo_params; /* borrowed for life */
+    const struct choice *compress;    /* of compress_table; NULL = none; borrowed for life */
     const struct choice *topology;    /* borrowed for life */
     const double *link_delay;         /* NULL, or mean delays (2 * edge_count) to write into the graph built;
                                       * borrowed for life */

@@ -67,7 +67,8 @@ struct node {
     struct transport *transport;
     struct host *host;
     struct roster roster;
-    uint64_t fingerprint; /* of the complete roster */
+    uint64_t fingerprint;   /* of the complete roster */
+    size_t packed_size_max; /* bytes of a packed body */
     enum node_phase phase;
     bool failed;
     rank_t rank;

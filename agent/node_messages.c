@@ -1,16 +1,17 @@
 /* What goes over a node's links: heads are encoded and decoded here, sequences kept, bodies checked.
  *
  * Normal course
- *  - a message of the algorithm goes out in the bulk lane when it has a vector, else in the control lane;
+ *  - a message of the algorithm goes out in the bulk lane when it has a body, else in the control lane;
  *    each lane of each direction counts its messages from 1.
  *  - what comes in is decoded, its sequence and body are checked, and it goes to the roster or the algorithm.
  * Failure courses
  *  - the link is down or closing: the message is dropped; the algorithm has heard PEER_DOWN, or will.
  *  - ERR_FULL: one bulk message waits in the link's box for on_writable; a second one, or a control message,
  *    closes the link: the peer is too slow, and the algorithm's fencing repairs what is lost.
- *  - a head that does not parse, a gap or repeat in the sequence, a body of the wrong length or with values
- *    that are not finite, an algorithm's message from a node that is no neighbour or before READY, or one
- *    that the algorithm itself refuses: one log line, the link is closed, nothing has changed. */
+ *  - a head that does not parse, a gap or repeat in the sequence, a vector of the wrong length or with values
+ *    that are not finite, a packed body above the compressor's bound, an algorithm's message from a node that
+ *    is no neighbour or before READY, or one that the algorithm itself refuses: one log line, the link is
+ *    closed, nothing has changed. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -94,10 +95,12 @@ void node_send(struct node *n, rank_t to, const struct algo_msg *msg)
     uint32_t edge = graph_edge_index(n->graph, n->rank, to);
     CHECK(edge != UINT32_MAX);
     CHECK_IMPLIES(msg->vec != NULL, msg->vec->size == n->config.dim * sizeof(float));
+    CHECK_IMPLIES(msg->packed != NULL, msg->packed->size <= n->packed_size_max);
     struct link *l = n->neighbour[edge - n->graph->offset[n->rank]].link;
     if (l == NULL || l->closing || !l->presented) return;
-    enum lane lane = msg->vec != NULL ? LANE_BULK : LANE_CONTROL;
-    link_send(n, l, lane, wire_encode_algo(++l->sent[lane], msg), msg->vec);
+    struct blob *body = msg->vec != NULL ? msg->vec : msg->packed;
+    enum lane lane = body != NULL ? LANE_BULK : LANE_CONTROL;
+    link_send(n, l, lane, wire_encode_algo(++l->sent[lane], msg), body);
 }
 
 void node_send_members(struct node *n, struct link *l, const struct wire_member *member, uint32_t count)
@@ -132,20 +135,36 @@ void node_link_writable(struct node *n, struct link_id id)
 
 /* -- in ---------------------------------------------------------------------------------------- */
 
+/* NULL, or what is wrong with the body of an algorithm's message. */
+static const char *body_fault(const struct node *n, bool packed, const struct blob *body)
+{
+    if (packed) {
+        if (body == NULL) return "sent a packed message without a body";
+        if (!n->config.algo->packs) return "sent a packed body to an algorithm that sends none";
+        return body->size <= n->packed_size_max ? NULL : "sent a packed body that is too long";
+    }
+    if (body == NULL) return NULL;
+    if (body->size != n->config.dim * sizeof(float)) return "sent a vector of the wrong length";
+    if (!vec_finite(n->config.dim, (const float *)(const void *)body->data))
+        return "sent a vector with values that are not finite";
+    return NULL;
+}
+
 /* The algorithm's part of a message that was decoded; returns NULL or why it is refused. */
-static const char *receive_algo(struct node *n, struct link *l, struct algo_msg *msg, struct blob *body)
+static const char *receive_algo(struct node *n, struct link *l, struct wire_message *m, struct blob *body)
 {
     if (n->algo == NULL || !l->ready_sent) return "sent a message of the algorithm before we were ready";
     if (l->place == PLACE_NONE) return "sent a message of the algorithm without being a neighbour";
-    if (body != NULL && body->size != n->config.dim * sizeof(float))
-        return "sent a vector of the wrong length";
-    if (body != NULL && !vec_finite(n->config.dim, (const float *)(const void *)body->data))
-        return "sent a vector with values that are not finite";
+    const char *fault = body_fault(n, m->packed, body);
+    if (fault != NULL) return fault;
     /* Lanes overtake each other: its READY may still be on the way. It is ready, or it would not have sent.
      */
     node_link_present(n, l);
-    msg->vec = body;
-    struct algo_event event = {.kind = ALGO_MESSAGE, .peer = l->rank, .msg = msg};
+    if (m->packed)
+        m->msg.packed = body;
+    else
+        m->msg.vec = body;
+    struct algo_event event = {.kind = ALGO_MESSAGE, .peer = l->rank, .msg = &m->msg};
     return node_feed(n, &event) == 0 ? NULL : "sent a message that the algorithm refuses";
 }
 
@@ -153,7 +172,7 @@ static const char *receive(struct node *n, struct link *l, struct wire_message *
 {
     switch (m->kind) {
     case WIRE_ALGO:
-        return receive_algo(n, l, &m->msg, body);
+        return receive_algo(n, l, m, body);
     case WIRE_MEMBERS:
         if (body != NULL) return "sent a member list with a body";
         node_members_heard(n, l, m->member, m->member_count);

@@ -5,6 +5,7 @@
 
 #include "agent/config_internal.h"
 #include "agent/dataset/split.h"
+#include "algo/compress/compress.h"
 #include "algo/model/model.h"
 #include "algo/optimizer.h"
 #include "algo/topology.h"
@@ -32,6 +33,9 @@ const struct config_option config_options[] = {
     {.name = "algorithm", .kind = OPTION_ALGORITHM, .commands = ON_RUN, .properties = OPTION_PASSED,
      .initial = "digest:streams=path", .metavar = "CHOICE", FIELD(algorithm), .example = "gossip",
      .help = "method (digest:streams=path)"},
+    {.name = "compress", .kind = OPTION_CHOICE, .commands = ON_RUN, .properties = OPTION_PASSED,
+     .initial = "none", .metavar = "CHOICE", FIELD(compress), CHOICES(compress_table), .example = "topk",
+     .help = "of what choco and delicoco send (none)"},
     {.name = "topology", .kind = OPTION_CHOICE, .commands = ON_RUN, .properties = OPTION_PASSED,
      .metavar = "CHOICE", FIELD(topology), CHOICES(topology_table), .example = "regular:d=4",
      .help = "links (complete below 6 nodes, else regular:d=4)"},

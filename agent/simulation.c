@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "agent/wire.h"
+#include "algo/compress/compress.h"
 #include "algo/vec.h"
 #include "base/check.h"
 
@@ -155,6 +156,7 @@ static struct node *simulated_make_node(struct simulated *e, bool rejoining)
         .node_count = setup->node_count,
         .algo = setup->algo,
         .algo_params = setup->algo_params,
+        .compress = setup->compress,
         .topology = setup->topology,
         .graph = &s->graph,
         .members = s->member,
@@ -179,6 +181,13 @@ static struct node *simulated_make_node(struct simulated *e, bool rejoining)
     return node_new(&config, &sink);
 }
 
+/* Some compressors may lengthen what they cannot shorten, and references travel whole. */
+static size_t body_size_max(const struct simulation_setup *setup)
+{
+    size_t whole = setup->dim * sizeof(float), packed = compress_size_max(setup->compress, setup->dim);
+    return whole > packed ? whole : packed;
+}
+
 static void simulated_attach(struct simulated *e, bool rejoining)
 {
     struct simulation *s = e->simulation;
@@ -189,7 +198,7 @@ static void simulated_attach(struct simulated *e, bool rejoining)
     struct transport_config transport = {
         .id = e->v,
         .boot = e->boot,
-        .body_size_max = s->setup.dim * sizeof(float),
+        .body_size_max = body_size_max(&s->setup),
         .heartbeat_us = s->patience_us / SILENCE_SHARE / 3,
         .silence_us = s->patience_us / SILENCE_SHARE,
         .hello_us = s->patience_us / SILENCE_SHARE,

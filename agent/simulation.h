@@ -16,6 +16,7 @@
 struct simulation_setup {
     uint32_t node_count;
     const struct algo_type *algo;
+    const struct choice *compress;                                     /* NULL = none; borrowed for life */
     const struct choice *algo_params, *topology, *latency, *step_time; /* borrowed for life */
     uint64_t seed;
     size_t dim;

@@ -25,6 +25,7 @@ enum wire_key {
     KEY_FIELDS,
     KEY_BITS,
     KEY_FINGERPRINT,
+    KEY_PACKED,
     KEY_COUNT
 };
 
@@ -36,6 +37,7 @@ static const char *const key_names[KEY_COUNT] = {
     [KEY_FIELDS] = "fields",
     [KEY_BITS] = "bits",
     [KEY_FINGERPRINT] = "fingerprint",
+    [KEY_PACKED] = "packed",
 };
 
 #define HEAD_OVERHEAD 64u /* bytes: map, keys, kind, sequence, container headers */
@@ -86,7 +88,8 @@ struct blob *wire_encode_algo(uint64_t sequence, const struct algo_msg *msg)
     CHECK(msg->field_count <= ALGO_FIELD_MAX);
     CHECK(msg->bits_size <= ALGO_BITS_MAX);
     struct head_writer w;
-    size_t keys = 1u + (msg->field_count > 0) + (msg->bits_size > 0);
+    CHECK(msg->vec == NULL || msg->packed == NULL);
+    size_t keys = 1u + (msg->field_count > 0) + (msg->bits_size > 0) + (msg->packed != NULL);
     head_begin(&w, HEAD_OVERHEAD + msg->field_count * (size_t)INTEGER_MAX + msg->bits_size, keys, WIRE_ALGO,
                sequence);
     msgpack_pack_uint8(&w.packer, KEY_ALGO_KIND);
@@ -100,6 +103,10 @@ struct blob *wire_encode_algo(uint64_t sequence, const struct algo_msg *msg)
         msgpack_pack_uint8(&w.packer, KEY_BITS);
         msgpack_pack_bin(&w.packer, msg->bits_size);
         msgpack_pack_bin_body(&w.packer, msg->bits, msg->bits_size);
+    }
+    if (msg->packed != NULL) {
+        msgpack_pack_uint8(&w.packer, KEY_PACKED);
+        msgpack_pack_uint8(&w.packer, 1);
     }
     return w.blob;
 }
@@ -248,6 +255,10 @@ static int read_key(struct wire_message *m, enum wire_key key, const msgpack_obj
         return read_bits(o, &m->msg, why);
     case KEY_FINGERPRINT:
         return read_unsigned(o, key, 0, UINT64_MAX, &m->fingerprint, why);
+    case KEY_PACKED:
+        err = read_unsigned(o, key, 1, 1, &value, why);
+        m->packed = err == 0;
+        return err;
     case KEY_COUNT:
         break;
     }

@@ -42,7 +42,10 @@ void algo_train(struct algo_actions *acts, const float *x, uint32_t max_steps)
 
 void algo_actions_clear(struct algo_actions *acts)
 {
-    for (size_t i = 0; i < acts->count; i++) blob_unref(acts->item[i].msg.vec);
+    for (size_t i = 0; i < acts->count; i++) {
+        blob_unref(acts->item[i].msg.vec);
+        blob_unref(acts->item[i].msg.packed);
+    }
     acts->count = 0;
 }
 

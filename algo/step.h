@@ -29,8 +29,8 @@
 
 /* -- messages ---------------------------------------------------------------------------------- */
 
-/* Control fields and at most one vector. What the fields mean is the algorithm's own business; the
- * agent's wire format carries them without looking. */
+/* Control fields and at most one body: a vector or packed bytes. What the fields mean is the algorithm's own
+ * business; the agent's wire format carries them without looking. */
 struct algo_msg {
     uint8_t kind; /* the algorithm's own enumeration */
     uint8_t field_count;
@@ -38,6 +38,7 @@ struct algo_msg {
     uint64_t field[ALGO_FIELD_MAX];
     const uint8_t *bits; /* NULL when bits_size is 0; little-endian bit map, bit r = rank r */
     struct blob *vec;    /* NULL or dim float32, little-endian */
+    struct blob *packed; /* NULL or what a compressor made of a vector; never beside vec */
 };
 
 /* -- events ------------------------------------------------------------------------------------ */
@@ -56,8 +57,9 @@ struct algo_event {
     uint64_t now_us;
     rank_t peer;                /* PEER_UP, PEER_DOWN, MESSAGE */
     uint64_t boot;              /* PEER_UP: the peer's boot id */
-    const struct algo_msg *msg; /* MESSAGE: borrowed until step() returns; take a blob_ref to keep vec.
-                                    * vec has been checked: NULL or exactly dim finite floats */
+    const struct algo_msg *msg; /* MESSAGE: borrowed until step() returns; take a blob_ref to keep vec
+                                    * or packed. vec has been checked: NULL or exactly dim finite floats;
+                                    * of packed only the size, against the compressor's bound for dim */
     struct {
         uint32_t steps;     /* local steps done, >= 1 */
         double loss;        /* mean training loss over those steps */
@@ -72,23 +74,23 @@ enum algo_action_kind { ALGO_SEND, ALGO_TRAIN };
 struct algo_action {
     enum algo_action_kind kind;
     rank_t to;           /* SEND: a neighbour */
-    struct algo_msg msg; /* SEND: holds one reference on msg.vec; bits point into the algorithm
+    struct algo_msg msg; /* SEND: holds one reference on vec or packed; bits point into the algorithm
                                     * and stay valid until its next step() */
     uint32_t max_steps;  /* TRAIN */
     const float *x;      /* TRAIN: (dim), where to start; copied by the node before the next step() */
 };
 
-/* The caller's list; the caller empties it (releasing vec references) after carrying the actions out. */
+/* The caller's list; the caller empties it (releasing the bodies' references) after carrying the actions out. */
 struct algo_actions {
     struct algo_action *item;
     size_t count, capacity;
 };
 
 /* Append to the list. algo_send returns the new message, zeroed but for `kind`, to be filled in place
- * before the next append; its vec takes the reference put there. */
+ * before the next append; vec and packed take the reference put there. */
 struct algo_msg *algo_send(struct algo_actions *acts, rank_t to, uint8_t kind);
 void algo_train(struct algo_actions *acts, const float *x, uint32_t max_steps);
-void algo_actions_clear(struct algo_actions *acts); /* drops vec references, keeps memory */
+void algo_actions_clear(struct algo_actions *acts); /* drops body references, keeps memory */
 void algo_actions_deinit(struct algo_actions *acts);
 
 /* -- an algorithm ------------------------------------------------------------------------------ */
@@ -99,12 +101,14 @@ struct algo_config {
     const struct graph *graph; /* topology over all ranks; borrowed for the algorithm's life */
     const double *weight;      /* (node_count) w_v = D_v / D; borrowed likewise */
     size_t dim;
-    const float *x0;           /* (dim) common start; borrowed during create */
-    uint64_t seed;             /* of the experiment; split it with your own labels and the rank */
-    uint64_t patience_us;      /* how long an absent peer or answer is waited for before it counts as
+    const float *x0;               /* (dim) common start; borrowed during create */
+    uint64_t seed;                 /* of the experiment; split it with your own labels and the rank */
+    uint64_t patience_us;          /* how long an absent peer or answer is waited for before it counts as
                                     * gone; links have their own, shorter, silence limit */
-    bool rejoining;            /* this node starts afresh in a cluster that may be training already */
-    const struct trace *trace; /* may be NULL; borrowed for life */
+    const struct choice *compress; /* of compress_table; NULL = none; borrowed during create; always NULL for
+                                    * a type that does not compress */
+    bool rejoining;                /* this node starts afresh in a cluster that may be training already */
+    const struct trace *trace;     /* may be NULL; borrowed for life */
 };
 
 /* What a node tells about its algorithm; counters only grow. */
@@ -130,6 +134,8 @@ struct algo; /* opaque; each type begins its own struct with whatever it likes *
 struct algo_type {
     struct choice_spec spec; /* name, help, source, parameters */
     enum algo_eval eval;
+    bool packs;      /* sends packed bodies */
+    bool compresses; /* heeds config.compress; packs then */
     /* Returns an owned algorithm in *out, or ERR_USAGE with why when the parameters do not fit the
      * topology, the number of nodes, ... */
     int (*create)(const struct algo_config *config, const struct choice *params, struct algo **out,

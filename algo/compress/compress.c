@@ -157,6 +157,16 @@ static void check_dim(size_t dim)
     CHECK(dim <= MODEL_DIM_MAX);
 }
 
+size_t compress_size_max(const struct choice *choice, size_t dim)
+{
+    check_dim(dim);
+    if (choice == NULL) return dim * sizeof(float);
+    struct compressor *c = compressor_new(choice);
+    size_t size = compressor_size_max(c, dim);
+    compressor_free(c);
+    return size;
+}
+
 size_t compressor_size_max(const struct compressor *c, size_t dim)
 {
     check_dim(dim);

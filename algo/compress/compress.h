@@ -64,6 +64,9 @@ void compressor_free(struct compressor *c); /* takes c; NULL is allowed */
  * but for bernoulli and powersgd. */
 size_t compressor_size_max(const struct compressor *c, size_t dim);
 
+/* The same for a compressor not made yet; NULL is `none`. */
+size_t compress_size_max(const struct choice *choice, size_t dim);
+
 /* A number such that E||C(x) - x||^2 <= (1 - omega) ||x||^2 for every x of `dim` entries: 1 = no loss. Above
  * zero C contracts, which error feedback and CHOCO need; the unbiased ones may have zero or less. */
 double compressor_omega(const struct compressor *c, size_t dim);

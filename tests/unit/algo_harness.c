@@ -48,10 +48,12 @@ static void trace_msg(struct harness *h, const char *verb, rank_t a, rank_t b, c
     hash_bytes(h, m->field, m->field_count * sizeof m->field[0]);
     if (m->bits_size > 0) hash_bytes(h, m->bits, m->bits_size);
     if (m->vec != NULL) hash_bytes(h, m->vec->data, m->vec->size);
+    if (m->packed != NULL) hash_bytes(h, m->packed->data, m->packed->size);
     if (h->trace == NULL) return;
     fprintf(h->trace, "%10" PRIu64 " %u %s %u kind %u", h->now_us, a, verb, b, m->kind);
     for (uint8_t i = 0; i < m->field_count; i++) fprintf(h->trace, " %" PRIu64, m->field[i]);
-    fprintf(h->trace, "%s%s\n", m->bits_size > 0 ? " +bits" : "", m->vec != NULL ? " +vec" : "");
+    fprintf(h->trace, "%s%s%s\n", m->bits_size > 0 ? " +bits" : "", m->vec != NULL ? " +vec" : "",
+            m->packed != NULL ? " +packed" : "");
 }
 
 static void trace_event(struct harness *h, rank_t r, const struct algo_event *e)
@@ -109,6 +111,7 @@ static void send_out(struct harness *h, rank_t from, rank_t to, const struct alg
     CHECK(m->field_count <= ALGO_FIELD_MAX && m->bits_size <= ALGO_BITS_MAX);
     CHECK(m->vec == NULL || m->vec->size == h->dim * sizeof(float));
     CHECK_IMPLIES(m->bits_size > 0, m->bits != NULL);
+    CHECK(m->vec == NULL || m->packed == NULL);
     h->sent[m->kind]++;
     h->sent_vectors += m->vec != NULL;
     bool dropped = drop_wanted(h, from, to, m->kind);
@@ -120,7 +123,8 @@ static void send_out(struct harness *h, rank_t from, rank_t to, const struct alg
     }
     struct harness_item item = {.kind = ALGO_MESSAGE, .rank = to, .peer = from, .msg = *m};
     item.epoch = edge->epoch;
-    item.time_us = arrival(h, way, m->vec == NULL, m->vec != NULL);
+    bool bulk = m->vec != NULL || m->packed != NULL;
+    item.time_us = arrival(h, way, !bulk, bulk);
     item.msg.bits = NULL;
     if (m->bits_size > 0) {
         uint8_t *bits = mem_new(m->bits_size, 1);
@@ -128,6 +132,7 @@ static void send_out(struct harness *h, rank_t from, rank_t to, const struct alg
         item.msg.bits = bits;
     }
     blob_ref(item.msg.vec);
+    blob_ref(item.msg.packed);
     push(h, &item);
     h->in_flight++;
 }
@@ -213,6 +218,7 @@ static void instance_start(struct harness *h, rank_t r, bool rejoining)
                                  .x0 = h->x0,
                                  .seed = h->seed,
                                  .patience_us = h->patience_us,
+                                 .compress = h->compressed ? &h->compress : NULL,
                                  .rejoining = rejoining};
     struct err_text why = {""};
     int err = h->type->create(&config, &h->params, &in->algo, &why);

@@ -16,7 +16,7 @@ struct harness_item {
     uint32_t incarnation; /* of rank: a restarted instance gets nothing meant for the one before */
     uint32_t epoch;       /* of the link */
     uint64_t number;      /* PEER_UP: boot; TRAINED: steps; DEADLINE: generation */
-    struct algo_msg msg;  /* MESSAGE: owns bits and one reference on vec */
+    struct algo_msg msg;  /* MESSAGE: owns bits and one reference on vec or packed */
 };
 
 struct harness_queue {
@@ -63,7 +63,8 @@ struct instance {
 
 struct harness {
     const struct algo_type *type;
-    struct choice params;
+    struct choice params, compress;
+    bool compressed;
     const struct graph *graph;
     double *weight;
     float *x0;

@@ -46,8 +46,10 @@ void harness_item_release(struct harness_item *item)
     } bits = {.borrowed = item->msg.bits};
     free(bits.owned);
     blob_unref(item->msg.vec);
+    blob_unref(item->msg.packed);
     item->msg.bits = NULL;
     item->msg.vec = NULL;
+    item->msg.packed = NULL;
 }
 
 void harness_queue_deinit(struct harness_queue *q)

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "algo/compress/compress.h"
 #include "base/check.h"
 #include "tests/unit/algo_harness_internal.h"
 
@@ -117,6 +118,15 @@ void harness_set_hook(struct harness *h, harness_hook_fn hook, void *ctx)
 void harness_set_trace(struct harness *h, FILE *out)
 {
     h->trace = out;
+}
+
+void harness_set_compress(struct harness *h, const char *text)
+{
+    CHECK(!h->started);
+    struct err_text why = {""};
+    if (choice_parse(compress_table, compress_table_count, "--compress", text, &h->compress, &why) != 0)
+        check_failed(why.text, __FILE__, __LINE__);
+    h->compressed = true;
 }
 
 /* -- looking ----------------------------------------------------------------------------------- */

@@ -37,9 +37,25 @@ static void algo_head_survives_round_trip(void **state)
         assert_int_equal(out.msg.bits_size, msg.bits_size);
         if (msg.bits_size > 0) assert_memory_equal(out.msg.bits, bits, msg.bits_size);
         assert_null(out.msg.vec);
+        assert_false(out.packed);
         wire_message_deinit(&out);
         blob_unref(head);
     }
+}
+
+static void a_head_says_whether_its_body_is_packed(void **state)
+{
+    (void)state;
+    struct algo_msg msg = {.kind = 1, .field_count = 1, .field = {9}, .packed = blob_copy("abc", 3)};
+    struct blob *head = wire_encode_algo(3, &msg);
+    struct wire_message out;
+    assert_int_equal(wire_decode(head->data, head->size, &out, NULL), 0);
+    assert_true(out.packed);
+    assert_null(out.msg.packed); /* the body comes beside the head */
+    assert_true(out.msg.field[0] == 9);
+    wire_message_deinit(&out);
+    blob_unref(head);
+    blob_unref(msg.packed);
 }
 
 static void fill_members(struct wire_member *m, uint32_t count, size_t address_length)
@@ -148,6 +164,10 @@ static const struct {
      HEX("\x84\x00\x02\x01\x01\x03\x07\x04\xdc\x00\x19\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
      ERR_LIMIT, "25 fields"},
     {"bits as text", HEX("\x84\x00\x02\x01\x01\x03\x07\x05\xa1\x61"), ERR_FORMAT, "bits is not binary"},
+    {"packed 0", HEX("\x84\x00\x02\x01\x01\x03\x07\x07\x00"), ERR_FORMAT, "packed 0"},
+    {"packed 2", HEX("\x84\x00\x02\x01\x01\x03\x07\x07\x02"), ERR_FORMAT, "packed 2"},
+    {"packed twice", HEX("\x85\x00\x02\x01\x01\x03\x07\x07\x01\x07\x01"), ERR_FORMAT,
+     "packed is there twice"},
     {"members no array", HEX("\x83\x00\x01\x01\x01\x02\x00"), ERR_FORMAT, "members is not"},
     {"member cut", HEX("\x83\x00\x01\x01\x01\x02\x92\x01\x01"), ERR_FORMAT, "members is not"},
     {"member address a number", HEX("\x83\x00\x01\x01\x01\x02\x93\x01\x01\x01"), ERR_FORMAT,
@@ -298,6 +318,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(algo_head_survives_round_trip),
+        cmocka_unit_test(a_head_says_whether_its_body_is_packed),
         cmocka_unit_test(members_survive_round_trip_in_as_many_heads_as_needed),
         cmocka_unit_test(ready_survives_round_trip),
         cmocka_unit_test(bad_heads_are_refused_with_a_reason),

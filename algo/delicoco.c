@@ -15,6 +15,8 @@
  *  - when the deltas of this step of all of these are here: mix, and the next step, or the next round.
  *  - a neighbour may be one step ahead: its delta is checked and kept until our step is over.
  *  - PEER_UP: both ends send REFERENCE, their whole copy, before any delta; nothing of the old link counts.
+ *    A node that has made no delta yet sends none: its copy is the common start, so the first delta (version 1)
+ *    may overtake that REFERENCE, which travels in the other lane.
  * Failure courses
  *  - a neighbour is down: it has no part in the step, its weight stays with us.
  *  - a neighbour is silent for the patience: the same, and it is not waited for until it speaks of our step or
@@ -23,7 +25,7 @@
  *    was out already.
  *  - x is not finite or far out (gamma or the step size too large): nothing is sent, the steps pass, and
  *    the trainer says what is wrong.
- *  - a delta that does not decode, one without a reference or whose version is not the next, a step that goes
+ *  - a delta that does not decode, one whose version is not the next, a step that goes
  *    back: ERR_PROTO, nothing changed; the link closes, and its next REFERENCE puts the copies in step. */
 #include "algo/delicoco_internal.h"
 
@@ -48,6 +50,12 @@ static int copy_add(const struct delicoco *d, rank_t sender, uint64_t step, cons
 {
     struct compress_context context = context_of(d, sender, step);
     return compressor_decode_add(d->compressor, &context, d->dim, delta->data, delta->size, 1.0f, copy);
+}
+
+static void hat_begin(const struct delicoco *d, struct delicoco_peer *p, const float *from)
+{
+    if (p->hat == NULL) p->hat = mem_new(d->dim, sizeof *p->hat);
+    memcpy(p->hat, from, d->dim * sizeof *p->hat);
 }
 
 static bool decodes(const struct delicoco *d, rank_t sender, uint64_t step, const struct blob *delta)
@@ -173,7 +181,7 @@ static void note_step(struct delicoco *d, uint64_t now_us, uint32_t place, uint6
                       struct algo_actions *acts)
 {
     struct delicoco_peer *p = &d->peer[place];
-    p->told = step;
+    if (step > p->told) p->told = step;
     if (step >= d->step) p->absent = false;
     if (step > d->step + 1) step_join(d, now_us, step, acts);
 }
@@ -183,12 +191,10 @@ static int on_reference(struct delicoco *d, uint64_t now_us, uint32_t place, con
 {
     struct delicoco_peer *p = &d->peer[place];
     uint64_t step = m->field[0], version = m->field[1];
-    if (m->field_count != 3 || m->packed != NULL || p->known || m->field[2] > 1) return ERR_PROTO;
+    if (m->field_count != 3 || m->packed != NULL || m->field[2] > (version > 0)) return ERR_PROTO;
     if (step < 1 || step > step_max || (version == 0) != (m->vec == NULL)) return ERR_PROTO;
-    if (m->field[2] == 1 && version == 0) return ERR_PROTO;
-    if (p->hat == NULL) p->hat = mem_new(d->dim, sizeof *p->hat);
-    const float *copy = m->vec != NULL ? (const float *)(const void *)m->vec->data : d->x0;
-    memcpy(p->hat, copy, d->dim * sizeof *p->hat);
+    if (p->known) return version == 0 ? 0 : ERR_PROTO; /* without a body it may come behind the first delta */
+    hat_begin(d, p, m->vec != NULL ? (const float *)(const void *)m->vec->data : d->x0);
     p->known = true;
     p->version = version;
     p->at = m->field[2] == 1 ? step : step - 1;
@@ -201,9 +207,10 @@ static int on_delta(struct delicoco *d, uint64_t now_us, uint32_t place, const s
 {
     struct delicoco_peer *p = &d->peer[place];
     uint64_t step = m->field[0];
-    if (m->field_count != 2 || m->vec != NULL || m->packed == NULL || !p->known) return ERR_PROTO;
+    if (m->field_count != 2 || m->vec != NULL || m->packed == NULL) return ERR_PROTO;
     if (step > step_max || m->field[1] != p->version + 1) return ERR_PROTO;
     if (step <= p->at || (p->early != NULL && step <= p->early_step)) return ERR_PROTO;
+    if (!p->known) hat_begin(d, p, d->x0); /* a first delta: nobody's copy is anything else before it */
     if (step <= d->step) {
         if (copy_add(d, d->neighbour[place], step, m->packed, p->hat) != 0) return ERR_PROTO;
         p->at = step;
@@ -213,6 +220,7 @@ static int on_delta(struct delicoco *d, uint64_t now_us, uint32_t place, const s
         p->early = blob_ref(m->packed);
         p->early_step = step;
     }
+    p->known = true;
     p->version++;
     note_step(d, now_us, place, step, acts);
     return 0;
@@ -246,7 +254,7 @@ static void peer_up(struct delicoco *d, rank_t peer, struct algo_actions *acts)
     CHECK(!p->up && p->early == NULL);
     p->up = true;
     p->known = p->absent = false;
-    p->told = p->at = 0;
+    p->told = p->at = p->version = 0;
     struct algo_msg *m = algo_send(acts, peer, DELICOCO_REFERENCE);
     m->field_count = 3;
     m->field[0] = d->step;

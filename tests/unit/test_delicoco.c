@@ -332,6 +332,29 @@ static void a_link_that_flaps_and_nodes_that_restart_come_back_into_step(void **
     }
 }
 
+/* The REFERENCE of a node at its start has no body, so its first delta may come before it. */
+static void a_first_delta_needs_no_reference(void **state)
+{
+    (void)state;
+    struct graph g = graph_make("complete", 2);
+    struct agreement a = {0};
+    struct harness *h = wide(&choco_type, "choco:gamma=0.5", "topk:fraction=0.2", &g, 2);
+    harness_set_hook(h, check_agreement, &a);
+    harness_drop_next(h, 1, 0, DELICOCO_REFERENCE);
+    harness_run_until(h, SECOND);
+    struct delicoco *d = state_of(h, 0);
+    assert_true(d->step > 20 && a.compared > 20 && a.unequal == 0 && harness_lost(h) == 1);
+    struct delicoco_peer peer = d->peer[0];
+    struct algo_msg late = {.kind = DELICOCO_REFERENCE, .field_count = 3, .field = {1, 0, 0}};
+    assert_int_equal(harness_inject(h, 1, 0, &late), 0);
+    assert_true(d->peer[0].version == peer.version && d->peer[0].told == peer.told &&
+                d->peer[0].at == peer.at);
+    harness_run_until(h, 2 * SECOND);
+    assert_int_equal(a.unequal, 0);
+    harness_free(h);
+    graph_deinit(&g);
+}
+
 /* A delta that never arrives although the link stays: the next one is refused, so the link closes. */
 static void a_gap_in_the_deltas_is_refused(void **state)
 {
@@ -449,6 +472,7 @@ int main(void)
         cmocka_unit_test(one_gossip_step_is_choco),
         cmocka_unit_test(gossip_alone_contracts_and_keeps_the_mean),
         cmocka_unit_test(a_link_that_flaps_and_nodes_that_restart_come_back_into_step),
+        cmocka_unit_test(a_first_delta_needs_no_reference),
         cmocka_unit_test(a_gap_in_the_deltas_is_refused),
         cmocka_unit_test(malformed_messages_are_refused_and_change_nothing),
         cmocka_unit_test(compressors_that_do_not_fit_are_refused_with_a_remedy),

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "agent/simulation.h"
+#include "algo/compress/compress.h"
 #include "algo/vec.h"
 #include "base/check.h"
 #include "base/prng.h"
@@ -555,6 +556,12 @@ static void every_registered_algorithm_recovers_from_faults_at_random(void **sta
             struct err_text why = {""};
             const char *name = algo_types[i]->spec.name;
             assert_int_equal(algo_choose(name, &f.params, &f.setup.algo, &why), 0);
+            struct choice compress;
+            assert_int_equal(choice_parse(compress_table, compress_table_count, "--compress",
+                                          seed % 2 == 0 ? "qsgd:bits=4" : "topk:fraction=0.5", &compress,
+                                          &why),
+                             0);
+            if (f.setup.algo->compresses) f.setup.compress = &compress;
             swarm(&f, seed, name, f.setup.algo->eval == ALGO_EVAL_AVERAGE);
         }
     }

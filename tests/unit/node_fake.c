@@ -153,6 +153,7 @@ static int fake_step(struct algo *a, const struct algo_event *e, struct algo_act
     case ALGO_MESSAGE:
         EVENT(f, "message %u %u;", e->peer, e->msg->kind);
         if (e->msg->vec != NULL) memcpy(&f->seen_vec, e->msg->vec->data, sizeof f->seen_vec);
+        if (e->msg->packed != NULL) f->seen_packed = e->msg->packed->size;
         break;
     case ALGO_TRAINED:
         EVENT(f, "trained %u;", e->trained.steps);
@@ -189,7 +190,8 @@ static void fake_report(const struct algo *a, struct algo_report *out)
     *out = (struct algo_report){.version = 5};
 }
 
-static const struct algo_type fake_algo = {.create = fake_create,
+static const struct algo_type fake_algo = {.packs = true,
+                                           .create = fake_create,
                                            .destroy = fake_destroy,
                                            .step = fake_step,
                                            .deadline_us = fake_wants,
@@ -365,6 +367,14 @@ void fake_peer_sends_algo(struct fake *f, rank_t rank, enum lane lane, uint64_t 
 {
     struct algo_msg msg = {.kind = 4};
     fake_peer_says(f, rank, lane, wire_encode_algo(sequence, &msg), body);
+}
+
+void fake_peer_sends_packed(struct fake *f, rank_t rank, uint64_t sequence, struct blob *body)
+{
+    struct blob *some = blob_new(0);
+    struct algo_msg msg = {.kind = 4, .packed = some};
+    fake_peer_says(f, rank, LANE_BULK, wire_encode_algo(sequence, &msg), body);
+    blob_unref(some);
 }
 
 void fake_job_done(struct fake *f)

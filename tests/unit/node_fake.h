@@ -42,6 +42,7 @@ struct fake {
     float delta;          /* of the trainer */
     uint32_t trained_max; /* max_steps of its last run */
     float seen_x, seen_vec;
+    size_t seen_packed; /* bytes */
     int ranked_answer;
     uint32_t finished, failed, destroyed, trainers_freed;
     struct err_text failure;
@@ -88,6 +89,9 @@ void fake_deadline_comes(struct fake *f, uint64_t now_us);
  * sequence of each lane has no gap. Returns out. */
 const char *fake_sent_to(struct fake *f, rank_t rank, char out[256]);
 /* FAKE_DIM floats. Returns owned. */
+/* As fake_peer_sends_algo, but the head says that the body is packed. */
+void fake_peer_sends_packed(struct fake *f, rank_t rank, uint64_t sequence, struct blob *body);
+
 struct blob *fake_vector(float a, float b, float c);
 
 #endif

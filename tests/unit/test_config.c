@@ -105,12 +105,15 @@ static void every_option_reaches_its_field(void **state)
         "--features 300 --holdout 0.25 --seed 18446744073709551614 --batch 16 --momentum 0.9 "
         "--step-size cosine:steps=10 --baselines off --steps 7 --time 2min --virtual-time 500ms "
         "--target-loss -0.5 --target-accuracy 1 --latency fixed:delay=2ms --step-time exp:mean=2s "
-        "--patience 3s --out some/dir --report-every 250ms --json",
+        "--patience 3s --out some/dir --report-every 250ms --json --algorithm choco --compress "
+        "topk:fraction=0.5",
         &c);
     assert_int_equal(c.nodes, 20);
     assert_true(choice_number(&c.topology, "p") == 0.5);
     assert_string_equal(choice_text(&c.task, "hidden"), "64");
     assert_string_equal(c.data, "some/where");
+    assert_string_equal(c.compress.spec->name, "topk");
+    assert_true(choice_number(&c.compress, "fraction") == 0.5);
     assert_int_equal(choice_integer(&c.split, "k"), 2);
     assert_string_equal(c.classes, "9,4");
     assert_int_equal(c.features, 300);
@@ -183,6 +186,11 @@ static void bad_lines_are_refused_with_option_value_and_remedy(void **state)
         {COMMAND_UP, "--topology regular:d=8", {"topology", "8"}},
         {COMMAND_UP, "-n 7 --topology regular:d=3", {"topology", "7", "3"}},
         {COMMAND_SIM, "-n 7 --topology torus", {"torus", "7"}},
+        {COMMAND_SIM,
+         "--algorithm gossip --compress topk",
+         {"--compress", "'topk'", "gossip", "delicoco or choco"}},
+        {COMMAND_AGENT, "-n 2 --compress topk", {"--compress", "digest"}},
+        {COMMAND_UP, "--compress topq", {"--compress", "topq", "'topk'"}},
         {COMMAND_UP, "--algorithm gosip", {"--algorithm", "gosip", "gossip"}},
         {COMMAND_UP, "--task softmex", {"--task", "softmex", "softmax"}},
         {COMMAND_UP, "--split label:k=0", {"--split", "k=0"}},

@@ -6,6 +6,7 @@
  * one class each must fall behind all the data in one place. */
 #include <math.h>
 
+#include "algo/compress/compress.h"
 #include "experiment_fixture.h"
 
 /* -- opening ----------------------------------------------------------------------------------- */
@@ -145,7 +146,7 @@ static void identity(struct config c, const char *data, uint8_t out[16])
 static void identity_depends_on_everything_that_shapes_the_experiment(void **state)
 {
     (void)state;
-    struct config base = config_of(MIXTURE, "softmax", "iid", 3, 4), other[12];
+    struct config base = config_of(MIXTURE, "softmax", "iid", 3, 4), other[13];
     free(base.data);
     base.data = NULL;
     enum { OTHERS = sizeof other / sizeof other[0] };
@@ -163,6 +164,7 @@ static void identity_depends_on_everything_that_shapes_the_experiment(void **sta
     data[9] = "mixture:rows=601,features=6,classes=3,test=150";
     data[10] = "mixture:rows=600,features=7,classes=3,test=150";
     other[11].topology = choose(step_size_table, step_size_table_count, "constant"); /* any choice does */
+    other[12].compress = choose(compress_table, compress_table_count, "sign");
     uint8_t id[OTHERS][16], again[16];
     for (size_t i = 0; i < OTHERS; i++) identity(other[i], data[i], id[i]);
     base.steps = 77; /* how long a member trains, and where it writes, is its own affair */

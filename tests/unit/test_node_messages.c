@@ -30,6 +30,23 @@ static void messages_reach_the_algorithm_in_each_lane(void **state)
     fake_close(&f);
 }
 
+static void a_packed_body_may_be_anything_up_to_the_bound(void **state)
+{
+    (void)state;
+    struct fake f;
+    fake_open_running(&f, 0);
+    struct blob *nan = fake_vector(NAN, NAN, NAN), *one = blob_copy("x", 1);
+    fake_peer_sends_packed(&f, 0, 1, nan); /* none: as long as a vector */
+    assert_int_equal(f.seen_packed, 4 * FAKE_DIM);
+    fake_peer_sends_packed(&f, 0, 2, one);
+    assert_int_equal(f.seen_packed, 1);
+    assert_string_equal(f.events, "message 0 4;message 0 4;");
+    assert_string_equal(f.calls, "");
+    blob_unref(nan);
+    blob_unref(one);
+    fake_close(&f);
+}
+
 static void message_that_overtook_ready_is_taken(void **state)
 {
     (void)state;
@@ -57,6 +74,8 @@ enum offence {
     ALGORITHM_REFUSES,
     MEMBERS_WITH_BODY,
     READY_WITH_BODY,
+    PACKED_LONG,
+    PACKED_WITHOUT_BODY,
     NOT_A_NEIGHBOUR,
     OFFENCE_COUNT
 };
@@ -78,6 +97,12 @@ static void offend(struct fake *f, enum offence offence)
     case BODY_NAN:
     case BODY_INFINITE:
         fake_peer_sends_algo(f, 0, LANE_BULK, 1, vec);
+        break;
+    case PACKED_LONG:
+        fake_peer_sends_packed(f, 0, 1, other);
+        break;
+    case PACKED_WITHOUT_BODY:
+        fake_peer_sends_packed(f, 0, 1, NULL);
         break;
     case SEQUENCE_GAP:
         fake_peer_sends_algo(f, 0, LANE_CONTROL, 3, NULL);
@@ -238,6 +263,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(messages_reach_the_algorithm_in_each_lane),
+        cmocka_unit_test(a_packed_body_may_be_anything_up_to_the_bound),
         cmocka_unit_test(message_that_overtook_ready_is_taken),
         cmocka_unit_test(offender_loses_its_link_and_nothing_else_happens),
         cmocka_unit_test(message_before_we_are_ready_is_refused),

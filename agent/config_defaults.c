@@ -69,7 +69,8 @@ static const char *initial_of(const struct config_option *o, const struct config
     const struct config *c = p->config;
     if (o->initial != NULL) return o->initial;
     if (strcmp(o->name, "nodes") == 0) return initial_nodes(c);
-    if (strcmp(o->name, "topology") == 0) return c->nodes < 6 ? "complete" : "regular:d=4";
+    if (strcmp(o->name, "topology") == 0)
+        return c->nodes < 6 || c->algorithm->links == ALGO_LINKS_ALL ? "complete" : "regular:d=4";
     if (strcmp(o->name, "batch") == 0) return initial_of_task(c)->batch;
     if (strcmp(o->name, "step-size") == 0) return initial_of_task(c)->step_size;
     if (strcmp(o->name, "baselines") == 0) return c->command == COMMAND_AGENT ? "off" : "on";
@@ -129,6 +130,15 @@ static int check_topology(const struct config *c, struct err_text *why)
     return err;
 }
 
+static int check_links(const struct config *c, struct err_text *why)
+{
+    if (c->algorithm->links == ALGO_LINKS_ANY || strcmp(c->topology.spec->name, "complete") == 0) return 0;
+    return err_set(why, ERR_USAGE,
+                   "--topology: '%s' does not fit --algorithm %s, any two nodes of which may have to speak; "
+                   "give --topology complete",
+                   c->topology.spec->name, c->algorithm->spec.name);
+}
+
 /* Methods that send models whole take no compressor. The first one of compress_table is `none`. */
 static int check_compress(const struct config *c, struct err_text *why)
 {
@@ -167,6 +177,7 @@ int config_check(const struct config_parse *p, struct err_text *why)
     case COMMAND_COUNT:
         break;
     }
+    if (err == 0) err = check_links(c, why);
     if (err == 0) err = check_compress(c, why);
     return err != 0 ? err : check_topology(c, why);
 }

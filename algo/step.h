@@ -95,6 +95,11 @@ void algo_actions_deinit(struct algo_actions *acts);
 
 /* -- an algorithm ------------------------------------------------------------------------------ */
 
+/* One parameter tensor: x[offset .. offset + rows * columns), row-major; rows = 1 for a vector. */
+struct tensor {
+    size_t offset, rows, columns;
+};
+
 struct algo_config {
     rank_t rank;
     uint32_t node_count;
@@ -107,8 +112,13 @@ struct algo_config {
                                     * gone; links have their own, shorter, silence limit */
     const struct choice *compress; /* of compress_table; NULL = none; borrowed during create; always NULL for
                                     * a type that does not compress */
-    bool rejoining;                /* this node starts afresh in a cluster that may be training already */
-    const struct trace *trace;     /* may be NULL; borrowed for life */
+    const struct tensor *tensor;   /* (tensor_count) how the vector is made of matrices; borrowed for life;
+                                    * NULL = one vector */
+    uint32_t tensor_count;
+    const uint32_t *site;      /* (node_count) where each rank belongs, as told by tags or by what the nodes'
+                                    * data hold; NULL = not told; borrowed for life */
+    bool rejoining;            /* this node starts afresh in a cluster that may be training already */
+    const struct trace *trace; /* may be NULL; borrowed for life */
 };
 
 /* What a node tells about its algorithm; counters only grow. */
@@ -122,6 +132,13 @@ struct algo_report {
     uint64_t duplicates_dropped; /* fenced or repeated messages */
     uint64_t exchanges_torn;     /* exchanges that only one side may have applied */
     uint64_t version;            /* grows with each newer model seen; compares nodes where EVAL_NEWEST */
+    uint64_t rounds;             /* rounds, averages or updates this node has taken part in */
+    uint64_t left_out;           /* members that rounds of ours went on without */
+    uint64_t terms;              /* changes of a role: elections, views */
+    uint64_t delay_sum;          /* updates between assignment and arrival, over all gradients applied here */
+    uint64_t delay_max;
+    double divergence_up;   /* H-SGD: this node's share of sum_i n_i/n ||mean_i - mean||^2, last measured */
+    double divergence_down; /* ... and of 1/n sum_j ||x_j - mean_i||^2 */
 };
 
 enum algo_eval {
@@ -129,11 +146,17 @@ enum algo_eval {
     ALGO_EVAL_NEWEST,  /* the result is the model of the node with the highest version (a walking model) */
 };
 
+enum algo_links {
+    ALGO_LINKS_ANY, /* any connected topology */
+    ALGO_LINKS_ALL, /* any two nodes may have to speak: --topology complete */
+};
+
 struct algo; /* opaque; each type begins its own struct with whatever it likes */
 
 struct algo_type {
     struct choice_spec spec; /* name, help, source, parameters */
     enum algo_eval eval;
+    enum algo_links links;
     bool packs;      /* sends packed bodies */
     bool compresses; /* heeds config.compress; packs then */
     /* Returns an owned algorithm in *out, or ERR_USAGE with why when the parameters do not fit the

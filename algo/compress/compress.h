@@ -56,6 +56,12 @@ struct compress_context {
  * vectors of any length. Encoding and decoding remember nothing of earlier messages. */
 struct compressor;
 
+/* NULL or `none`: vectors travel whole and no compressor is needed. */
+static inline bool compress_is_none(const struct choice *choice)
+{
+    return choice == NULL || choice->index == 0; /* `none` is the table's first */
+}
+
 /* Returns an owned compressor; `choice` is of compress_table (checked) and copied. */
 struct compressor *compressor_new(const struct choice *choice);
 void compressor_free(struct compressor *c); /* takes c; NULL is allowed */

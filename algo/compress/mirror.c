@@ -1,0 +1,107 @@
+/* Both ends of a mirrored vector; see mirror.h. */
+#include "algo/compress/mirror.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/prng.h"
+
+void mirror_init(struct mirror *m, struct compressor *compressor, size_t dim, uint64_t seed, rank_t from,
+                 rank_t to, uint32_t channel)
+{
+    struct prng direction;
+    prng_split(&direction, seed, "mirror", (uint64_t)from << 32 | to);
+    *m = (struct mirror){
+        .compressor = compressor,
+        .dim = dim,
+        .seed = prng_next(&direction) + channel,
+        .dither = from,
+    };
+}
+
+void mirror_forget(struct mirror *m)
+{
+    blob_unref(m->value);
+    m->value = NULL;
+    m->count = 0;
+}
+
+static float *floats_of(const struct blob *b)
+{
+    return (float *)(void *)b->data; /* blob data is aligned for vectors */
+}
+
+static struct compress_context context_of(const struct mirror *m)
+{
+    return (struct compress_context){.seed = m->seed, .round = m->count, .dither = m->dither};
+}
+
+/* Both ends hold `value` from now on. Takes a reference of its own. */
+static void hold(struct mirror *m, struct blob *value)
+{
+    m->count++;
+    if (m->compressor == NULL) return;
+    blob_ref(value);
+    blob_unref(m->value);
+    m->value = value;
+}
+
+static struct blob *send_whole(struct mirror *m, const float *x, struct blob *whole, struct algo_msg *msg)
+{
+    struct blob *value = whole != NULL ? blob_ref(whole) : blob_copy(x, m->dim * sizeof *x);
+    hold(m, value);
+    msg->vec = blob_ref(value);
+    return value;
+}
+
+/* NULL: this difference cannot be compressed. */
+static struct blob *send_packed(struct mirror *m, const float *x, struct algo_msg *msg)
+{
+    struct blob *value = blob_new(m->dim * sizeof *x);
+    struct blob *packed = blob_new(compressor_size_max(m->compressor, m->dim));
+    float *next = floats_of(value);
+    const float *known = floats_of(m->value);
+    for (size_t i = 0; i < m->dim; i++) next[i] = x[i] - known[i];
+    struct compress_context context = context_of(m);
+    size_t size = 0;
+    if (compressor_encode(m->compressor, &context, m->dim, next, packed->data, &size, NULL) != 0) {
+        blob_unref(value);
+        blob_unref(packed);
+        return NULL;
+    }
+    packed->size = size;
+    memcpy(next, known, m->dim * sizeof *next);
+    int err = compressor_decode_add(m->compressor, &context, m->dim, packed->data, size, 1.0f, next);
+    CHECK(err == 0); /* our own message: both ends run this very function */
+    hold(m, value);
+    msg->packed = packed;
+    return value;
+}
+
+struct blob *mirror_send(struct mirror *m, const float *x, struct blob *whole, struct algo_msg *msg)
+{
+    struct blob *value = NULL;
+    if (m->compressor != NULL && m->value != NULL) value = send_packed(m, x, msg);
+    return value != NULL ? value : send_whole(m, x, whole, msg);
+}
+
+int mirror_receive(struct mirror *m, const struct algo_msg *msg, struct blob **x)
+{
+    if ((msg->vec != NULL) == (msg->packed != NULL)) return ERR_PROTO;
+    struct blob *value;
+    if (msg->vec != NULL) {
+        value = blob_ref(msg->vec);
+    } else {
+        if (m->value == NULL) return ERR_PROTO;
+        struct compress_context context = context_of(m);
+        value = blob_copy(m->value->data, m->dim * sizeof(float));
+        if (compressor_decode_add(m->compressor, &context, m->dim, msg->packed->data, msg->packed->size, 1.0f,
+                                  floats_of(value)) != 0) {
+            blob_unref(value);
+            return ERR_PROTO;
+        }
+    }
+    hold(m, value);
+    *x = value;
+    return 0;
+}

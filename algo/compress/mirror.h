@@ -1,0 +1,37 @@
+/* Compressed messages about a vector over one direction of one link: the sender sends C(x - r), both ends then
+ * hold r + C(x - r), bit for bit. So what was dropped is not lost: it is part of the next difference.
+ *
+ * The first message of a link carries the vector whole, and so does one that cannot be compressed (not finite
+ * after the difference, out of the compressor's reach). With the compressor `none` every message is whole
+ * and nothing is kept. A mirror lives as long as its link: both ends forget it when the link goes. */
+#ifndef GADABOUT_ALGO_COMPRESS_MIRROR_H
+#define GADABOUT_ALGO_COMPRESS_MIRROR_H
+
+#include "algo/compress/compress.h"
+#include "algo/step.h"
+
+struct mirror {
+    struct compressor *compressor; /* borrowed for life; NULL = none */
+    size_t dim;
+    uint64_t seed;      /* of the direction: the same at both ends */
+    uint64_t dither;    /* of the sender */
+    uint64_t count;     /* messages so far */
+    struct blob *value; /* (dim) r, shared with whoever refers to it, never changed; NULL before the first */
+};
+
+/* seed: of the experiment; from, to: ranks of sender and receiver; channel: tells apart several vectors of one
+ * direction (streams). */
+void mirror_init(struct mirror *m, struct compressor *compressor, size_t dim, uint64_t seed, rank_t from,
+                 rank_t to, uint32_t channel);
+void mirror_forget(struct mirror *m); /* the link is gone; also the end of a mirror */
+
+/* Sender: puts x (dim, finite) into msg->vec or msg->packed. Returns what the receiver will hold, (dim), one
+ * reference owned by the caller; for a whole vector that is x itself. `whole` (may be NULL): a blob that holds
+ * x already, so that none is made. */
+struct blob *mirror_send(struct mirror *m, const float *x, struct blob *whole, struct algo_msg *msg);
+
+/* Receiver: returns 0 and in *x the vector, one reference owned by the caller; ERR_PROTO when msg has neither or
+ * both bodies, or packed bytes that do not decode or that come before any whole vector: nothing changed. */
+int mirror_receive(struct mirror *m, const struct algo_msg *msg, struct blob **x);
+
+#endif

@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
-"""Derives data/fashion-mnist, the small Fashion-MNIST that ships, from the original 10,000-image test file.
+"""Derives the small data sets that ship from the public files.
 
-    tests/make_data.py FOLDER_WITH_t10k_FILES OUTPUT_FOLDER
+    tests/make_data.py SET SOURCE_FOLDER OUTPUT_FOLDER
 
-FOLDER_WITH_t10k_FILES holds t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz and LICENSE of
-zalandoresearch/fashion-mnist. Of every class the first 800 images, in the file's order, become the training
-part and the other 200 the test part; each part keeps the order of the original file. The output is a pure
-function of the input: gzip level 9, no name, no time.
+SET             SOURCE_FOLDER holds
+fashion-mnist   t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz and LICENSE of zalandoresearch/fashion-mnist.
+                Of every class the first 800 images, in the file's order, become the training part and the other
+                200 the test part; each part keeps the order of the original file.
+mnist-4-9       the four files of MNIST. Of both parts the rows labelled 4 or 9, in the file's order.
+w7a-t           w7a.t.gz (LIBSVM). Its first 24,600 rows.
 
-The unpacked input is checked against the MD5 sums published for the data set, and the script ends with the
-SHA-256 sums of what it wrote, which data/README.md lists.
+The output is a pure function of the input: gzip level 9, no name, no time. The unpacked input is checked against
+the sums published for the data set (w7a-t: recorded when it was first fetched), and the script ends with the SHA-256
+sums of what it wrote, which data/README.md lists.
 """
 import gzip
 import hashlib
@@ -19,8 +22,11 @@ import shutil
 import struct
 import sys
 
-IMAGES_MD5 = "8181f5470baa50b63fa0f6fddb340f0a"
-LABELS_MD5 = "15d484375f8d13e6eb1aabb0c3f46965"
+FASHION_MD5 = {"t10k": ("8181f5470baa50b63fa0f6fddb340f0a", "15d484375f8d13e6eb1aabb0c3f46965")}
+MNIST_MD5 = {"train": ("6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624"),
+             "t10k": ("2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637")}
+W7A_T_MD5 = "ebed6af3edd3171fba8dd24d7703d76e"
+W7A_T_ROWS = 24600
 TRAIN_PER_CLASS, TEST_PER_CLASS, CLASSES = 800, 200, 10
 PIXELS = 28 * 28
 
@@ -54,19 +60,43 @@ def choose(labels):
     return train, test
 
 
-def main():
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    source, target = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-    images = read(source / "t10k-images-idx3-ubyte.gz", IMAGES_MD5)[16:]
-    labels = read(source / "t10k-labels-idx1-ubyte.gz", LABELS_MD5)[8:]
-    target.mkdir(parents=True, exist_ok=True)
+def read_idx(source, part, md5):
+    images = read(source / f"{part}-images-idx3-ubyte.gz", md5[0])[16:]
+    return images, read(source / f"{part}-labels-idx1-ubyte.gz", md5[1])[8:]
+
+
+def pack_idx(target, part, images, labels, rows):
+    pixels = b"".join(images[row * PIXELS:(row + 1) * PIXELS] for row in rows)
+    pack(target / f"{part}-images-idx3-ubyte.gz", struct.pack(">4I", 2051, len(rows), 28, 28) + pixels)
+    chosen = bytes(labels[row] for row in rows)
+    pack(target / f"{part}-labels-idx1-ubyte.gz", struct.pack(">2I", 2049, len(rows)) + chosen)
+
+
+def make_fashion_mnist(source, target):
+    images, labels = read_idx(source, "t10k", FASHION_MD5["t10k"])
     for part, rows in zip(("train", "t10k"), choose(labels)):
-        pixels = b"".join(images[row * PIXELS:(row + 1) * PIXELS] for row in rows)
-        pack(target / f"{part}-images-idx3-ubyte.gz", struct.pack(">4I", 2051, len(rows), 28, 28) + pixels)
-        chosen = bytes(labels[row] for row in rows)
-        pack(target / f"{part}-labels-idx1-ubyte.gz", struct.pack(">2I", 2049, len(rows)) + chosen)
+        pack_idx(target, part, images, labels, rows)
     shutil.copyfile(source / "LICENSE", target / "LICENSE")
+
+
+def make_mnist_4_9(source, target):
+    for part, md5 in MNIST_MD5.items():
+        images, labels = read_idx(source, part, md5)
+        pack_idx(target, part, images, labels, [row for row, label in enumerate(labels) if label in (4, 9)])
+
+
+def make_w7a_t(source, target):
+    lines = read(source / "w7a.t.gz", W7A_T_MD5).splitlines(keepends=True)
+    pack(target / "w7a-t.gz", b"".join(lines[:W7A_T_ROWS]))
+
+
+def main():
+    makers = {"fashion-mnist": make_fashion_mnist, "mnist-4-9": make_mnist_4_9, "w7a-t": make_w7a_t}
+    if len(sys.argv) != 4 or sys.argv[1] not in makers:
+        sys.exit(__doc__)
+    target = pathlib.Path(sys.argv[3])
+    target.mkdir(parents=True, exist_ok=True)
+    makers[sys.argv[1]](pathlib.Path(sys.argv[2]), target)
 
 
 if __name__ == "__main__":

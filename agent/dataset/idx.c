@@ -92,6 +92,19 @@ static int read_labels(struct source_part *p, struct err_text *why)
     return err;
 }
 
+static uint32_t count_distinct(const struct source_part *p)
+{
+    bool seen[UINT8_MAX + 1] = {false};
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < p->file_rows; i++) {
+        count += !seen[(size_t)p->label[i]];
+        seen[(size_t)p->label[i]] = true;
+    }
+    return count;
+}
+
+/* The classes are the labels found, so that a part of a set (two digits of ten) is a set of its own. Were there too
+ * many for labels.c to take them for classes, they would still be none of a regression. */
 static int idx_scan(struct dataset_source *s, enum dataset_part part, struct err_text *why)
 {
     struct source_part *p = &s->part[part];
@@ -105,9 +118,7 @@ static int idx_scan(struct dataset_source *s, enum dataset_part part, struct err
     if (count != p->file_rows)
         return err_set(why, ERR_FORMAT, "%s: holds %u images, but %s holds %u labels", p->file[0], count,
                        p->file[1], p->file_rows);
-    if (part == DATASET_TRAIN)
-        for (uint32_t i = 0; i < p->file_rows; i++)
-            if (p->label[i] >= s->label_count) s->label_count = (uint32_t)p->label[i] + 1;
+    if (part == DATASET_TRAIN && count_distinct(p) > FOUND_CLASS_MAX) s->label_count = UINT8_MAX + 1;
     return source_set_features(s, features, p->file[0], why);
 }
 

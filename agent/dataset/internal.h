@@ -99,6 +99,8 @@ int source_find(const char *path, struct dataset_source *s, struct err_text *why
 /* synthetic.c: parses "mixture:rows=20000,..." */
 int mixture_parse(const char *text, struct choice *out, struct err_text *why);
 
+#define FOUND_CLASS_MAX 100u /* labels.c: more different whole numbers than this are a regression's targets */
+
 /* labels.c: turns part[].label into targets and kept rows; fills info.classes. */
 int source_select(struct dataset_source *s, const char *classes, struct err_text *why);
 

@@ -10,8 +10,6 @@
 #include "agent/dataset/internal.h"
 #include "base/check.h"
 
-#define FOUND_CLASS_MAX 100u
-
 struct label_entry {
     double label;
     uint32_t class_index;

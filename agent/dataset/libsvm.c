@@ -19,7 +19,8 @@ static const struct {
     const char *name;
     uint32_t features;
 } known_sets[] = {
-    {"a9a", 123}, {"w7a", 300}, {"w8a", 300}, {"phishing", 68}, {"mushrooms", 126}, {"agaricus", 126},
+    {"a9a", 123},     {"w7a", 300},       {"w7a-t", 300},    {"w8a", 300},
+    {"phishing", 68}, {"mushrooms", 126}, {"agaricus", 126},
 };
 
 /* Entries of chosen rows, growing. */

@@ -62,6 +62,9 @@ static void test_shipped_sets_have_their_counts(void **state)
         {"data/w8a", 49749, 0, 300, 2, true, 1479, 579586, 0},
         {"data/a9a", 32561, 16281, 123, 2, true, 7841, 451592, 3846},
         {"data/fashion-mnist", 8000, 2000, 784, 10, false, 800, 0, 200},
+        {"data/mnist-4-9", 11791, 1991, 784, 2, false, 5949, 0, 1009},
+        {"data/phishing", 11055, 0, 68, 2, true, 6157, 331650, 0},
+        {"data/w7a-t", 24600, 0, 300, 2, true, 739, 284415, 0},
     };
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++) check_set(&sets[i]);
 }
@@ -82,6 +85,34 @@ static void test_shipped_images_are_balanced_and_whole(void **state)
     for (size_t i = 0; i < 8000u * 784u; i++) sum += train.bytes[i];
     for (size_t i = 0; i < 2000u * 784u; i++) sum += test.bytes[i];
     assert_int_equal(sum, 573469082); /* all pixels of the original 10,000 test images */
+    dataset_deinit(&train);
+    dataset_deinit(&test);
+    dataset_source_free(s);
+}
+
+/* In the file's order all positive rows of w7a-t come first: ten shards of 2,460 hold them in one. */
+static void test_first_shard_of_w7a_t_holds_every_positive_row(void **state)
+{
+    (void)state;
+    struct dataset_source *s = fixture_open(&(struct dataset_options){.path = "data/w7a-t"});
+    assert_int_equal(count_target(dataset_source_info(s)->target, 2460, 1), 739);
+    dataset_source_free(s);
+}
+
+static void test_two_digits_are_the_original_ones(void **state)
+{
+    (void)state;
+    struct dataset_source *s = fixture_open(&(struct dataset_options){.path = "data/mnist-4-9"});
+    struct dataset train, test;
+    fixture_load_all(s, DATASET_TRAIN, &train);
+    fixture_load_all(s, DATASET_TEST, &test);
+    uint64_t sum[2] = {0, 0};
+    for (uint32_t i = 0; i < train.rows; i++)
+        for (uint32_t j = 0; j < train.features; j++)
+            sum[(int)train.target[i]] += train.bytes[(size_t)i * train.features + j];
+    assert_int_equal(sum[0], 141746835); /* all pixels of the 5,842 fours */
+    assert_int_equal(sum[1], 145799171);
+    assert_true(train.target[0] == 0.0f && train.target[1] == 1.0f); /* the third image of MNIST is a 4 */
     dataset_deinit(&train);
     dataset_deinit(&test);
     dataset_source_free(s);
@@ -161,6 +192,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shipped_sets_have_their_counts),
         cmocka_unit_test(test_shipped_images_are_balanced_and_whole),
+        cmocka_unit_test(test_first_shard_of_w7a_t_holds_every_positive_row),
+        cmocka_unit_test(test_two_digits_are_the_original_ones),
         cmocka_unit_test(test_rows_chosen_from_a_packed_set_are_the_same_rows),
         cmocka_unit_test(test_large_sets_have_their_counts),
     };

@@ -21,7 +21,7 @@ int algorithm_check(const struct experiment *e, double *gap, struct err_text *wh
         .compress = c->algorithm->compresses ? &c->compress : NULL,
     };
     struct algo *algo = NULL;
-    err = c->algorithm->create(&config, &c->algorithm_params, &algo, why);
+    err = algo_create(c->algorithm, &config, &c->algorithm_params, &algo, why);
     if (err == 0) c->algorithm->destroy(algo);
     if (err == 0 && gap != NULL) *gap = spectral_gap(&graph);
     graph_deinit(&graph);

@@ -1,4 +1,5 @@
-/* `gadabout algorithms`: every choice that an option knows, from the tables that parse it. */
+/* `gadabout algorithms`: every choice that an option knows, from the tables that parse it, and for each method
+ * the topologies and compressors that the options' checks let through. */
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -12,6 +13,8 @@
 #include "base/check.h"
 #include "net/sim.h"
 
+enum { FITTING_MAX = 32 };
+
 /* A choice table, or the registered algorithms when table is NULL. */
 struct section {
     const char *option, *title, *key;
@@ -21,7 +24,8 @@ struct section {
 
 static const struct section sections[] = {
     {"--algorithm", "methods", "algorithms", NULL, &algo_type_count},
-    {"--compress", "what choco and delicoco send", "compressors", compress_table, &compress_table_count},
+    {"--compress", "what messages carry instead of whole vectors", "compressors", compress_table,
+     &compress_table_count},
     {"--topology", "who has links with whom", "topologies", topology_table, &topology_table_count},
     {"--task", "models", "tasks", model_table, &model_table_count},
     {"--split", "which node owns which rows", "splits", split_table, &split_table_count},
@@ -35,6 +39,12 @@ static const size_t section_count = sizeof sections / sizeof sections[0];
 static const struct choice_spec *spec_at(const struct section *s, size_t i)
 {
     return s->table != NULL ? &s->table[i] : &algo_types[i]->spec;
+}
+
+/* What does not go with every algorithm. */
+static bool is_fitted(const struct section *s)
+{
+    return s->table == compress_table || s->table == topology_table;
 }
 
 static const char *kind_word(enum param_kind kind)
@@ -73,6 +83,42 @@ static void print_param(const struct param_spec *p)
            p->initial == NULL ? "must be given" : "default ", initial, range);
 }
 
+/* Names of the topologies or compressors that fit the algorithm, in the table's order; whole: that all do. */
+struct fitting {
+    const char *name[FITTING_MAX];
+    size_t count;
+    bool whole;
+};
+
+static bool fits(const struct algo_type *type, const struct section *s, size_t i)
+{
+    struct choice compress;
+    if (s->table != compress_table) return algo_fit_topology(type, &s->table[i], NULL) == 0;
+    CHECK(choice_parse(s->table, *s->count, s->option, s->table[i].name, &compress, NULL) == 0);
+    return algo_fit_compress(type, &compress, 0, NULL) == 0;
+}
+
+static struct fitting fitting_of(const struct algo_type *type, const struct section *s)
+{
+    struct fitting out = {.count = 0};
+    CHECK(*s->count <= FITTING_MAX);
+    for (size_t i = 0; i < *s->count; i++)
+        if (fits(type, s, i)) out.name[out.count++] = s->table[i].name;
+    out.whole = out.count == *s->count;
+    return out;
+}
+
+static void print_fitting(const struct algo_type *type, const struct section *s)
+{
+    struct fitting f = fitting_of(type, s);
+    printf("      fits %-9s ", s->option);
+    if (f.whole)
+        printf("any");
+    else
+        for (size_t i = 0; i < f.count; i++) printf("%s%s", i > 0 ? " " : "", f.name[i]);
+    printf("\n");
+}
+
 static void print_section(const struct section *s)
 {
     printf("%s: %s\n", s->option, s->title);
@@ -82,6 +128,8 @@ static void print_section(const struct section *s)
         printf("  %-10s %s%s%s%s\n", spec->name, spec->help != NULL ? spec->help : "", sourced ? " [" : "",
                sourced ? spec->source : "", sourced ? "]" : "");
         for (size_t j = 0; j < spec->param_count; j++) print_param(&spec->params[j]);
+        for (size_t k = 0; s->table == NULL && k < section_count; k++)
+            if (is_fitted(&sections[k])) print_fitting(algo_types[i], &sections[k]);
     }
     printf("\n");
 }
@@ -116,13 +164,29 @@ static json_t *spec_json(const struct choice_spec *spec)
     return o;
 }
 
+/* Adds what fits an algorithm: "topologies" and "compressors". */
+static void fitting_json(json_t *o, const struct algo_type *type)
+{
+    for (size_t k = 0; k < section_count; k++) {
+        if (!is_fitted(&sections[k])) continue;
+        json_t *list = json_array();
+        struct fitting f = fitting_of(type, &sections[k]);
+        for (size_t i = 0; i < f.count; i++) json_array_append_new(list, json_string(f.name[i]));
+        json_object_set_new(o, sections[k].key, list);
+    }
+    json_object_set_new(o, "compresses", json_boolean(type->compresses));
+}
+
 static int print_json(void)
 {
     json_t *all = json_object();
     for (size_t k = 0; k < section_count; k++) {
         json_t *list = json_array();
-        for (size_t i = 0; i < *sections[k].count; i++)
-            json_array_append_new(list, spec_json(spec_at(&sections[k], i)));
+        for (size_t i = 0; i < *sections[k].count; i++) {
+            json_t *o = spec_json(spec_at(&sections[k], i));
+            if (sections[k].table == NULL) fitting_json(o, algo_types[i]);
+            json_array_append_new(list, o);
+        }
         json_object_set_new(all, sections[k].key, list);
     }
     int failed = json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(12));

@@ -130,31 +130,6 @@ static int check_topology(const struct config *c, struct err_text *why)
     return err;
 }
 
-static int check_links(const struct config *c, struct err_text *why)
-{
-    if (c->algorithm->links == ALGO_LINKS_ANY || strcmp(c->topology.spec->name, "complete") == 0) return 0;
-    return err_set(why, ERR_USAGE,
-                   "--topology: '%s' does not fit --algorithm %s, any two nodes of which may have to speak; "
-                   "give --topology complete",
-                   c->topology.spec->name, c->algorithm->spec.name);
-}
-
-/* Methods that send models whole take no compressor. The first one of compress_table is `none`. */
-static int check_compress(const struct config *c, struct err_text *why)
-{
-    if (c->compress.index == 0 || c->algorithm->compresses) return 0;
-    char fits[160] = "";
-    for (size_t i = 0; i < algo_type_count; i++) {
-        size_t used = strlen(fits);
-        if (!algo_types[i]->compresses) continue;
-        snprintf(fits + used, sizeof fits - used, "%s%s", used > 0 ? " or " : "", algo_types[i]->spec.name);
-    }
-    return err_set(why, ERR_USAGE,
-                   "--compress: '%s' does not fit --algorithm %s, which sends models whole; give "
-                   "--algorithm %s, or --compress none",
-                   c->compress.spec->name, c->algorithm->spec.name, fits);
-}
-
 int config_check(const struct config_parse *p, struct err_text *why)
 {
     const struct config *c = p->config;
@@ -177,7 +152,7 @@ int config_check(const struct config_parse *p, struct err_text *why)
     case COMMAND_COUNT:
         break;
     }
-    if (err == 0) err = check_links(c, why);
-    if (err == 0) err = check_compress(c, why);
+    if (err == 0) err = algo_fit_topology(c->algorithm, c->topology.spec, why);
+    if (err == 0) err = algo_fit_compress(c->algorithm, &c->compress, 0, why);
     return err != 0 ? err : check_topology(c, why);
 }

@@ -139,7 +139,7 @@ static int node_build_algo(struct node *n, struct err_text *why)
         .rejoining = n->config.rejoining,
         .trace = n->config.trace,
     };
-    err = n->config.algo->create(&config, n->config.algo_params, &n->algo, why);
+    err = algo_create(n->config.algo, &config, n->config.algo_params, &n->algo, why);
     if (err != 0) return err;
     free(n->x0);
     n->x0 = NULL;

@@ -151,6 +151,12 @@ enum algo_links {
     ALGO_LINKS_ALL, /* any two nodes may have to speak: --topology complete */
 };
 
+/* What a compressor must be for a type that compresses, beside contracting (compressor_omega > 0). */
+enum algo_support {
+    ALGO_SUPPORT_ANY,    /* each message may keep positions of its own */
+    ALGO_SUPPORT_SHARED, /* sums of messages travel: all nodes keep the same ones (compressor_is_shared) */
+};
+
 struct algo; /* opaque; each type begins its own struct with whatever it likes */
 
 struct algo_type {
@@ -159,7 +165,9 @@ struct algo_type {
     enum algo_links links;
     bool packs;      /* sends packed bodies */
     bool compresses; /* heeds config.compress; packs then */
-    /* Returns an owned algorithm in *out, or ERR_USAGE with why when the parameters do not fit the
+    enum algo_support support;
+    bool by_tensor; /* packs each of config.tensor by itself, so that compressors of matrices fit too */
+    /* Called through algo_create. Returns an owned algorithm in *out, or ERR_USAGE with why when the parameters do not fit the
      * topology, the number of nodes, ... */
     int (*create)(const struct algo_config *config, const struct choice *params, struct algo **out,
                   struct err_text *why);
@@ -172,6 +180,18 @@ struct algo_type {
     const float *(*model)(const struct algo *a); /* (dim) x, borrowed until the next step() */
     void (*report)(const struct algo *a, struct algo_report *out);
 };
+
+/* -- what fits --------------------------------------------------------------------------------- */
+
+/* May the type be used with this topology, with this compressor (NULL = none)? 0 or ERR_USAGE with a line that
+ * names the option and what would fit; why may be NULL. dim 0 = not known: then not whether it contracts. */
+int algo_fit_topology(const struct algo_type *type, const struct choice_spec *topology, struct err_text *why);
+int algo_fit_compress(const struct algo_type *type, const struct choice *compress, size_t dim,
+                      struct err_text *why);
+
+/* type->create, after what config says was found to fit. Errors: ERR_USAGE with why. */
+int algo_create(const struct algo_type *type, const struct algo_config *config, const struct choice *params,
+                struct algo **out, struct err_text *why);
 
 /* -- registry ---------------------------------------------------------------------------------- */
 

@@ -221,7 +221,7 @@ static void instance_start(struct harness *h, rank_t r, bool rejoining)
                                  .compress = h->compressed ? &h->compress : NULL,
                                  .rejoining = rejoining};
     struct err_text why = {""};
-    int err = h->type->create(&config, &h->params, &in->algo, &why);
+    int err = algo_create(h->type, &config, &h->params, &in->algo, &why);
     if (err != 0) check_failed(why.text, __FILE__, __LINE__);
     in->incarnation++;
     in->deadline_us = TIME_NEVER;

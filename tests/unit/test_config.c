@@ -188,7 +188,7 @@ static void bad_lines_are_refused_with_option_value_and_remedy(void **state)
         {COMMAND_SIM, "-n 7 --topology torus", {"torus", "7"}},
         {COMMAND_SIM,
          "--algorithm gossip --compress topk",
-         {"--compress", "'topk'", "gossip", "delicoco or choco"}},
+         {"--compress", "'topk'", "gossip", "delicoco, choco"}},
         {COMMAND_AGENT, "-n 2 --compress topk", {"--compress", "digest"}},
         {COMMAND_UP, "--compress topq", {"--compress", "topq", "'topk'"}},
         {COMMAND_UP, "--algorithm gosip", {"--algorithm", "gosip", "gossip"}},

@@ -14,15 +14,19 @@
  *  - the same or an older model comes again: acknowledged, dropped, counted.
  *  - a malformed message: ERR_PROTO, nothing changed.
  */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "algo/step.h"
 #include "algo/token.h"
 #include "base/check.h"
+#include "base/limits.h"
 #include "base/prng.h"
 
 extern const struct algo_type walk_type;
+
+static_assert(NODE_COUNT_MAX <= 1u << 16, "the maker of a stamp fits its place in a version");
 
 enum walk_message { WALK_MODEL = 1, WALK_ACK, WALK_SEEK };
 enum { FIELD_GENERATION, FIELD_MAKER, FIELD_SEQUENCE, STAMP_FIELDS };
@@ -143,6 +147,15 @@ static void seek_flood(const struct walk *w, const struct token_stamp *stamp, ra
         if (w->up[i]) seek_send(w, neighbour_at(w, i), stamp, claimant, living, acts);
 }
 
+/* Orders models as their stamps do: a part of the cluster that was cut off may have gone on with an older
+ * generation for longer, and its model is not the walking one. */
+static uint64_t version_of(const struct token_stamp *s)
+{
+    uint64_t generation = s->generation < 0x7fff ? s->generation : 0x7fff;
+    uint64_t sequence = s->sequence < UINT32_MAX ? s->sequence : UINT32_MAX;
+    return generation << 48 | (uint64_t)s->maker << 32 | sequence;
+}
+
 /* -- walking ----------------------------------------------------------------------------------- */
 
 static void train(struct walk *w, struct algo_actions *acts)
@@ -185,7 +198,7 @@ static void on_trained(struct walk *w, const struct algo_event *event, struct al
     if (w->custody.place != CUSTODY_HELD) return; /* fenced meanwhile: this progress belongs to no model */
     for (size_t j = 0; j < w->dim; j++) w->x[j] += event->trained.delta[j];
     custody_advance(&w->custody);
-    w->counters.version = w->custody.last.sequence;
+    w->counters.version = version_of(&w->custody.last);
     move_on(w, acts);
 }
 
@@ -198,7 +211,7 @@ static int on_model(struct walk *w, rank_t from, const struct algo_msg *msg, str
     } else {
         memcpy(w->x, msg->vec->data, w->dim * sizeof *w->x);
         w->counters.mixes++;
-        w->counters.version = stamp.sequence;
+        w->counters.version = version_of(&stamp);
         train(w, acts);
     }
     stamp_write(algo_send(acts, from, WALK_ACK), &stamp);

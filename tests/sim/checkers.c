@@ -1,4 +1,4 @@
-/* The checkers of the storm; see checkers.h for what they ask. */
+/* The checkers of the storm that hold for every method; see checkers.h for what they ask. */
 #include "tests/sim/checkers.h"
 
 #include <math.h>
@@ -7,6 +7,7 @@
 
 #include "agent/node_internal.h"
 #include "algo/vec.h"
+#include "base/check.h"
 #include "tests/sim/storm.h"
 
 enum {
@@ -17,91 +18,53 @@ enum {
 
 static_assert((int)CHECKERS_NODES == (int)STORM_NODES, "a record for each node");
 
-static const float *floats(const struct blob *b)
-{
-    return (const float *)(const void *)b->data;
-}
-
 static struct node *node_of(const struct storm *s, rank_t v)
 {
     return simulation_node(s->sim, v);
 }
 
-/* Rounding: half a step, and what thousands of float32 sums may add up to. */
-static double slack_steps(double steps)
+static double share_of(const struct storm *s, rank_t u)
+{
+    switch (s->law->share) {
+    case LAW_SHARE_EQUAL:
+        return 1.0 / STORM_NODES;
+    case LAW_SHARE_WEIGHT:
+        return s->weight[u];
+    case LAW_SHARE_ONE:
+        return 1;
+    }
+    UNREACHABLE();
+}
+
+/* Half a step, and what thousands of float32 sums may add up to. */
+double checkers_slack(double steps)
 {
     return 0.5 + 2e-4 * steps;
 }
 
 /* -- always: amounts --------------------------------------------------------------------------- */
 
-static void vector_check(struct storm *s, rank_t v, const char *what, const float *x)
+void checkers_vector(struct storm *s, rank_t v, const char *what, const float *x)
 {
     if (!vec_finite(STORM_NODES, x)) storm_fail(s, "node %u: %s is not finite", v, what);
-    for (rank_t u = 0; u < STORM_NODES; u++) {
-        if (x[u] < -slack_steps((double)s->counted[u]))
+    for (rank_t u = 0; !s->lossy && u < STORM_NODES; u++) {
+        if (x[u] < -checkers_slack((double)s->counted[u]))
             storm_fail(s, "node %u: %s holds %g of node %u", v, what, (double)x[u], u);
     }
 }
 
-/* An aggregate holds at most weight times what was handed over. */
-static void aggregate_check(struct storm *s, rank_t v, const char *what, const float *x)
-{
-    vector_check(s, v, what, x);
-    for (rank_t u = 0; u < STORM_NODES; u++) {
-        double handed = (double)storm_handed_over(s, u), held = (double)x[u] / s->weight[u];
-        if (held > handed + slack_steps(handed))
-            storm_fail(s, "counted twice: %s of node %u holds %.2f steps of node %u, which handed over %.0f",
-                       what, v, held, u, handed);
-    }
-}
-
+/* What lossy messages leave may lie outside of what was learnt: x moves by h_j - h_i, and h_i may be far
+ * behind x. */
 static void model_check(struct storm *s, rank_t v)
 {
     const float *x = node_model(node_of(s, v));
-    vector_check(s, v, "the model", x);
-    for (rank_t u = 0; u < STORM_NODES; u++) {
+    checkers_vector(s, v, "the model", x);
+    for (rank_t u = 0; !s->lossy && u < STORM_NODES; u++) {
         double counted = (double)s->counted[u];
-        if (x[u] > counted + slack_steps(counted))
+        if (x[u] > counted + checkers_slack(counted))
             storm_fail(s, "counted twice: the model of node %u holds %.2f steps of node %u, which did %.0f",
                        v, (double)x[u], u, counted);
     }
-}
-
-static void amounts_check(struct storm *s, rank_t v)
-{
-    model_check(s, v);
-    const struct digest *d = storm_digest(s, v);
-    if (d == NULL) return;
-    aggregate_check(s, v, "the reference", floats(d->reference));
-    for (uint32_t i = 0; i < d->own_count; i++)
-        if (d->own[i].snapshot != d->reference)
-            aggregate_check(s, v, "a snapshot", floats(d->own[i].snapshot));
-}
-
-/* -- always: order ----------------------------------------------------------------------------- */
-
-static void stamp_check(struct storm *s, rank_t v, const char *what, const struct token_stamp *seen,
-                        const struct token_stamp *now)
-{
-    if (token_stamp_compare(now, seen) >= 0) return;
-    storm_fail(s, "node %u: %s goes back from %u.%u.%llu to %u.%u.%llu", v, what, seen->generation,
-               seen->maker, (unsigned long long)seen->sequence, now->generation, now->maker,
-               (unsigned long long)now->sequence);
-}
-
-static void stamps_check(struct storm *s, rank_t v, const struct digest *d, struct checkers_node *seen)
-{
-    int order = epoch_compare(&d->plan.epoch, &seen->epoch);
-    if (order < 0) storm_fail(s, "node %u: its epoch goes back to %u", v, d->plan.epoch.number);
-    for (uint32_t i = 0; i < d->own_count && i < CHECKERS_STREAMS; i++) {
-        const struct custody *c = &d->own[i].custody;
-        if (order == 0) stamp_check(s, v, "a fence", &seen->known[i], &c->known);
-        if (order == 0) stamp_check(s, v, "a stamp", &seen->last[i], &c->last);
-        seen->known[i] = c->known;
-        seen->last[i] = c->last;
-    }
-    seen->epoch = d->plan.epoch;
 }
 
 static void order_check(struct storm *s, rank_t v)
@@ -113,7 +76,6 @@ static void order_check(struct storm *s, rank_t v)
         storm_fail(s, "node %u: a counter goes back", v);
     seen->steps = r.algo.steps;
     seen->mixes = r.algo.mixes;
-    if (storm_digest(s, v) != NULL) stamps_check(s, v, storm_digest(s, v), seen);
 }
 
 /* -- always: limits ---------------------------------------------------------------------------- */
@@ -141,55 +103,6 @@ static void flood_check(struct storm *s)
         storm_fail(s, "messages beget messages: %d events within a second", EVENTS_PER_SECOND_MAX);
 }
 
-/* -- at rest ----------------------------------------------------------------------------------- */
-
-static uint32_t walkers(const struct storm *s)
-{
-    uint32_t count = 0;
-    for (rank_t v = 0; v < STORM_NODES; v++) count += node_of(s, v)->job.running;
-    return count;
-}
-
-static const struct custody *custody_at(const struct storm *s, rank_t v, uint32_t stream)
-{
-    struct digest *d = storm_digest(s, v);
-    struct membership *m = d == NULL ? NULL : digest_membership(d, stream);
-    return m == NULL ? NULL : &m->custody;
-}
-
-struct census {
-    uint32_t members, held, living;
-    struct token_stamp newest;
-};
-
-static struct census census_of(const struct storm *s, uint32_t stream)
-{
-    struct census out = {.members = 0};
-    for (rank_t v = 0; v < STORM_NODES; v++) {
-        const struct custody *c = custody_at(s, v, stream);
-        if (c == NULL) continue;
-        out.members++;
-        out.held += c->place == CUSTODY_HELD;
-        if (token_stamp_compare(&c->last, &out.newest) > 0) out.newest = c->last;
-    }
-    for (rank_t v = 0; v < STORM_NODES; v++) {
-        const struct custody *c = custody_at(s, v, stream);
-        out.living += c != NULL && custody_living(c) && c->last.generation == out.newest.generation;
-    }
-    return out;
-}
-
-static void single_custody_check(struct storm *s, rank_t v)
-{
-    const struct digest *d = storm_digest(s, v);
-    for (uint32_t i = 0; d != NULL && i < d->own_count; i++) {
-        if (d->own[i].custody.place != CUSTODY_HELD) continue;
-        struct census c = census_of(s, d->own[i].stream);
-        if (c.held > 1) storm_fail(s, "stream %u: %u nodes hold its token at once", d->own[i].stream, c.held);
-    }
-    if (s->walk && walkers(s) > 1) storm_fail(s, "%u nodes train the walking model at once", walkers(s));
-}
-
 void checkers_crashed(struct storm *s, rank_t v)
 {
     s->checkers.node[v] = (struct checkers_node){.steps = 0};
@@ -197,13 +110,16 @@ void checkers_crashed(struct storm *s, rank_t v)
 
 void checkers_event(struct storm *s)
 {
+    const struct law *law = s->law;
     flood_check(s);
     for (rank_t v = 0; v < STORM_NODES; v++) {
         if ((s->touched >> v & 1) == 0 || node_of(s, v) == NULL) continue;
-        amounts_check(s, v);
+        model_check(s, v);
         order_check(s, v);
         limits_check(s, v);
-        if (s->checkers.quiet) single_custody_check(s, v);
+        if (node_of(s, v)->algo == NULL) continue; /* it is still joining */
+        if (law->look != NULL) law->look(s, v);
+        if (s->checkers.quiet && law->look_at_rest != NULL) law->look_at_rest(s, v);
     }
 }
 
@@ -223,7 +139,7 @@ static uint64_t marks_of(const struct storm *s)
 {
     struct simulation_totals t;
     simulation_totals(s->sim, &t);
-    return t.algo.tokens_regenerated + t.algo.rebases;
+    return t.algo.tokens_regenerated + t.algo.rebases + t.algo.terms;
 }
 
 static const char *links_unrest(const struct storm *s)
@@ -245,42 +161,12 @@ static const char *progress_unrest(const struct storm *s)
         struct node_report r;
         node_report(node_of(s, v), &r);
         bool steps = r.algo.steps > s->checkers.at_heal_steps[v] + 10;
-        bool mixes = s->alone || r.algo.mixes > s->checkers.at_heal_mixes[v] + 1;
+        bool mixes = r.algo.mixes > s->checkers.at_heal_mixes[v] + 1;
         moved += steps && mixes;
-        if (!s->walk && !steps) return "a node does not step";
-        if (!s->walk && !mixes) return "a node is not mixed with others";
+        if (!s->law->one_trains && !steps) return "a node does not step";
+        if (!s->law->one_trains && !mixes) return "a node is not mixed with others";
     }
     return moved == 0 ? "the walking model does not move" : NULL;
-}
-
-/* Everybody has been visited by the newest token. */
-static bool known_to_all(const struct storm *s, uint32_t stream, const struct token_stamp *newest)
-{
-    for (rank_t v = 0; v < STORM_NODES; v++) {
-        const struct custody *c = custody_at(s, v, stream);
-        if (c == NULL) continue;
-        if (c->last.generation != newest->generation || c->last.maker != newest->maker ||
-            c->last.sequence == 0)
-            return false;
-    }
-    return true;
-}
-
-static const char *tokens_unrest(const struct storm *s)
-{
-    const struct digest *first = storm_digest(s, 0);
-    for (rank_t v = 0; v < STORM_NODES; v++) {
-        const struct digest *d = storm_digest(s, v);
-        if (epoch_compare(&d->plan.epoch, &first->plan.epoch) != 0) return "nodes follow different plans";
-        if (d->plan.down_count > 0) return "the plan leaves edges out";
-    }
-    for (uint32_t i = 0; i < first->plan.streams.count; i++) {
-        struct census c = census_of(s, i);
-        if (c.living == 0 && c.members > 1) return "a token is lost";
-        if (c.held > 1) return "a token is held twice";
-        if (c.members > 1 && !known_to_all(s, i, &c.newest)) return "a token has not been everywhere";
-    }
-    return NULL;
 }
 
 const char *checkers_unrest(struct storm *s)
@@ -288,8 +174,7 @@ const char *checkers_unrest(struct storm *s)
     struct checkers *c = &s->checkers;
     const char *unrest = links_unrest(s);
     if (unrest == NULL) unrest = progress_unrest(s);
-    if (unrest == NULL && s->digest) unrest = tokens_unrest(s);
-    if (unrest == NULL && s->walk && walkers(s) > 1) unrest = "several nodes train the walking model";
+    if (unrest == NULL && s->law->unrest != NULL) unrest = s->law->unrest(s);
     uint64_t now_us = simulation_now_us(s->sim);
     if (unrest != NULL || marks_of(s) != c->marks || c->marks_since_us == 0) {
         c->marks = marks_of(s);
@@ -299,63 +184,66 @@ const char *checkers_unrest(struct storm *s)
     return now_us < c->marks_since_us + REST_US ? "not yet at rest for long enough" : NULL;
 }
 
-/* Steps that u has handed over but its own aggregate lacks: constant unless work gets lost or doubled. */
-static double missing_of(const struct storm *s, rank_t u)
-{
-    const struct digest *d = storm_digest(s, u);
-    return (double)storm_handed_over(s, u) - (double)floats(d->reference)[u] / s->weight[u];
-}
-
 void checkers_quiet(struct storm *s)
 {
-    double missing = 0, handed = 0;
     s->checkers.quiet = true;
-    for (rank_t u = 0; s->digest && u < STORM_NODES; u++) {
-        s->checkers.missing[u] = missing_of(s, u);
-        missing += s->weight[u] * s->checkers.missing[u];
-        handed += s->weight[u] * (double)storm_handed_over(s, u);
-    }
-    if (!s->digest || s->tally == NULL) return;
-    s->tally->missing += missing;
-    s->tally->handed += handed;
-    s->tally->missing_share_max = fmax(s->tally->missing_share_max, missing / handed);
+    if (s->law->quiet != NULL) s->law->quiet(s);
 }
 
 /* -- the end ----------------------------------------------------------------------------------- */
 
-static bool differ(const struct storm *s, const float *x, const float *y)
+bool checkers_differ(const struct storm *s, const float *x, const float *y)
 {
     for (rank_t u = 0; u < STORM_NODES; u++) {
-        double steps = fabs((double)x[u] - (double)y[u]) / s->weight[u];
-        if (steps > slack_steps((double)s->counted[u])) return true;
+        double steps = fabs((double)x[u] - (double)y[u]) / share_of(s, u);
+        if (steps > checkers_slack((double)s->counted[u])) return true;
     }
     return false;
 }
 
-const char *checkers_disagreement(struct storm *s)
+static const char *models_differ(const struct storm *s)
 {
-    if (s->gossip) return simulation_consensus_distance(s->sim) > 1e-2 ? "models differ" : NULL;
-    if (!s->digest) return NULL; /* a walking model is in one place only */
-    const float *x = node_model(node_of(s, 0));
-    for (rank_t v = 0; v < STORM_NODES; v++) {
-        const struct digest *d = storm_digest(s, v);
-        if (differ(s, node_model(node_of(s, v)), x)) return "models differ";
-        for (uint32_t i = 0; i < d->own_count; i++)
-            if (differ(s, floats(d->own[i].snapshot), x)) return "a token differs from the models";
-        if (d->steps_handed_over < s->counted_life[v]) return "a node has not handed its work over";
+    const float *first = node_model(node_of(s, 0));
+    for (rank_t v = 1; v < STORM_NODES; v++) {
+        const float *x = node_model(node_of(s, v));
+        if (s->law->same_bits && memcmp(x, first, STORM_NODES * sizeof *x) != 0)
+            return "models differ in bits";
+        if (checkers_differ(s, x, first)) return "models differ";
     }
     return NULL;
 }
 
+const char *checkers_disagreement(struct storm *s)
+{
+    const char *what = s->law->share != LAW_SHARE_ONE ? models_differ(s) : NULL;
+    return what == NULL && s->law->disagreement != NULL ? s->law->disagreement(s) : what;
+}
+
+void checkers_burst_begin(struct storm *s)
+{
+    memcpy(s->checkers.burst_counted, s->counted, sizeof s->counted);
+    simulation_model(s->sim, s->checkers.burst_model);
+}
+
+void checkers_burst_end(struct storm *s)
+{
+    float x[STORM_NODES];
+    simulation_model(s->sim, x);
+    double done = 0;
+    for (rank_t u = 0; u < STORM_NODES; u++) {
+        double steps = (double)(s->counted[u] - s->checkers.burst_counted[u]);
+        double grown = ((double)x[u] - (double)s->checkers.burst_model[u]) / share_of(s, u);
+        if (fabs(grown - steps) > 2 * checkers_slack((double)s->counted[u]))
+            storm_fail(s, "a burst of %.0f steps of node %u became %.2f at rest", steps, u, grown);
+        done += steps;
+    }
+    if (!(done > 0)) storm_fail(s, "nobody did a step of the burst");
+}
+
 void checkers_end(struct storm *s)
 {
-    for (rank_t u = 0; s->digest && u < STORM_NODES; u++) {
-        double before = s->checkers.missing[u], after = missing_of(s, u);
-        if (fabs(after - before) > 2 * slack_steps((double)s->counted[u]))
-            storm_fail(s, "work lost at rest: of node %u %.2f steps were missing, then %.2f", u, before,
-                       after);
-    }
     const char *unrest = links_unrest(s);
-    if (unrest == NULL && s->digest) unrest = tokens_unrest(s);
+    if (s->law->end != NULL) s->law->end(s);
+    if (unrest == NULL && s->law->unrest != NULL) unrest = s->law->unrest(s);
     if (unrest != NULL) storm_fail(s, "no rest at the end: %s", unrest);
 }

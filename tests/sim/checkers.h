@@ -1,12 +1,11 @@
 /* What must hold in a storm (storm.h). Always, after every event:
  *  - no node failed, nothing was refused as malformed, and messages do not beget messages without end;
- *  - no model holds more of a node's work than the node has done; with DIGEST no aggregate holds more than
- *    weight times what the node has handed over;
- *  - all parameters are finite, queues are short;
- *  - per node and life: epochs, and within one the fences and stamps of its streams, never go back.
- * Once the cluster is at rest after healing, until the end:
- *  - at most one place holds each stream's token, and one node trains the walking model;
- *  - no work is lost any more: what is missing of a node's work stays what it was. */
+ *  - all parameters are finite, queues are short, counters never go back;
+ *  - no model holds more of a node's work than the node has done, unless messages lose part of what they carry;
+ *  - what the method's law asks (laws.c).
+ * Once the cluster is at rest after healing, until the end: what the law asks then.
+ * At the end: all agree; then every node does a burst of steps, and once all agree again the models have grown
+ * by each node's share of it: nothing was lost, nothing came twice. */
 #ifndef GADABOUT_TESTS_SIM_CHECKERS_H
 #define GADABOUT_TESTS_SIM_CHECKERS_H
 
@@ -19,6 +18,30 @@
 struct storm;
 
 enum { CHECKERS_NODES = 16, CHECKERS_STREAMS = 16 };
+
+/* What a step of node u adds to coordinate u of the models, at rest, once all agree. */
+enum law_share {
+    LAW_SHARE_EQUAL,  /* 1/n: a mean of all nodes */
+    LAW_SHARE_WEIGHT, /* w_u */
+    LAW_SHARE_ONE,    /* 1: there is one model, and the newest copy of it counts */
+};
+
+/* What must hold for one method, beside what holds for all. */
+struct law {
+    const char *method;
+    enum law_share share;
+    bool one_trains; /* not every node steps and mixes all the time */
+    bool same_bits;  /* models that agree are equal bit for bit */
+    /* Each may be NULL. After an event of node v, which lives; after one at rest. */
+    void (*look)(struct storm *s, rank_t v);
+    void (*look_at_rest)(struct storm *s, rank_t v);
+    const char *(*unrest)(struct storm *s);       /* NULL when at rest, else what is not as it should be */
+    const char *(*disagreement)(struct storm *s); /* the same, once there is no more drift */
+    void (*quiet)(struct storm *s);               /* at rest from now on */
+    void (*end)(struct storm *s);                 /* after the agreement */
+};
+
+const struct law *law_of(const char *method); /* NULL: nobody has said what must hold for it */
 
 /* What a node was seen with last in its present life. */
 struct checkers_node {
@@ -34,6 +57,9 @@ struct checkers {
     double missing[CHECKERS_NODES]; /* steps of each node's work, when quiet began */
     uint64_t at_heal_steps[CHECKERS_NODES], at_heal_mixes[CHECKERS_NODES];
     uint64_t marks, marks_since_us; /* regenerations and re-bases counted: no change for a while is rest */
+    /* When the burst began. */
+    uint64_t burst_counted[CHECKERS_NODES];
+    float burst_model[CHECKERS_NODES];
 };
 
 void checkers_event(struct storm *s);             /* what must hold always; problems go to storm_fail */
@@ -41,13 +67,21 @@ void checkers_crashed(struct storm *s, rank_t v); /* its next life has no past *
 
 void checkers_healed(struct storm *s); /* progress counts from here */
 
-/* NULL when the cluster is at rest: all links are up, all nodes go on, every token is alive once. Otherwise
- * what is not as it should be. */
+/* NULL when the cluster is at rest: all links are up, all nodes go on, and what the law asks. Otherwise what is
+ * not as it should be. */
 const char *checkers_unrest(struct storm *s);
 void checkers_quiet(struct storm *s); /* at rest from now on */
 
-/* NULL when all models (and all aggregates) are the same; otherwise what differs. */
+/* NULL when all models are the same; otherwise what differs. */
 const char *checkers_disagreement(struct storm *s);
-void checkers_end(struct storm *s); /* after the agreement */
+void checkers_burst_begin(struct storm *s); /* all agree and nothing drifts */
+void checkers_burst_end(struct storm *s);   /* all agree again */
+void checkers_end(struct storm *s);
+
+/* -- for the laws ------------------------------------------------------------------------------ */
+
+double checkers_slack(double steps); /* rounding, in steps, of what holds so many */
+void checkers_vector(struct storm *s, rank_t v, const char *what, const float *x);
+bool checkers_differ(const struct storm *s, const float *x, const float *y); /* by more than rounding */
 
 #endif

@@ -14,17 +14,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "algo/compress/compress.h"
 #include "base/check.h"
 #include "net/sim_internal.h"
 
 enum {
     SAFETY_US = 60 * STORM_SECOND,
     LIVENESS_US = 120 * STORM_SECOND,
+    BURST_US = 4 * STORM_SECOND,
     POLL_US = STORM_SECOND / 2,
     DEAD_MAX = STORM_NODES / 2, /* at once */
 };
 
-extern const struct algo_type digest_type, walk_type, gossip_type, local_type;
+extern const struct algo_type digest_type;
 
 static const char *const fault_name[STORM_FAULT_COUNT] = {"crash", "restart",     "pause", "resume",
                                                           "cut",   "cut one way", "heal",  "reset"};
@@ -126,9 +128,20 @@ static void draw_algorithm(struct storm *s, const char *given)
                  s->seed % 10 == 8 ? "walk:steps=3" : "gossip:mode=async");
     CHECK(algo_choose(s->algorithm, &s->algorithm_choice, &s->setup.algo, NULL) == 0);
     s->digest = s->setup.algo == &digest_type;
-    s->walk = s->setup.algo == &walk_type;
-    s->gossip = s->setup.algo == &gossip_type;
-    s->alone = s->setup.algo == &local_type;
+    s->law = law_of(s->setup.algo->spec.name);
+    if (s->law == NULL)
+        check_failed("nobody has said what must hold for this method: tests/sim/laws.c", __FILE__, __LINE__);
+}
+
+static void take_compressor(struct storm *s, const char *given)
+{
+    struct err_text why = {""};
+    snprintf(s->compress, sizeof s->compress, "%s", given != NULL ? given : "none");
+    if (choice_parse(compress_table, compress_table_count, "--compress", s->compress, &s->compress_choice,
+                     &why) != 0)
+        check_failed(why.text, __FILE__, __LINE__);
+    s->lossy = !compress_is_none(&s->compress_choice);
+    s->setup.compress = s->setup.algo->compresses ? &s->compress_choice : NULL;
 }
 
 /* Powers of two that sum to at most 1, as sums of them times whole numbers are exact. */
@@ -187,14 +200,16 @@ static void observe(void *ctx, const void *bytes, size_t size)
     s->touched |= 1u << (word_at((const uint8_t *)bytes + 16) >> 32);
 }
 
-static void storm_open(struct storm *s, const char *algorithm)
+static void storm_open(struct storm *s, const struct storm_plan *plan)
 {
+    const char *planted = plan->mutant != NULL ? plan->mutant->algorithm : NULL;
     static const float x0[STORM_NODES] = {0};
     struct err_text why = {""};
     prng_split(&s->prng, s->seed, "storm", 0);
     s->drifting = true;
     s->healed_us = TIME_NEVER;
-    draw_algorithm(s, algorithm);
+    draw_algorithm(s, plan->algorithm != NULL ? plan->algorithm : planted);
+    take_compressor(s, plan->compress);
     draw_weights(s);
     draw_world(s);
     draw_faults(s);
@@ -211,7 +226,7 @@ static void storm_open(struct storm *s, const char *algorithm)
     s->setup.trainer_new = counter_new;
     s->setup.ctx = s;
     s->setup.trace = s->loud ? &s->trace : NULL;
-    CHECK(simulation_new(&s->setup, &s->sim, &why) == 0);
+    if (simulation_new(&s->setup, &s->sim, &why) != 0) check_failed(why.text, __FILE__, __LINE__);
     sim_observe(simulation_world(s->sim), observe, s);
 }
 
@@ -222,7 +237,7 @@ static bool storm_go_on(struct storm *s, uint64_t until_us)
         s->touched = 0;
         s->training_ended = false;
         if (!simulation_step(s->sim, until_us)) break;
-        if (s->tally != NULL) s->tally->events++;
+        s->tally->events++;
         if (s->mutant != NULL && s->mutant->tamper != NULL) s->mutant->tamper(s);
         checkers_event(s);
     }
@@ -267,7 +282,7 @@ static void inflict(struct storm *s, enum storm_fault fault, rank_t a, rank_t b)
     if (s->loud)
         fprintf(stderr, "%9.3f  -- %s %u %u\n", (double)simulation_now_us(s->sim) / 1e6, fault_name[fault], a,
                 b);
-    if (s->tally != NULL) s->tally->fault[fault]++;
+    s->tally->fault[fault]++;
     switch (fault) {
     case STORM_CRASH:
         crash(s, a);
@@ -361,7 +376,7 @@ static void heal(struct storm *s)
 /* Goes on until `unlike` answers NULL; fails with its answer when the time is up. */
 static bool storm_settle(struct storm *s, const char *(*unlike)(struct storm *s), uint64_t *took_us_max)
 {
-    uint64_t limit_us = s->healed_us + LIVENESS_US;
+    uint64_t since_us = simulation_now_us(s->sim), limit_us = since_us + LIVENESS_US;
     const char *what = "";
     while (simulation_now_us(s->sim) < limit_us) {
         if (!storm_go_on(s, simulation_now_us(s->sim) + POLL_US)) return false;
@@ -369,48 +384,56 @@ static bool storm_settle(struct storm *s, const char *(*unlike)(struct storm *s)
         if (what == NULL) break;
     }
     if (what != NULL) {
-        storm_fail(s, "%d s after healing: %s", LIVENESS_US / STORM_SECOND, what);
+        storm_fail(s, "for %d s: %s", LIVENESS_US / STORM_SECOND, what);
         return false;
     }
-    uint64_t took_us = simulation_now_us(s->sim) - s->healed_us;
-    if (took_us_max != NULL && took_us > *took_us_max) *took_us_max = took_us;
+    uint64_t took_us = simulation_now_us(s->sim) - since_us;
+    if (took_us > *took_us_max) *took_us_max = took_us;
     return true;
 }
 
-static void storm_weather(struct storm *s)
+static bool drift_for(struct storm *s, uint64_t duration_us)
 {
-    struct storm_tally *t = s->tally;
+    s->drifting = true;
+    bool fine = storm_go_on(s, simulation_now_us(s->sim) + duration_us);
+    s->drifting = false;
+    return fine;
+}
+
+static void storm_weather(struct storm *s, struct storm_tally *tally)
+{
     bool once = s->mutant != NULL && s->mutant->single_crash;
     if (!(once ? disturb_once(s) : disturb(s))) return;
     heal(s);
-    if (!storm_settle(s, checkers_unrest, t != NULL ? &t->quiet_us_max : NULL)) return;
+    if (!storm_settle(s, checkers_unrest, &tally->quiet_us_max)) return;
     checkers_quiet(s);
-    if (!storm_go_on(s, simulation_now_us(s->sim) + 2 * STORM_SECOND)) return;
-    s->drifting = false;
-    if (!storm_settle(s, checkers_disagreement, t != NULL ? &t->agreed_us_max : NULL)) return;
+    if (!drift_for(s, 2 * STORM_SECOND)) return;
+    if (!storm_settle(s, checkers_disagreement, &tally->agreed_us_max)) return;
+    checkers_burst_begin(s);
+    if (!drift_for(s, BURST_US)) return;
+    if (!storm_settle(s, checkers_disagreement, &tally->agreed_us_max)) return;
+    checkers_burst_end(s);
     checkers_end(s);
 }
 
-bool storm_run(uint64_t seed, const char *algorithm, const struct mutant *mutant, bool loud,
-               struct storm_tally *tally, struct err_text *why)
+bool storm_run(uint64_t seed, const struct storm_plan *plan, struct storm_tally *tally, struct err_text *why)
 {
+    struct storm_tally own = {.events = 0};
     struct storm *s = mem_new_zero(1, sizeof *s);
     s->seed = seed;
-    s->mutant = mutant;
-    s->loud = loud;
-    s->tally = tally;
-    storm_open(s, algorithm != NULL || mutant == NULL ? algorithm : mutant->algorithm);
-    storm_weather(s);
+    s->mutant = plan->mutant;
+    s->loud = plan->loud;
+    s->tally = tally != NULL ? tally : &own;
+    storm_open(s, plan);
+    storm_weather(s, s->tally);
     bool fine = s->problem.text[0] == '\0';
     if (!fine)
-        err_set(why, ERR_LIMIT, "seed %llu (%s on %s): %.200s", (unsigned long long)seed, s->algorithm,
-                s->topology, s->problem.text);
-    if (tally != NULL) {
-        struct simulation_totals t;
-        simulation_totals(s->sim, &t);
-        tally->regenerated += t.algo.tokens_regenerated;
-        tally->rebases += t.algo.rebases;
-    }
+        err_set(why, ERR_LIMIT, "seed %llu (%s, %s on %s): %.200s", (unsigned long long)seed, s->algorithm,
+                s->compress, s->topology, s->problem.text);
+    struct simulation_totals t;
+    simulation_totals(s->sim, &t);
+    s->tally->regenerated += t.algo.tokens_regenerated;
+    s->tally->rebases += t.algo.rebases;
     simulation_free(s->sim);
     free(s);
     return fine;

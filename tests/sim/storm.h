@@ -1,6 +1,6 @@
 /* A cluster of 16 simulated nodes in a storm: everything about it follows from one seed. First faults of all
  * kinds for a while (safety), then everything is healed and the cluster must come to rest, go on, and agree
- * once there is no more drift (liveness). checkers.h looks on after every event.
+ * once there is no more drift (liveness), twice: after the storm, and after a burst of further steps. checkers.h looks on after every event.
  *
  * The trainers count: one local step of node v adds 1 to coordinate v and nothing else, so that coordinate v
  * of a model tells how much of v's work it holds. */
@@ -41,10 +41,18 @@ struct mutant {
     bool single_crash;               /* no random faults: one node is away for ten seconds */
 };
 
+/* What is not drawn from the seed. */
+struct storm_plan {
+    const char *algorithm;       /* NULL = drawn from the seed */
+    const char *compress;        /* NULL = none */
+    const struct mutant *mutant; /* NULL = none */
+    bool loud;                   /* faults and log lines go to stderr */
+};
+
 struct storm_tally {
     uint64_t fault[STORM_FAULT_COUNT];
     uint64_t events, regenerated, rebases, refused;
-    uint64_t quiet_us_max, agreed_us_max; /* after healing */
+    uint64_t quiet_us_max, agreed_us_max; /* until rest after healing; until agreement without drift */
     double handed, missing;               /* steps with DIGEST, sums over nodes and seeds */
     double missing_share_max;             /* of one storm */
 };
@@ -52,13 +60,16 @@ struct storm_tally {
 struct storm {
     /* from the seed */
     uint64_t seed;
-    char algorithm[STORM_TEXT], topology[STORM_TEXT], latency[STORM_TEXT], step_time[STORM_TEXT];
-    bool digest, walk, gossip, alone; /* alone: nodes do not mix at all */
+    char algorithm[STORM_TEXT], compress[STORM_TEXT], topology[STORM_TEXT], latency[STORM_TEXT],
+        step_time[STORM_TEXT];
+    const struct law *law; /* what must hold for the algorithm */
+    bool digest;
+    bool lossy; /* messages lose part of what they carry */
     double weight[STORM_NODES];
     double fault_weight[STORM_FAULT_COUNT], fault_gap_us;
     struct prng prng;
     /* the cluster */
-    struct choice topology_choice, latency_choice, step_time_choice, algorithm_choice;
+    struct choice topology_choice, latency_choice, step_time_choice, algorithm_choice, compress_choice;
     struct simulation_setup setup;
     struct simulation *sim;
     bool paused[STORM_NODES];
@@ -76,13 +87,11 @@ struct storm {
     uint64_t mutant_memory[4]; /* of the mutant */
     bool loud;
     struct trace trace;
-    struct storm_tally *tally; /* borrowed, may be NULL */
+    struct storm_tally *tally; /* borrowed */
 };
 
-/* algorithm: NULL = drawn from the seed. mutant: NULL = none. Returns true when the storm was weathered, else
- * false and the first problem in *why. loud: faults and log lines go to stderr. */
-bool storm_run(uint64_t seed, const char *algorithm, const struct mutant *mutant, bool loud,
-               struct storm_tally *tally, struct err_text *why);
+/* Returns true when the storm was weathered, else false and the first problem in *why. tally may be NULL. */
+bool storm_run(uint64_t seed, const struct storm_plan *plan, struct storm_tally *tally, struct err_text *why);
 
 /* For checkers and mutants. */
 void storm_fail(struct storm *s, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -3,7 +3,7 @@
  * node goes on and all agree.
  * Method: whole clusters (node, wire format, simulated transport) from 200 random seeds; the phases are in
  * storm.h, what must hold in checkers.h. A failure prints the seed and how to replay it:
- *   test_storm --seed S [--count N] [--algorithm TEXT] [--trace]     runs these seeds only, without cmocka.
+ *   test_storm --seed S [--count N] [--algorithm TEXT] [--compress TEXT] [--trace]     runs these seeds only, without cmocka.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -21,8 +21,7 @@ enum { SEED_FIRST = 1, SEED_COUNT = 200 };
 
 struct request {
     uint64_t seed, count;
-    const char *algorithm;
-    bool loud;
+    struct storm_plan plan;
 };
 
 static void tally_print(const struct storm_tally *t, uint64_t first, uint64_t count)
@@ -46,11 +45,13 @@ static uint64_t weather(const struct request *r, struct storm_tally *tally)
     uint64_t failed = 0;
     for (uint64_t seed = r->seed; seed < r->seed + r->count; seed++) {
         struct err_text why = {""};
-        if (storm_run(seed, r->algorithm, NULL, r->loud, tally, &why)) continue;
+        if (storm_run(seed, &r->plan, tally, &why)) continue;
         failed++;
-        fprintf(stderr, "%s\n  replay: test_storm --seed %llu --trace%s%s\n", why.text,
-                (unsigned long long)seed, r->algorithm != NULL ? " --algorithm " : "",
-                r->algorithm != NULL ? r->algorithm : "");
+        fprintf(stderr, "%s\n  replay: test_storm --seed %llu --trace%s%s%s%s\n", why.text,
+                (unsigned long long)seed, r->plan.algorithm != NULL ? " --algorithm " : "",
+                r->plan.algorithm != NULL ? r->plan.algorithm : "",
+                r->plan.compress != NULL ? " --compress " : "",
+                r->plan.compress != NULL ? r->plan.compress : "");
     }
     tally_print(tally, r->seed, r->count);
     return failed;
@@ -60,7 +61,7 @@ static void clusters_weather_every_storm(void **state)
 {
     (void)state;
     struct storm_tally tally = {.events = 0};
-    const struct request all = {SEED_FIRST, SEED_COUNT, NULL, false};
+    const struct request all = {SEED_FIRST, SEED_COUNT, {.algorithm = NULL}};
     assert_int_equal(weather(&all, &tally), 0);
     for (int k = 0; k < STORM_FAULT_COUNT; k++) assert_true(tally.fault[k] > SEED_COUNT); /* it did blow */
     assert_true(tally.regenerated > 0 && tally.rebases > 0);
@@ -74,7 +75,7 @@ static void rounds_of_differences_weather_storms(void **state)
     static const char *const algorithm[] = {"choco:gamma=0.3", "delicoco:q=3", "dgd"};
     for (size_t i = 0; i < sizeof algorithm / sizeof algorithm[0]; i++) {
         struct storm_tally tally = {.events = 0};
-        const struct request some = {SEED_FIRST, 10, algorithm[i], false};
+        const struct request some = {SEED_FIRST, 10, {.algorithm = algorithm[i]}};
         assert_int_equal(weather(&some, &tally), 0);
     }
 }
@@ -89,7 +90,8 @@ static void seeds_that_found_bugs_are_weathered(void **state)
                                       584, 865, 871, 902, 1255, 1381, 1704, 1756, 1957, 386, 2392};
     for (size_t i = 0; i < sizeof corpus / sizeof corpus[0]; i++) {
         struct err_text why = {""};
-        if (!storm_run(corpus[i], NULL, NULL, false, NULL, &why)) fail_msg("%s", why.text);
+        const struct storm_plan plan = {.algorithm = NULL};
+        if (!storm_run(corpus[i], &plan, NULL, &why)) fail_msg("%s", why.text);
     }
 }
 
@@ -106,7 +108,8 @@ static void a_node_that_comes_back_takes_little_with_it(void **state)
         snprintf(algorithm, sizeof algorithm, "digest:streams=%s,sync_every=10,reweigh=no",
                  streams[seed % 4]);
         const struct mutant crash = {"one crash", algorithm, NULL, false, true};
-        if (!storm_run(seed, NULL, &crash, false, &tally, &why)) fail_msg("%s", why.text);
+        const struct storm_plan plan = {.mutant = &crash};
+        if (!storm_run(seed, &plan, &tally, &why)) fail_msg("%s", why.text);
         if (tally.missing_share_max > 0.3)
             fail_msg("seed %llu, %s: %.0f %% of all work is lost", (unsigned long long)seed, algorithm,
                      100 * tally.missing_share_max);
@@ -118,13 +121,15 @@ static bool request_parse(int argc, char **argv, struct request *r)
     for (int i = 1; i < argc; i++) {
         bool more = i + 1 < argc;
         if (strcmp(argv[i], "--trace") == 0)
-            r->loud = true;
+            r->plan.loud = true;
         else if (more && strcmp(argv[i], "--seed") == 0)
             r->seed = strtoull(argv[++i], NULL, 10);
         else if (more && strcmp(argv[i], "--count") == 0)
             r->count = strtoull(argv[++i], NULL, 10);
         else if (more && strcmp(argv[i], "--algorithm") == 0)
-            r->algorithm = argv[++i];
+            r->plan.algorithm = argv[++i];
+        else if (more && strcmp(argv[i], "--compress") == 0)
+            r->plan.compress = argv[++i];
         else
             return false;
     }
@@ -133,10 +138,11 @@ static bool request_parse(int argc, char **argv, struct request *r)
 
 int main(int argc, char **argv)
 {
-    struct request r = {SEED_FIRST, 1, NULL, false};
+    struct request r = {SEED_FIRST, 1, {.algorithm = NULL}};
     struct storm_tally tally = {.events = 0};
     if (!request_parse(argc, argv, &r)) {
-        fprintf(stderr, "usage: test_storm [--seed S [--count N] [--algorithm TEXT] [--trace]]\n");
+        fprintf(stderr,
+                "usage: test_storm [--seed S [--count N] [--algorithm TEXT] [--compress TEXT] [--trace]]\n");
         return 2;
     }
     if (argc > 1) return weather(&r, &tally) == 0 ? 0 : 1;

@@ -147,7 +147,8 @@ static void every_planted_bug_is_found(void **state)
     for (size_t i = 0; i < sizeof mutants / sizeof mutants[0]; i++) {
         struct err_text why = {""};
         uint64_t seed = 1;
-        while (seed <= SEEDS_MAX && storm_run(seed, NULL, &mutants[i], false, NULL, &why)) seed++;
+        const struct storm_plan plan = {.mutant = &mutants[i]};
+        while (seed <= SEEDS_MAX && storm_run(seed, &plan, NULL, &why)) seed++;
         if (seed > SEEDS_MAX) fail_msg("\"%s\" lives through %d seeds", mutants[i].name, SEEDS_MAX);
         printf("%-30s found: %s\n", mutants[i].name, why.text);
     }
@@ -160,7 +161,8 @@ static void the_same_storms_without_bugs_are_weathered(void **state)
     for (size_t i = 0; i < sizeof mutants / sizeof mutants[0]; i++) {
         for (uint64_t seed = 1; seed <= 2; seed++) {
             struct err_text why = {""};
-            if (!storm_run(seed, mutants[i].algorithm, NULL, false, NULL, &why)) fail_msg("%s", why.text);
+            const struct storm_plan plan = {.algorithm = mutants[i].algorithm};
+            if (!storm_run(seed, &plan, NULL, &why)) fail_msg("%s", why.text);
         }
     }
 }

@@ -1,0 +1,56 @@
+/* What must hold for which method in a storm. A method without a line here cannot be stormed. */
+#include <string.h>
+
+#include "agent/node_internal.h"
+#include "tests/sim/laws.h"
+#include "tests/sim/storm.h"
+
+/* -- walk -------------------------------------------------------------------------------------- */
+
+static uint32_t walkers(const struct storm *s)
+{
+    uint32_t count = 0;
+    for (rank_t v = 0; v < STORM_NODES; v++) count += simulation_node(s->sim, v)->job.running;
+    return count;
+}
+
+static void walk_look_at_rest(struct storm *s, rank_t v)
+{
+    (void)v;
+    if (walkers(s) > 1) storm_fail(s, "%u nodes train the walking model at once", walkers(s));
+}
+
+static const char *walk_unrest(struct storm *s)
+{
+    return walkers(s) > 1 ? "several nodes train the walking model" : NULL;
+}
+
+/* -- the table --------------------------------------------------------------------------------- */
+
+static const struct law laws[] = {
+    {.method = "digest",
+     .share = LAW_SHARE_WEIGHT,
+     .look = digest_look,
+     .look_at_rest = digest_look_at_rest,
+     .unrest = digest_unrest,
+     .disagreement = digest_disagreement,
+     .quiet = digest_quiet,
+     .end = digest_end},
+    {.method = "walk",
+     .share = LAW_SHARE_ONE,
+     .one_trains = true,
+     .look_at_rest = walk_look_at_rest,
+     .unrest = walk_unrest},
+    {.method = "gossip", .share = LAW_SHARE_EQUAL},
+    {.method = "local", .share = LAW_SHARE_EQUAL},
+    {.method = "delicoco", .share = LAW_SHARE_EQUAL, .look_at_rest = copies_look_at_rest, .end = copies_end},
+    {.method = "choco", .share = LAW_SHARE_EQUAL, .look_at_rest = copies_look_at_rest, .end = copies_end},
+    {.method = "dgd", .share = LAW_SHARE_EQUAL, .look_at_rest = copies_look_at_rest, .end = copies_end},
+};
+
+const struct law *law_of(const char *method)
+{
+    for (size_t i = 0; i < sizeof laws / sizeof laws[0]; i++)
+        if (strcmp(laws[i].method, method) == 0) return &laws[i];
+    return NULL;
+}

@@ -18,6 +18,8 @@
  * - Who is left out travels as a bit map in every message. Maps only grow within a round; a node whose map
  *   grows drops the sums it holds, tells all neighbours, and sends again over the tree that follows from the
  *   new map. Sums of another map than the own are dropped and counted.
+ * - A node that gives a round up drops the sums it holds and forgets who was left out. When it begins again its
+ *   STATE says so, and its children send their sums again.
  * - A link that comes back: a begun node says STATE, and SUM again if that was sent to this parent.
  * - A node that finds itself left out asks a neighbour for the result (ASK) and takes it when it comes;
  *   without an answer within patience it goes on alone with its own vector, in the same round.
@@ -94,7 +96,7 @@ static void move_up(struct collective *c, uint32_t from, uint64_t round, uint64_
                     struct algo_actions *acts)
 {
     c->round = round - 1;
-    c->tree_valid = c->sent_up = false;
+    c->tree_valid = c->sent_up = c->again = false;
     slot_of(c, c->round);
     for (uint32_t i = 0; i < c->degree; i++) c->link[i].answered = c->link[i].ahead = false;
     collective_ask(c, from, now_us, acts);
@@ -132,6 +134,7 @@ static enum collective_outcome take_share(struct collective *c, uint32_t from, c
     /* told that it is late: the result is there, the tree is no longer needed */
     if (!current && late) collective_ask(c, from, event->now_us, acts);
     if (!current) return COLLECTIVE_NONE;
+    if (!is_sum && (m->field[1] & FLAG_AGAIN) != 0 && c->tree_valid && c->parent == from) c->sent_up = false;
     return collective_progress(c, event->now_us, grew, agree ? NO_POSITION : from, acts);
 }
 

@@ -5,7 +5,11 @@
 #include "algo/collective.h"
 
 enum { MSG_STATE, MSG_SUM, MSG_RESULT, MSG_ASK, MSG_KIND_COUNT };
-enum { FLAG_BEGUN = 1, FLAG_LATE = 2 }; /* of STATE */
+enum {
+    FLAG_BEGUN = 1,
+    FLAG_LATE = 2,
+    FLAG_AGAIN = 4
+}; /* of STATE; AGAIN: sums of this round are gone here */
 
 #define NO_POSITION UINT32_MAX
 
@@ -57,6 +61,7 @@ struct collective {
     uint32_t parent; /* position, UINT32_MAX at a root */
     bool *child;     /* (degree) */
     bool sent_up;    /* the sum went to the parent */
+    bool again;      /* this round was given up once: its sums were dropped */
 
     uint32_t asked; /* position, UINT32_MAX = none */
     uint64_t ask_us;

@@ -73,7 +73,7 @@ void collective_send_state(struct collective *c, struct algo_actions *acts, uint
 {
     const struct slot *s = slot_of(c, c->round);
     struct algo_msg *m = send(c, acts, to, MSG_STATE, c->round);
-    m->field[1] = flags | (c->phase != PHASE_IDLE ? FLAG_BEGUN : 0);
+    m->field[1] = flags | (c->phase != PHASE_IDLE ? FLAG_BEGUN : 0) | (c->again ? FLAG_AGAIN : 0);
     attach_out(c, m, s->out, s->out_any);
 }
 
@@ -136,7 +136,7 @@ enum collective_outcome collective_finish(struct collective *c, uint64_t round, 
     bool as_planned = in_tree && from == c->parent;
     c->round = round + 1;
     c->phase = PHASE_IDLE;
-    c->sent_up = false;
+    c->sent_up = c->again = false;
     c->asked = NO_POSITION;
     c->tree_valid = c->tree_valid && c->tree_whole && !slot_of(c, c->round)->out_any;
     /* Off the tree's way: the others may be waiting for this node's part in vain. */
@@ -150,6 +150,7 @@ enum collective_outcome collective_give_up(struct collective *c)
     struct slot *s = slot_of(c, c->round);
     if (s->out_any) {
         slot_drop_sums(c, s);
+        c->again = true;
         memset(s->out, 0, c->out_size); /* messages of this very step then say so too, which is right */
         s->out_any = false;
         c->tree_valid = false;

@@ -202,14 +202,15 @@ static void observe(void *ctx, const void *bytes, size_t size)
 
 static void storm_open(struct storm *s, const struct storm_plan *plan)
 {
-    const char *planted = plan->mutant != NULL ? plan->mutant->algorithm : NULL;
+    static const struct mutant nothing = {.name = NULL};
+    const struct mutant *planted = plan->mutant != NULL ? plan->mutant : &nothing;
     static const float x0[STORM_NODES] = {0};
     struct err_text why = {""};
     prng_split(&s->prng, s->seed, "storm", 0);
     s->drifting = true;
     s->healed_us = TIME_NEVER;
-    draw_algorithm(s, plan->algorithm != NULL ? plan->algorithm : planted);
-    take_compressor(s, plan->compress);
+    draw_algorithm(s, plan->algorithm != NULL ? plan->algorithm : planted->algorithm);
+    take_compressor(s, plan->compress != NULL ? plan->compress : planted->compress);
     draw_weights(s);
     draw_world(s);
     draw_faults(s);

@@ -36,6 +36,7 @@ struct storm;
 struct mutant {
     const char *name;
     const char *algorithm;           /* NULL = as the seed has it */
+    const char *compress;            /* NULL = none */
     void (*tamper)(struct storm *s); /* NULL, or called after each event, before the checkers look */
     bool forgets_a_link;             /* one cut link is not healed */
     bool single_crash;               /* no random faults: one node is away for ten seconds */

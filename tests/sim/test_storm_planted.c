@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "algo/delicoco_internal.h"
 #include "tests/sim/storm.h"
 
 enum { SEEDS_MAX = 50, VICTIM = 5 };
@@ -123,34 +124,121 @@ static void spoil_a_parameter(struct storm *s)
     floats(storm_digest(s, VICTIM)->reference)[3] = INFINITY;
 }
 
+/* -- any method -------------------------------------------------------------------------------- */
+
+static float *model_of(const struct storm *s, rank_t v)
+{
+    return (float *)(uintptr_t)node_model(simulation_node(s->sim, v));
+}
+
+/* At rest, node VICTIM adds what its trainer brought once more, or not at all. */
+static void change_progress(struct storm *s, float by)
+{
+    if (!s->checkers.quiet || !s->drifting || !s->training_ended) return;
+    if ((s->touched >> VICTIM & 1) != 0) model_of(s, VICTIM)[VICTIM] += by;
+}
+
+static void add_progress_twice(struct storm *s)
+{
+    change_progress(s, 1);
+}
+
+static void lose_progress(struct storm *s)
+{
+    change_progress(s, -1);
+}
+
+/* Once, in the burst: what a node had from another is gone. */
+static void forget_a_mixing(struct storm *s)
+{
+    if (s->checkers.burst_counted[VICTIM] == 0 || s->mutant_memory[0] > 0) return;
+    if ((s->touched >> VICTIM & 1) == 0) return;
+    s->mutant_memory[0] = 1;
+    model_of(s, VICTIM)[VICTIM + 1] = 0;
+}
+
+/* -- copies ------------------------------------------------------------------------------------ */
+
+/* A receiver's copy is not quite the sender's. */
+static void let_a_copy_drift(struct storm *s)
+{
+    if (!s->checkers.quiet || s->mutant_memory[0] > 0 || (s->touched >> VICTIM & 1) == 0) return;
+    struct delicoco *d = (struct delicoco *)node_algo(simulation_node(s->sim, VICTIM));
+    s->mutant_memory[0] = 1;
+    d->peer[0].hat[3] += 0.01f;
+}
+
 /* -- tests ------------------------------------------------------------------------------------- */
 
 static const char single[] = "digest:streams=single,sync_every=10,reweigh=no";
 static const char path[] = "digest:streams=path,sync_every=10,reweigh=no";
 
 static const struct mutant mutants[] = {
-    {"forget the sync", single, forget_the_sync, false, false},
-    {"forget the sync, many streams", path, forget_the_sync, false, false},
-    {"train twice", single, train_twice, false, false},
-    {"tell news twice", path, tell_news_twice, false, false},
-    {"keep what was given", single, keep_what_was_given, false, false},
-    {"lose and do not search", single, lose_and_do_not_search, false, false},
-    {"forget the fence", single, forget_the_fence, false, false},
-    {"drop progress", path, drop_progress, false, false},
-    {"spoil a parameter", single, spoil_a_parameter, false, false},
-    {"never heal a link", NULL, NULL, true, false},
+    {.name = "forget the sync", .algorithm = single, .tamper = forget_the_sync},
+    {.name = "forget the sync, many streams", .algorithm = path, .tamper = forget_the_sync},
+    {.name = "train twice", .algorithm = single, .tamper = train_twice},
+    {.name = "tell news twice", .algorithm = path, .tamper = tell_news_twice},
+    {.name = "keep what was given", .algorithm = single, .tamper = keep_what_was_given},
+    {.name = "lose and do not search", .algorithm = single, .tamper = lose_and_do_not_search},
+    {.name = "forget the fence", .algorithm = single, .tamper = forget_the_fence},
+    {.name = "drop progress", .algorithm = path, .tamper = drop_progress},
+    {.name = "spoil a parameter", .algorithm = single, .tamper = spoil_a_parameter},
+    {.name = "never heal a link", .forgets_a_link = true},
+    {.name = "a copy drifts", .algorithm = "choco:gamma=0.3", .tamper = let_a_copy_drift},
+    {.name = "a lossy copy drifts",
+     .algorithm = "delicoco:q=3,gamma=0.3",
+     .compress = "topk:fraction=0.25",
+     .tamper = let_a_copy_drift},
 };
+
+static void expect_found(const struct mutant *mutant)
+{
+    struct err_text why = {""};
+    const struct storm_plan plan = {.mutant = mutant};
+    uint64_t seed = 1;
+    while (seed <= SEEDS_MAX && storm_run(seed, &plan, NULL, &why)) seed++;
+    if (seed > SEEDS_MAX)
+        fail_msg("\"%s\" with %s lives through %d seeds", mutant->name, mutant->algorithm, SEEDS_MAX);
+    printf("%-30s found: %s\n", mutant->name, why.text);
+}
 
 static void every_planted_bug_is_found(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < sizeof mutants / sizeof mutants[0]; i++) {
-        struct err_text why = {""};
-        uint64_t seed = 1;
-        const struct storm_plan plan = {.mutant = &mutants[i]};
-        while (seed <= SEEDS_MAX && storm_run(seed, &plan, NULL, &why)) seed++;
-        if (seed > SEEDS_MAX) fail_msg("\"%s\" lives through %d seeds", mutants[i].name, SEEDS_MAX);
-        printf("%-30s found: %s\n", mutants[i].name, why.text);
+    for (size_t i = 0; i < sizeof mutants / sizeof mutants[0]; i++) expect_found(&mutants[i]);
+}
+
+/* The bugs that any method may have, in each of them. */
+static void work_lost_or_counted_twice_is_found_in_every_method(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        void (*tamper)(struct storm *s);
+    } bugs[] = {{"progress added twice", add_progress_twice},
+                {"progress lost", lose_progress},
+                {"a mixing forgotten", forget_a_mixing}};
+    static const struct {
+        const char *algorithm, *compress;
+        bool carries; /* the model is what travels, so that to forget a mixing is nothing */
+    } methods[] = {
+        {"digest:streams=path,sync_every=10,reweigh=no", NULL, false},
+        {"walk:steps=3", NULL, true},
+        {"gossip:mode=async", NULL, false},
+        {"gossip:mode=sync", NULL, false},
+        {"local:every=7", NULL, false},
+        {"dgd", NULL, false},
+        {"choco:gamma=0.3", "topk:fraction=0.25", false},
+        {"delicoco:q=3,gamma=0.3", "qsgd:bits=4", false},
+    };
+    for (size_t i = 0; i < sizeof methods / sizeof methods[0]; i++) {
+        for (size_t k = 0; k < sizeof bugs / sizeof bugs[0]; k++) {
+            const struct mutant mutant = {.name = bugs[k].name,
+                                          .algorithm = methods[i].algorithm,
+                                          .compress = methods[i].compress,
+                                          .tamper = bugs[k].tamper};
+            if (!methods[i].carries || bugs[k].tamper != forget_a_mixing) expect_found(&mutant);
+        }
     }
 }
 
@@ -161,7 +249,8 @@ static void the_same_storms_without_bugs_are_weathered(void **state)
     for (size_t i = 0; i < sizeof mutants / sizeof mutants[0]; i++) {
         for (uint64_t seed = 1; seed <= 2; seed++) {
             struct err_text why = {""};
-            const struct storm_plan plan = {.algorithm = mutants[i].algorithm};
+            const struct storm_plan plan = {.algorithm = mutants[i].algorithm,
+                                            .compress = mutants[i].compress};
             if (!storm_run(seed, &plan, NULL, &why)) fail_msg("%s", why.text);
         }
     }
@@ -171,6 +260,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_planted_bug_is_found),
+        cmocka_unit_test(work_lost_or_counted_twice_is_found_in_every_method),
         cmocka_unit_test(the_same_storms_without_bugs_are_weathered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,6 +33,7 @@ static const struct section sections[] = {
     {"--latency", "simulated delay of a message", "latencies", latency_table, &latency_table_count},
     {"--step-time", "simulated duration of a local step", "step_times", step_time_table,
      &step_time_table_count},
+    {"--speeds", "simulated slowness of each node", "speeds", speeds_table, &speeds_table_count},
 };
 static const size_t section_count = sizeof sections / sizeof sections[0];
 

@@ -48,6 +48,8 @@ struct config {
     /* simulator */
     struct choice latency;   /* see net/sim.h latency_table */
     struct choice step_time; /* step_time_table: virtual duration of one local step, per node */
+    struct choice speeds;    /* speeds_table: how much slower each node is */
+    uint64_t bandwidth;      /* bytes per second of each link and direction; 0 = no limit */
 
     /* agent */
     char *listen;    /* "host:port"; port 0 = any free one */

@@ -93,6 +93,11 @@ const struct config_option config_options[] = {
     {.name = "step-time", .kind = OPTION_CHOICE, .commands = ON_SIM, .initial = "constant:value=1s",
      .metavar = "CHOICE", FIELD(step_time), CHOICES(step_time_table), .example = "uniform:low=1,high=5",
      .help = "duration of a local step (constant:value=1s)"},
+    {.name = "speeds", .kind = OPTION_CHOICE, .commands = ON_SIM, .initial = "equal", .metavar = "CHOICE",
+     FIELD(speeds), CHOICES(speeds_table), .example = "linear",
+     .help = "how much slower each node is (equal)"},
+    {.name = "bandwidth", .kind = OPTION_U64, .commands = ON_SIM, .initial = "0", .metavar = "N",
+     FIELD(bandwidth), .example = "1000000", .help = "bytes per second of a link (0 = no limit)"},
 
     /* agent */
     {.name = "listen", .kind = OPTION_ADDRESS, .commands = ON_AGENT, .initial = "127.0.0.1:0",

@@ -40,6 +40,7 @@ struct simulation {
     struct graph graph;
     struct wire_member *member; /* (node_count) everybody, as at the start; NULL when joining */
     struct simulated *each;     /* (node_count) */
+    double *slowness;           /* (node_count) */
     uint64_t patience_us;
     uint32_t alive, finished;
     struct simulation_totals gone;
@@ -52,12 +53,13 @@ struct simulation {
 
 /* -- making ------------------------------------------------------------------------------------ */
 
-static double step_mean_s(const struct choice *step_time)
+/* Of the slowest node: the others wait for it. */
+static double step_mean_s(const struct simulation *s)
 {
-    if (strcmp(step_time->spec->name, "constant") == 0) return choice_number(step_time, "value");
-    if (strcmp(step_time->spec->name, "exp") == 0) return choice_number(step_time, "mean");
-    CHECK(strcmp(step_time->spec->name, "uniform") == 0);
-    return (choice_number(step_time, "low") + choice_number(step_time, "high")) / 2;
+    double slowest = 1;
+    for (uint32_t v = 0; v < s->setup.node_count; v++)
+        if (s->slowness[v] > slowest) slowest = s->slowness[v];
+    return slowest * sim_step_time_mean_s(s->setup.step_time);
 }
 
 static uint64_t patience_choose(const struct simulation *s)
@@ -69,8 +71,16 @@ static uint64_t patience_choose(const struct simulation *s)
     if (ends > 0) delay_s /= ends;
     if (strcmp(s->setup.latency->spec->name, "transfer") == 0)
         delay_s += choice_number(s->setup.latency, "shift");
-    double patience_us = PATIENCE_FACTOR * 1e6 * (step_mean_s(s->setup.step_time) + delay_s);
+    double patience_us = PATIENCE_FACTOR * 1e6 * (step_mean_s(s) + delay_s);
     return patience_us < 1000 ? 1000 : (uint64_t)patience_us;
+}
+
+static int speeds_choose(struct simulation *s, struct err_text *why)
+{
+    const struct simulation_setup *setup = &s->setup;
+    for (uint32_t v = 0; v < setup->node_count; v++) s->slowness[v] = 1;
+    if (setup->speeds == NULL) return 0;
+    return sim_speeds(setup->speeds, setup->node_count, setup->seed, s->slowness, why);
 }
 
 static void world_observe(void *ctx, const void *bytes, size_t size)
@@ -86,6 +96,7 @@ static void world_make(struct simulation *s)
         .node_count = setup->node_count,
         .latency = setup->latency,
         .step_time = setup->step_time,
+        .slowness = s->slowness,
         .bandwidth_bytes_s = setup->bandwidth_bytes_s,
         .trace = setup->trace,
     };
@@ -231,11 +242,14 @@ int simulation_new(const struct simulation_setup *setup, struct simulation **out
     s->each = mem_new_zero(setup->node_count, sizeof *s->each);
     s->sum = mem_new(setup->dim, sizeof *s->sum);
     s->mean = mem_new(setup->dim, sizeof *s->mean);
+    s->slowness = mem_new(setup->node_count, sizeof *s->slowness);
     int err = topology_build(setup->topology, setup->node_count, setup->seed, &s->graph, why);
     if (err != 0) {
         memset(&s->graph, 0, sizeof s->graph);
         goto failed;
     }
+    err = speeds_choose(s, why);
+    if (err != 0) goto failed;
     world_make(s);
     members_make(s);
     for (uint32_t v = 0; v < setup->node_count; v++) {
@@ -259,6 +273,7 @@ void simulation_free(struct simulation *s)
     for (uint32_t v = 0; v < s->setup.node_count; v++) node_free(s->each[v].node);
     graph_deinit(&s->graph);
     trace_hash_free(s->hash);
+    free(s->slowness);
     free(s->member);
     free(s->each);
     free(s->sum);
@@ -324,15 +339,7 @@ static void totals_add(struct simulation_totals *t, const struct node *node)
 {
     struct node_report r;
     node_report(node, &r);
-    t->algo.steps += r.algo.steps;
-    t->algo.steps_handed_over += r.algo.steps_handed_over;
-    t->algo.model_transfers += r.algo.model_transfers;
-    t->algo.mixes += r.algo.mixes;
-    t->algo.tokens_regenerated += r.algo.tokens_regenerated;
-    t->algo.rebases += r.algo.rebases;
-    t->algo.duplicates_dropped += r.algo.duplicates_dropped;
-    t->algo.exchanges_torn += r.algo.exchanges_torn;
-    if (r.algo.version > t->algo.version) t->algo.version = r.algo.version;
+    algo_report_add(&t->algo, &r.algo);
     t->bytes_sent += r.net.bytes_sent;
     t->bytes_received += r.net.bytes_received;
     t->messages_refused += r.messages_refused;

@@ -18,6 +18,7 @@ struct simulation_setup {
     const struct algo_type *algo;
     const struct choice *compress;                                     /* NULL = none; borrowed for life */
     const struct choice *algo_params, *topology, *latency, *step_time; /* borrowed for life */
+    const struct choice *speeds;                                       /* NULL = equal; borrowed likewise */
     uint64_t seed;
     size_t dim;
     const float *x0;            /* (dim) borrowed for life */

@@ -55,3 +55,23 @@ void algo_actions_deinit(struct algo_actions *acts)
     free(acts->item);
     memset(acts, 0, sizeof *acts);
 }
+
+void algo_report_add(struct algo_report *sum, const struct algo_report *r)
+{
+    sum->steps += r->steps;
+    sum->steps_handed_over += r->steps_handed_over;
+    sum->model_transfers += r->model_transfers;
+    sum->mixes += r->mixes;
+    sum->tokens_regenerated += r->tokens_regenerated;
+    sum->rebases += r->rebases;
+    sum->duplicates_dropped += r->duplicates_dropped;
+    sum->exchanges_torn += r->exchanges_torn;
+    if (r->version > sum->version) sum->version = r->version;
+    sum->rounds += r->rounds;
+    sum->left_out += r->left_out;
+    sum->terms += r->terms;
+    sum->delay_sum += r->delay_sum;
+    if (r->delay_max > sum->delay_max) sum->delay_max = r->delay_max;
+    sum->divergence_up += r->divergence_up;
+    sum->divergence_down += r->divergence_down;
+}

@@ -141,6 +141,9 @@ struct algo_report {
     double divergence_down; /* ... and of 1/n sum_j ||x_j - mean_i||^2 */
 };
 
+/* Adds a node's report to a sum over nodes: counters add up, version and delay_max are the greatest. */
+void algo_report_add(struct algo_report *sum, const struct algo_report *r);
+
 enum algo_eval {
     ALGO_EVAL_AVERAGE, /* the result of a run is the weighted average of the nodes' models */
     ALGO_EVAL_NEWEST,  /* the result is the model of the node with the highest version (a walking model) */

@@ -98,6 +98,38 @@ double prng_gamma(struct prng *p, double shape)
     }
 }
 
+/* Below a mean of 10 by the product of uniforms (Knuth), above by transformed rejection (Hoermann 1993, PTRS),
+ * whose cost does not grow with the mean. */
+static double poisson_small(struct prng *p, double mean)
+{
+    double limit = exp(-mean), product = 1.0 - prng_unit(p), count = 0;
+    for (; product > limit; count++) product *= 1.0 - prng_unit(p);
+    return count;
+}
+
+static double poisson_large(struct prng *p, double mean)
+{
+    double b = 0.931 + 2.53 * sqrt(mean), a = -0.059 + 0.02483 * b;
+    double scale = 1.1239 + 1.1328 / (b - 3.4), squeeze = 0.9277 - 3.6224 / (b - 2);
+    for (;;) {
+        double u = prng_unit(p) - 0.5, v = 1.0 - prng_unit(p), side = 0.5 - fabs(u);
+        if (side <= 0) continue;
+        double k = floor((2 * a / side + b) * u + mean + 0.43);
+        if (side >= 0.07 && v <= squeeze) return k;
+        if (k < 0 || (side < 0.013 && v > side)) continue;
+        int sign;
+        double log_probability = k * log(mean) - mean - lgamma_r(k + 1, &sign);
+        if (log(v * scale / (a / (side * side) + b)) <= log_probability) return k;
+    }
+}
+
+double prng_poisson(struct prng *p, double mean)
+{
+    CHECK(mean >= 0 && mean <= 1e9);
+    if (mean == 0) return 0;
+    return mean < 10 ? poisson_small(p, mean) : poisson_large(p, mean);
+}
+
 void prng_shuffle(struct prng *p, uint32_t *items, uint32_t count)
 {
     for (uint32_t i = count; i > 1; i--) {

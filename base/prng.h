@@ -22,6 +22,7 @@ double prng_uniform(struct prng *p, double low, double high);
 double prng_exponential(struct prng *p, double mean);
 double prng_normal(struct prng *p);              /* mean 0, variance 1; two uniforms per call */
 double prng_gamma(struct prng *p, double shape); /* scale 1; Marsaglia and Tsang 2000 */
+double prng_poisson(struct prng *p, double mean); /* a whole number; mean in 0..1e9 */
 void prng_shuffle(struct prng *p, uint32_t *items, uint32_t count); /* Fisher-Yates, in place */
 
 #endif

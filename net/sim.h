@@ -31,20 +31,36 @@ extern const struct choice_spec latency_table[];
 extern const size_t latency_table_count;
 
 /* --step-time: virtual duration of one local step: constant:value=1s | uniform:low=1s,high=5s (drawn once per
- * node) | exp:mean=1s (drawn per step). */
+ * node) | drawn per step: exp:mean=1s, and the laws of AsGrad's experiments (arXiv:2310.20452), whole numbers
+ * of units: poisson:mean=1s (may be 0), normal:scale=1s (floor |N(s, s)| + 1), jitter:scale=1s (floor U(0, s)
+ * + 1). */
 extern const struct choice_spec step_time_table[];
 extern const size_t step_time_table_count;
+
+/* Mean duration of a local step of a node that is not slowed down, in seconds. */
+double sim_step_time_mean_s(const struct choice *step_time);
+
+/* --speeds: how many times slower than the step time says each node is; the factor scales the parameter of its
+ * law: equal | linear (node v is v + 1 times slower: AsGrad's s_i = i) | uniform:low=1,high=10 (drawn once per
+ * node) | list:values=1-1-4 (repeated for further nodes). */
+extern const struct choice_spec speeds_table[];
+extern const size_t speeds_table_count;
+
+/* Fills slowness[0..node_count), each > 0. Errors: ERR_USAGE with why for a list that is none. */
+int sim_speeds(const struct choice *speeds, uint32_t node_count, uint64_t seed, double *slowness,
+               struct err_text *why);
 
 struct sim_options {
     uint64_t seed;
     uint32_t node_count;
     const struct choice *latency;   /* borrowed for life */
     const struct choice *step_time; /* borrowed for life */
-    uint64_t bandwidth_bytes_s;     /* per link and direction; 0 = unlimited */
-    uint64_t link_silence_us;       /* how long until a cut or paused peer is noticed as DOWN_SILENT, counted
+    const double *slowness;     /* (node_count) of sim_speeds, borrowed during sim_world_new; NULL = all 1 */
+    uint64_t bandwidth_bytes_s; /* per link and direction; 0 = unlimited */
+    uint64_t link_silence_us;   /* how long until a cut or paused peer is noticed as DOWN_SILENT, counted
                                      * from the later of the fault and the last delivery; each end's timer
                                      * adds a drawn slack of less than a sixteenth */
-    uint64_t redial_us;             /* mean interval of dial tries, > 0; drawn from half to one and a half */
+    uint64_t redial_us;         /* mean interval of dial tries, > 0; drawn from half to one and a half */
     const struct trace *trace;
 };
 

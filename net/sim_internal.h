@@ -8,7 +8,7 @@
 
 #define SIM_NONE UINT32_MAX /* no message, no pair */
 
-/* -- delays (sim_delay.c) ---------------------------------------------------------------------- */
+/* -- delays (sim_delay.c, sim_step_time.c) ----------------------------------------------------- */
 
 struct sim_latency { /* the choice, looked up once */
     size_t kind;     /* index in latency_table */
@@ -17,14 +17,15 @@ struct sim_latency { /* the choice, looked up once */
 
 struct sim_step_time {
     size_t kind; /* index in step_time_table */
-    double low_s, high_s, mean_s;
+    double low_s, high_s, mean_s, unit_s;
 };
 
 void sim_latency_init(struct sim_latency *l, const struct choice *c);
 double sim_latency_mean_s(const struct sim_latency *l, uint64_t seed, uint64_t link); /* of (seed, link) */
 uint64_t sim_latency_draw_us(const struct sim_latency *l, struct prng *p, double mean_s, bool body);
 void sim_step_time_init(struct sim_step_time *s, const struct choice *c);
-double sim_step_time_node_s(const struct sim_step_time *s, struct prng *p); /* once per node */
+/* The parameter of one node, `slowness` (> 0) times that of the choice; drawn, if at all, once per node. */
+double sim_step_time_node_s(const struct sim_step_time *s, struct prng *p, double slowness);
 uint64_t sim_step_time_draw_us(const struct sim_step_time *s, struct prng *p, double node_s, uint32_t steps);
 
 /* -- events (sim_world.c) ---------------------------------------------------------------------- */

@@ -228,6 +228,7 @@ struct sim_world *sim_world_new(const struct sim_options *options)
     CHECK(options->redial_us > 0);
     struct sim_world *w = mem_new_zero(1, sizeof *w);
     w->options = *options;
+    w->options.slowness = NULL; /* borrowed for this call only */
     sim_latency_init(&w->latency, options->latency);
     sim_step_time_init(&w->step_time, options->step_time);
     w->message_free = SIM_NONE;
@@ -236,7 +237,8 @@ struct sim_world *sim_world_new(const struct sim_options *options)
         struct sim_node *node = &w->node[v];
         node->alive = true;
         prng_split(&node->step_time, options->seed, "sim step time", v);
-        node->step_s = sim_step_time_node_s(&w->step_time, &node->step_time);
+        node->step_s = sim_step_time_node_s(&w->step_time, &node->step_time,
+                                            options->slowness != NULL ? options->slowness[v] : 1.0);
     }
     return w;
 }

@@ -132,6 +132,16 @@ static double draw_gamma(struct prng *p)
     return prng_gamma(p, 2.5);
 }
 
+static double draw_poisson_small(struct prng *p)
+{
+    return prng_poisson(p, 3.5);
+}
+
+static double draw_poisson(struct prng *p)
+{
+    return prng_poisson(p, 40);
+}
+
 static void distributions_have_their_moments(void **state)
 {
     (void)state;
@@ -146,6 +156,8 @@ static void distributions_have_their_moments(void **state)
         {prng_normal, 0, 1, 3, -INFINITY, INFINITY},
         {draw_gamma_small, 0.3, 0.3, 3 + 6 / 0.3, 0, INFINITY},
         {draw_gamma, 2.5, 2.5, 3 + 6 / 2.5, 0, INFINITY},
+        {draw_poisson_small, 3.5, 3.5, 3 + 1 / 3.5, 0, INFINITY},
+        {draw_poisson, 40, 40, 3 + 1 / 40.0, 0, INFINITY},
     };
     for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
         struct prng p;
@@ -163,6 +175,35 @@ static void distributions_have_their_moments(void **state)
         if (mean_error > 5 || variance_error > 5)
             fail_msg("case %zu: %g, %g sd", c, mean_error, variance_error);
     }
+}
+
+/* Both ways of drawing, cell by cell, against exp(-mean) mean^k / k!. */
+static void poisson_counts_follow_their_law(void **state)
+{
+    (void)state;
+    static const double means[] = {0.2, 9.9, 10.1, 30};
+    for (size_t m = 0; m < sizeof means / sizeof means[0]; m++) {
+        struct prng p;
+        uint32_t count[100] = {0};
+        prng_seed(&p, 8);
+        for (int i = 0; i < DRAWS; i++) {
+            double k = prng_poisson(&p, means[m]);
+            assert_true(k >= 0 && k == floor(k));
+            if (k < 100) count[(size_t)k]++;
+        }
+        double probability = exp(-means[m]);
+        for (uint32_t k = 0; k < 100; k++) {
+            double deviation = sqrt(probability * (1 - probability) / DRAWS);
+            if (probability * DRAWS > 100)
+                assert_true(fabs((double)count[k] / DRAWS - probability) < 5 * deviation);
+            probability *= means[m] / (k + 1);
+        }
+    }
+    struct prng p;
+    prng_seed(&p, 1);
+    assert_true(prng_poisson(&p, 0) == 0);
+    double large = prng_poisson(&p, 1e9);
+    assert_true(fabs(large - 1e9) < 6 * sqrt(1e9));
 }
 
 static void shuffles_reach_every_order_equally(void **state)
@@ -195,6 +236,7 @@ int main(void)
         cmocka_unit_test(streams_are_independent),
         cmocka_unit_test(below_is_uniform_without_modulo_bias),
         cmocka_unit_test(distributions_have_their_moments),
+        cmocka_unit_test(poisson_counts_follow_their_law),
         cmocka_unit_test(shuffles_reach_every_order_equally),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,9 +1,9 @@
 /* Logistic regression with two classes; class 1 is y = +1, class 0 is y = -1:
  *
- *     f(x) = mean over rows of log(1 + exp(-y (w'a + b))) + l2 / 2 |w|^2.
+ *     f(x) = mean over rows of log(1 + exp(-y (w'a + b))) + l2 / 2 |w|^2 + nonconvex sum_j w_j^2 / (1 + w_j^2).
  *
- * x is w (features), then b when there is a bias; b is not regularised. The loss is convex, so the start is
- * 0. */
+ * x is w (features), then b when there is a bias; b is not regularised. The loss is convex without its last
+ * term, which experiments with non-convex methods add (AsGrad, arXiv:2310.20452). The start is 0. */
 #include "algo/model/internal.h"
 
 #include <math.h>
@@ -13,7 +13,7 @@
 
 struct logistic {
     struct model base;
-    double l2;
+    double l2, nonconvex;
     bool bias;
     float *z; /* (piece_rows): w'a + b, then the loss's slope there */
 };
@@ -31,11 +31,25 @@ static void logistic_start(const struct model *m, uint64_t seed, float *x)
     vec_zero(m->dim, x);
 }
 
+/* Returns lambda sum w^2 / (1 + w^2); adds its gradient 2 lambda w / (1 + w^2)^2 to grad (may be NULL). */
+static double nonconvex_penalty(double lambda, size_t n, const float *w, float *grad)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        double value = (double)w[i], grown = 1 + value * value;
+        sum += value * value / grown;
+        if (grad != NULL) grad[i] += (float)(2 * lambda * value / (grown * grown));
+    }
+    return lambda * sum;
+}
+
 static double logistic_penalty(const struct model *m, const float *x, float *grad)
 {
     const struct logistic *l = (const struct logistic *)m;
     if (grad != NULL && l->bias) grad[m->shape.features] = 0;
-    return linear_penalty(l->l2, m->shape.features, x, grad);
+    double penalty = linear_penalty(l->l2, m->shape.features, x, grad);
+    return l->nonconvex == 0 ? penalty
+                             : penalty + nonconvex_penalty(l->nonconvex, m->shape.features, x, grad);
 }
 
 static double logistic_sum(struct model *m, const float *x, const struct batch *piece, double weight,
@@ -81,6 +95,7 @@ int logistic_create(const struct choice *choice, const struct model_shape *shape
     if (err != 0) return err;
     struct logistic *l = mem_new_zero(1, sizeof *l);
     l->l2 = l2;
+    l->nonconvex = choice_number(choice, "nonconvex");
     l->bias = choice_integer(choice, "bias") == 0;
     model_init(&l->base, &logistic_ops, vec, shape, (size_t)shape->features + (l->bias ? 1 : 0));
     l->z = mem_new(l->base.piece_rows, sizeof *l->z);

@@ -20,6 +20,7 @@ static const struct param_spec quadratic_params[] = {
 static const struct param_spec logistic_params[] = {
     {"bias", PARAM_WORD, "yes", 0, 0, "yes|no", "constant feature, not regularised"},
     {"l2", PARAM_TEXT, "auto", 0, 0, NULL, L2_HELP},
+    {"nonconvex", PARAM_REAL, "0", 0, 1e6, NULL, "factor of sum w^2 / (1 + w^2)"},
 };
 static const struct param_spec softmax_params[] = {
     {"bias", PARAM_WORD, "yes", 0, 0, "yes|no", "constant feature, not regularised"},

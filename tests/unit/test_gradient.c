@@ -51,6 +51,7 @@ static const struct gradient_case {
     {"quadratic:cond=100", 7, 3, 0.25, 1e-5},
     {"logistic", 13, 2, 0.005, 2e-4},
     {"logistic:bias=no,l2=0.3", 13, 2, 0.005, 2e-4},
+    {"logistic:l2=0,nonconvex=0.4", 13, 2, 0.005, 2e-4},
     {"softmax", 11, 5, 0.005, 2e-4},
     {"softmax:bias=no,l2=0.2", 11, 3, 0.005, 2e-4},
     {"softmax:l2=auto", 9, 2, 0.005, 2e-4},

@@ -76,15 +76,11 @@ static void summary_fill(struct agent *a, struct summary *s)
         .consensus_distance = (double)NAN,
         .spectral_gap = (double)NAN,
         .bytes_sent = a->last.net.bytes_sent,
-        .model_transfers = r->model_transfers,
-        .tokens_regenerated = r->tokens_regenerated,
-        .rebases = r->rebases,
-        .duplicates_dropped = r->duplicates_dropped,
-        .exchanges_torn = r->exchanges_torn,
         .wall_s = wall_clock_s() - a->began_s,
         .evaluated_on = a->experiment.info.test_rows > 0 ? "held-out" : "train",
         .stopped_by = a->stopped_by,
     };
+    summary_count(s, r);
 }
 
 static int say_summary(struct agent *a, const struct summary *s, struct err_text *why)

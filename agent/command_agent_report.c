@@ -108,24 +108,7 @@ void agent_trace_line(void *ctx, enum trace_level level, const char *text)
 void agent_say_metrics(struct agent *a, const struct node_report *r)
 {
     if (r->rank == RANK_NONE) return;
-    struct metrics_line line = {
-        .time_s = wall_clock_s() - a->began_s,
-        .node = r->rank,
-        .steps = r->algo.steps,
-        .steps_handed_over = r->algo.steps_handed_over,
-        .loss = r->loss,
-        .accuracy = a->accuracy,
-        .links = r->neighbours_up,
-        .bytes_sent = r->net.bytes_sent,
-        .bytes_received = r->net.bytes_received,
-        .model_transfers = r->algo.model_transfers,
-        .mixes = r->algo.mixes,
-        .tokens_regenerated = r->algo.tokens_regenerated,
-        .rebases = r->algo.rebases,
-        .duplicates_dropped = r->algo.duplicates_dropped,
-        .exchanges_torn = r->algo.exchanges_torn,
-        .version = r->algo.version,
-    };
+    struct metrics_line line = metrics_of_node(r, wall_clock_s() - a->began_s, a->accuracy);
     rundir_metrics(&a->dir, &line);
     if (a->config->launched && metrics_print(&line, stdout) != 0) agent_stop(a, "interrupt");
 }

@@ -107,6 +107,13 @@ static void summary_fill(const struct up *u, struct summary *s)
         s->rebases += m->rebases;
         s->duplicates_dropped += m->duplicates_dropped;
         s->exchanges_torn += m->exchanges_torn;
+        s->rounds += m->rounds;
+        s->left_out += m->left_out;
+        s->terms += m->terms;
+        s->delay_sum += m->delay_sum;
+        if (m->delay_max > s->delay_max) s->delay_max = m->delay_max;
+        s->divergence_up += m->divergence_up;
+        s->divergence_down += m->divergence_down;
     }
 }
 

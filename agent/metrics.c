@@ -1,7 +1,9 @@
-/* One line of metrics.jsonl, written and read: `up` reads the same lines from its agents.
- * Refused when reading: what is not a JSON object, a missing field, a field of the wrong type. */
+/* One line of metrics.jsonl, written and read: `up` reads the same lines from its agents. What only some
+ * methods count is left out while it is 0.
+ * Refused when reading: what is not a JSON object, a missing field that every method has, a field of the wrong type. */
 #include <jansson.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -11,34 +13,83 @@
 
 enum field_kind { FIELD_NUMBER, FIELD_COUNT, FIELD_COUNT32 };
 
-#define NUMBER(name)                                                                                         \
+#define FIELD(name, kind, optional)                                                                          \
     {                                                                                                        \
-#name, FIELD_NUMBER, offsetof(struct metrics_line, name)                                             \
+#name, kind, optional, offsetof(struct metrics_line, name)                                           \
     }
-#define COUNT(name)                                                                                          \
-    {                                                                                                        \
-#name, FIELD_COUNT, offsetof(struct metrics_line, name)                                              \
-    }
-#define COUNT32(name)                                                                                        \
-    {                                                                                                        \
-#name, FIELD_COUNT32, offsetof(struct metrics_line, name)                                            \
-    }
+#define NUMBER(name) FIELD(name, FIELD_NUMBER, false)
+#define COUNT(name) FIELD(name, FIELD_COUNT, false)
+#define COUNT32(name) FIELD(name, FIELD_COUNT32, false)
+#define SOME_NUMBER(name) FIELD(name, FIELD_NUMBER, true)
+#define SOME_COUNT(name) FIELD(name, FIELD_COUNT, true)
 
 static const struct metrics_field {
     const char *name;
     enum field_kind kind;
+    bool optional; /* left out when 0 */
     size_t offset;
 } fields[] = {
-    NUMBER(time_s),        COUNT32(node),
-    COUNT(steps),          COUNT(steps_handed_over),
-    NUMBER(loss),          NUMBER(accuracy),
-    COUNT32(links),        COUNT(bytes_sent),
-    COUNT(bytes_received), COUNT(model_transfers),
-    COUNT(mixes),          COUNT(tokens_regenerated),
-    COUNT(rebases),        COUNT(duplicates_dropped),
-    COUNT(exchanges_torn), COUNT(version),
+    NUMBER(time_s),
+    COUNT32(node),
+    COUNT(steps),
+    COUNT(steps_handed_over),
+    NUMBER(loss),
+    NUMBER(accuracy),
+    COUNT32(links),
+    COUNT(bytes_sent),
+    COUNT(bytes_received),
+    COUNT(model_transfers),
+    COUNT(mixes),
+    COUNT(tokens_regenerated),
+    COUNT(rebases),
+    COUNT(duplicates_dropped),
+    COUNT(exchanges_torn),
+    COUNT(version),
+    SOME_COUNT(rounds),
+    SOME_COUNT(left_out),
+    SOME_COUNT(terms),
+    SOME_COUNT(delay_sum),
+    SOME_COUNT(delay_max),
+    SOME_NUMBER(divergence_up),
+    SOME_NUMBER(divergence_down),
 };
 static const size_t field_count = sizeof fields / sizeof fields[0];
+
+struct metrics_line metrics_of_node(const struct node_report *r, double time_s, double accuracy)
+{
+    return (struct metrics_line){
+        .time_s = time_s,
+        .node = r->rank,
+        .steps = r->algo.steps,
+        .steps_handed_over = r->algo.steps_handed_over,
+        .loss = r->loss,
+        .accuracy = accuracy,
+        .links = r->neighbours_up,
+        .bytes_sent = r->net.bytes_sent,
+        .bytes_received = r->net.bytes_received,
+        .model_transfers = r->algo.model_transfers,
+        .mixes = r->algo.mixes,
+        .tokens_regenerated = r->algo.tokens_regenerated,
+        .rebases = r->algo.rebases,
+        .duplicates_dropped = r->algo.duplicates_dropped,
+        .exchanges_torn = r->algo.exchanges_torn,
+        .version = r->algo.version,
+        .rounds = r->algo.rounds,
+        .left_out = r->algo.left_out,
+        .terms = r->algo.terms,
+        .delay_sum = r->algo.delay_sum,
+        .delay_max = r->algo.delay_max,
+        .divergence_up = r->algo.divergence_up,
+        .divergence_down = r->algo.divergence_down,
+    };
+}
+
+static bool field_is_zero(const struct metrics_line *line, const struct metrics_field *f)
+{
+    const char *at = (const char *)line + f->offset;
+    return f->kind == FIELD_NUMBER ? *(const double *)(const void *)at == 0
+                                   : *(const uint64_t *)(const void *)at == 0;
+}
 
 static json_t *field_value(const struct metrics_line *line, const struct metrics_field *f)
 {
@@ -57,8 +108,10 @@ static json_t *field_value(const struct metrics_line *line, const struct metrics
 int metrics_print(const struct metrics_line *line, FILE *to)
 {
     json_t *object = json_object();
-    for (size_t i = 0; i < field_count; i++)
+    for (size_t i = 0; i < field_count; i++) {
+        if (fields[i].optional && field_is_zero(line, &fields[i])) continue;
         json_object_set_new(object, fields[i].name, field_value(line, &fields[i]));
+    }
     /* one write per line: lines of several processes do not mix, and a reader sees whole lines */
     char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(17));
     json_decref(object);
@@ -71,7 +124,7 @@ int metrics_print(const struct metrics_line *line, FILE *to)
 static int read_field(const json_t *value, const struct metrics_field *f, struct metrics_line *out)
 {
     char *at = (char *)out + f->offset;
-    if (value == NULL) return ERR_FORMAT;
+    if (value == NULL) return f->optional ? 0 : ERR_FORMAT;
     if (f->kind == FIELD_NUMBER) {
         if (!json_is_number(value) && !json_is_null(value)) return ERR_FORMAT;
         *(double *)(void *)at = json_is_null(value) ? NAN : json_number_value(value);

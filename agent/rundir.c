@@ -108,8 +108,8 @@ static int make_named(const char *path, size_t *kept, struct err_text *why)
     return err_set(why, ERR_USAGE, "--out: %s is not empty; name a new directory or remove it", path);
 }
 
-/* Makes runs/<time>-<algorithm>, with a number behind it when that is taken. *path is owned. */
-static int make_default(const struct config *config, char **path, size_t *kept, struct err_text *why)
+/* Makes runs/<time>-<stem>, with a number behind it when that is taken. *path is owned. */
+static int make_default(const char *stem, char **path, size_t *kept, struct err_text *why)
 {
     char stamp[32];
     time_t now = time(NULL);
@@ -117,7 +117,7 @@ static int make_default(const struct config *config, char **path, size_t *kept, 
     localtime_r(&now, &parts);
     strftime(stamp, sizeof stamp, "%Y%m%d-%H%M%S", &parts);
     char name[128];
-    snprintf(name, sizeof name, "runs/%s-%s", stamp, config->algorithm_params.spec->name);
+    snprintf(name, sizeof name, "runs/%s-%s", stamp, stem);
     int reason = make_parents(name, kept);
     for (int number = 2; reason == 0 && number < DEFAULT_NAME_TRIES; number++) {
         if (mkdir(name, 0777) == 0) {
@@ -127,7 +127,7 @@ static int make_default(const struct config *config, char **path, size_t *kept, 
         if (errno != EEXIST)
             reason = errno;
         else
-            snprintf(name, sizeof name, "runs/%s-%s-%d", stamp, config->algorithm_params.spec->name, number);
+            snprintf(name, sizeof name, "runs/%s-%s-%d", stamp, stem, number);
     }
     return cannot_make(name, reason != 0 ? reason : EEXIST, why);
 }
@@ -172,17 +172,25 @@ static int fill_folder(struct rundir *r, const struct config *config, struct err
     return err;
 }
 
+static int make_folder(const char *named, const char *stem, char **path, size_t *kept, struct err_text *why)
+{
+    if (named == NULL) return make_default(stem, path, kept, why);
+    int err = make_named(named, kept, why);
+    if (err == 0) *path = mem_copy_text(named);
+    return err;
+}
+
+int rundir_make(const char *out, const char *stem, char **path, struct err_text *why)
+{
+    size_t kept;
+    return make_folder(out, stem, path, &kept, why);
+}
+
 int rundir_open(const struct config *config, struct rundir *out, struct err_text *why)
 {
     *out = (struct rundir){0};
     size_t kept;
-    int err;
-    if (config->out != NULL) {
-        err = make_named(config->out, &kept, why);
-        if (err == 0) out->path = mem_copy_text(config->out);
-    } else {
-        err = make_default(config, &out->path, &kept, why);
-    }
+    int err = make_folder(config->out, config->algorithm_params.spec->name, &out->path, &kept, why);
     if (err != 0) return err;
     err = fill_folder(out, config, why);
     if (err == 0) return 0;

@@ -7,6 +7,7 @@
 
 #include "agent/config.h"
 #include "agent/experiment.h"
+#include "agent/node.h"
 
 /* One line of metrics.jsonl. */
 struct metrics_line {
@@ -19,6 +20,9 @@ struct metrics_line {
     uint64_t bytes_sent, bytes_received, model_transfers, mixes;
     uint64_t tokens_regenerated, rebases, duplicates_dropped, exchanges_torn;
     uint64_t version;
+    /* written where they are not 0; see algo_report */
+    uint64_t rounds, left_out, terms, delay_sum, delay_max;
+    double divergence_up, divergence_down;
 };
 
 /* summary.json. NAN and UINT64_MAX are written as null. */
@@ -38,6 +42,9 @@ struct summary {
     double spectral_gap;
     uint64_t bytes_sent, model_transfers;
     uint64_t tokens_regenerated, rebases, duplicates_dropped, exchanges_torn;
+    /* sums over nodes, delay_max the greatest; written where they are not 0 */
+    uint64_t rounds, left_out, terms, delay_sum, delay_max;
+    double divergence_up, divergence_down;
     double wall_s, virtual_s;
     const char *trace_sha256; /* NULL outside sim */
     const char *evaluated_on; /* "held-out" or "train" */
@@ -46,6 +53,9 @@ struct summary {
     uint32_t lost_count;
     uint64_t memory_per_agent_max; /* bytes resident, largest agent; 0 = unknown */
 };
+
+/* Fills the counters from a report: of one node, or summed over nodes. */
+void summary_count(struct summary *s, const struct algo_report *r);
 
 struct rundir {
     char *path; /* owned */
@@ -56,7 +66,12 @@ struct rundir {
  * anything is started. An existing non-empty directory is refused with ERR_USAGE, as is a name of more than
  * RUNDIR_PATH_MAX bytes: what the run puts into it has longer ones. */
 #define RUNDIR_PATH_MAX 4000u
+/* The directory alone, `out` or runs/<time>-<stem> when that is NULL: owned in *path. Errors likewise. */
+int rundir_make(const char *out, const char *stem, char **path, struct err_text *why);
 int rundir_open(const struct config *config, struct rundir *out, struct err_text *why);
+
+/* What a node reports, as a line; time_s and accuracy are the caller's. */
+struct metrics_line metrics_of_node(const struct node_report *r, double time_s, double accuracy);
 void rundir_metrics(struct rundir *r, const struct metrics_line *line); /* appends one JSON line, flushed */
 int metrics_print(const struct metrics_line *line, FILE *to);           /* the same JSON line */
 int metrics_parse(const char *text, struct metrics_line *out);          /* 0 or ERR_FORMAT */

@@ -1,9 +1,26 @@
-/* summary.json: what a run was and what it reached, keys in a fixed order, unknown values null. */
+/* summary.json: what a run was and what it reached, keys in a fixed order, unknown values null.
+ * What only some methods count is left out where it is 0. */
 #include <jansson.h>
 
 #include "agent/json.h"
 #include "agent/rundir.h"
 #include "base/check.h"
+
+void summary_count(struct summary *s, const struct algo_report *r)
+{
+    s->model_transfers = r->model_transfers;
+    s->tokens_regenerated = r->tokens_regenerated;
+    s->rebases = r->rebases;
+    s->duplicates_dropped = r->duplicates_dropped;
+    s->exchanges_torn = r->exchanges_torn;
+    s->rounds = r->rounds;
+    s->left_out = r->left_out;
+    s->terms = r->terms;
+    s->delay_sum = r->delay_sum;
+    s->delay_max = r->delay_max;
+    s->divergence_up = r->divergence_up;
+    s->divergence_down = r->divergence_down;
+}
 
 static json_t *lost_nodes(const struct summary *s)
 {
@@ -49,6 +66,17 @@ static void add_results(json_t *o, const struct summary *s)
     json_object_set_new(o, "spectral_gap", json_number_or_null(s->spectral_gap));
 }
 
+/* What only some methods count. */
+static void add_count(json_t *o, const char *key, uint64_t value)
+{
+    if (value != 0) json_object_set_new(o, key, json_count_or_null(value));
+}
+
+static void add_measure(json_t *o, const char *key, double value)
+{
+    if (value != 0) json_object_set_new(o, key, json_number_or_null(value));
+}
+
 static void add_costs(json_t *o, const struct summary *s)
 {
     json_object_set_new(o, "bytes_sent", json_count_or_null(s->bytes_sent));
@@ -57,6 +85,13 @@ static void add_costs(json_t *o, const struct summary *s)
     json_object_set_new(o, "rebases", json_count_or_null(s->rebases));
     json_object_set_new(o, "duplicates_dropped", json_count_or_null(s->duplicates_dropped));
     json_object_set_new(o, "exchanges_torn", json_count_or_null(s->exchanges_torn));
+    add_count(o, "rounds", s->rounds);
+    add_count(o, "left_out", s->left_out);
+    add_count(o, "terms", s->terms);
+    add_count(o, "delay_sum", s->delay_sum);
+    add_count(o, "delay_max", s->delay_max);
+    add_measure(o, "divergence_up", s->divergence_up);
+    add_measure(o, "divergence_down", s->divergence_down);
     json_object_set_new(o, "lost", lost_nodes(s));
     uint64_t memory = s->memory_per_agent_max;
     json_object_set_new(o, "memory_per_agent_max", json_count_or_null(memory == 0 ? UINT64_MAX : memory));

@@ -55,6 +55,53 @@ static void a_metrics_line_reads_back_as_written(void **state)
     }
 }
 
+static void what_few_methods_count_is_left_out_while_it_is_0(void **state)
+{
+    (void)state;
+    struct metrics_line line = rundir_sample_line, back;
+    char text[1024] = "";
+    print_line(&line, text, sizeof text);
+    assert_null(strstr(text, "rounds"));
+    assert_null(strstr(text, "divergence_up"));
+    assert_int_equal(metrics_parse(text, &back), 0);
+    assert_true(back.rounds == 0 && back.divergence_down == 0);
+    line.rounds = 5;
+    line.left_out = 6;
+    line.terms = 7;
+    line.delay_sum = 8;
+    line.delay_max = 9;
+    line.divergence_up = 0.25;
+    line.divergence_down = 0.5;
+    print_line(&line, text, sizeof text);
+    assert_int_equal(metrics_parse(text, &back), 0);
+    assert_true(back.rounds == 5 && back.left_out == 6 && back.terms == 7 && back.delay_sum == 8);
+    assert_true(back.delay_max == 9 && back.divergence_up == 0.25 && back.divergence_down == 0.5);
+}
+
+static void a_summary_counts_what_a_report_does(void **state)
+{
+    (void)state;
+    struct algo_report sum = {0};
+    struct algo_report a = {.rounds = 2, .delay_max = 5, .delay_sum = 7, .version = 3, .divergence_up = 0.5};
+    struct algo_report b = {.rounds = 3, .delay_max = 4, .delay_sum = 1, .version = 9, .divergence_up = 0.25};
+    algo_report_add(&sum, &a);
+    algo_report_add(&sum, &b);
+    struct config c;
+    rundir_make_config(COMMAND_SIM, NULL, &c);
+    struct summary s = rundir_sample_summary(&c, NULL);
+    s.lost_count = 0;
+    summary_count(&s, &sum);
+    assert_true(s.rounds == 5 && s.delay_max == 5 && s.delay_sum == 8 && s.divergence_up == 0.75);
+    char text[8192] = "";
+    FILE *to = fmemopen(text, sizeof text, "w");
+    assert_non_null(to);
+    assert_int_equal(summary_print(&s, to), 0);
+    assert_int_equal(fclose(to), 0);
+    assert_non_null(strstr(text, "\"delay_max\": 5"));
+    assert_null(strstr(text, "\"terms\""));
+    config_deinit(&c);
+}
+
 static void a_malformed_metrics_line_is_refused(void **state)
 {
     (void)state;
@@ -195,6 +242,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_metrics_line_reads_back_as_written),
+        cmocka_unit_test(what_few_methods_count_is_left_out_while_it_is_0),
+        cmocka_unit_test(a_summary_counts_what_a_report_does),
         cmocka_unit_test(a_malformed_metrics_line_is_refused),
         cmocka_unit_test(the_summary_has_its_fields_in_order),
         cmocka_unit_test(unknown_values_are_null),

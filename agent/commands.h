@@ -8,7 +8,7 @@ enum exit_status {
     EXIT_DONE = 0,
     EXIT_FAILED = 1,        /* at run time */
     EXIT_USAGE = 2,         /* options, configuration or data files, before anything started */
-    EXIT_NOT_REACHED = 3,   /* the asked target was not reached */
+    EXIT_NOT_REACHED = 3,   /* the asked target was not reached; a claim does not hold */
     EXIT_INTERRUPTED = 130, /* Ctrl-C or SIGTERM; the run directory is complete */
 };
 
@@ -18,5 +18,6 @@ int command_agent(struct config *config);
 int command_sim(struct config *config);
 int command_eval(struct config *config);
 int command_algorithms(struct config *config);
+int command_reproduce(struct config *config);
 
 #endif

@@ -25,7 +25,7 @@
 
 static const char *const command_names[COMMAND_COUNT] = {
     [COMMAND_UP] = "up",     [COMMAND_AGENT] = "agent",           [COMMAND_SIM] = "sim",
-    [COMMAND_EVAL] = "eval", [COMMAND_ALGORITHMS] = "algorithms",
+    [COMMAND_EVAL] = "eval", [COMMAND_ALGORITHMS] = "algorithms", [COMMAND_REPRODUCE] = "reproduce",
 };
 
 const char *command_name(enum command command)
@@ -88,6 +88,14 @@ static const struct config_option *find_letter(enum command command, char letter
     return NULL;
 }
 
+static const struct config_option *find_bare(enum command command)
+{
+    for (size_t i = 0; i < config_option_count; i++)
+        if ((config_options[i].properties & OPTION_BARE) != 0 && serves(&config_options[i], command))
+            return &config_options[i];
+    return NULL;
+}
+
 static int stray_word(enum command command, const char *word, struct err_text *why)
 {
     return err_set(why, ERR_USAGE, "'%s': options begin with --; see gadabout %s --help", word,
@@ -110,7 +118,9 @@ static int scan_argument(enum command command, int argc, char **argv, int *at, s
         if (out->option == NULL) return unknown_option(command, word + 1, 1, why);
         if (word[2] != '\0') value = word + 2;
     } else {
-        return stray_word(command, word, why);
+        out->option = word[0] != '-' ? find_bare(command) : NULL;
+        if (out->option == NULL) return stray_word(command, word, why);
+        value = word;
     }
     if (value == NULL && out->option->kind == OPTION_FLAG) value = "on";
     if (value == NULL && *at + 1 < argc) {

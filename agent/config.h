@@ -13,7 +13,7 @@
 #include "algo/step.h"
 #include "base/choice.h"
 
-enum command { COMMAND_UP, COMMAND_AGENT, COMMAND_SIM, COMMAND_EVAL, COMMAND_ALGORITHMS, COMMAND_COUNT };
+enum command { COMMAND_UP, COMMAND_AGENT, COMMAND_SIM, COMMAND_EVAL, COMMAND_ALGORITHMS, COMMAND_REPRODUCE, COMMAND_COUNT };
 
 #define CONFIG_JOIN_MAX 16
 
@@ -68,6 +68,11 @@ struct config {
 
     /* eval */
     char *model_file;
+
+    /* reproduce */
+    char *study;     /* NULL = not given */
+    char *data_root; /* directory of the data sets */
+    bool quick;
 };
 
 /* Parses argv (argv[0] is the command's own name) with YAML and environment behind it.

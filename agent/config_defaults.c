@@ -20,6 +20,7 @@ static const char *initial_nodes(const struct config *c)
     case COMMAND_AGENT:
     case COMMAND_EVAL:
     case COMMAND_ALGORITHMS:
+    case COMMAND_REPRODUCE:
     case COMMAND_COUNT:
         return "1";
     }
@@ -148,6 +149,9 @@ int config_check(const struct config_parse *p, struct err_text *why)
                        "runs/first/model.safetensors");
     case COMMAND_ALGORITHMS:
         return 0;
+    case COMMAND_REPRODUCE:
+        if (c->study != NULL) return 0;
+        return err_set(why, ERR_USAGE, "which study? give one, as in gadabout reproduce digest; see --help");
     case COMMAND_SIM:
     case COMMAND_COUNT:
         break;

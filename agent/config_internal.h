@@ -35,6 +35,7 @@ enum {
     ON_SIM = 1 << COMMAND_SIM,
     ON_EVAL = 1 << COMMAND_EVAL,
     ON_ALGORITHMS = 1 << COMMAND_ALGORITHMS,
+    ON_REPRODUCE = 1 << COMMAND_REPRODUCE,
     ON_RUN = ON_UP | ON_AGENT | ON_SIM,
 };
 
@@ -45,6 +46,7 @@ enum {
     OPTION_ABOVE_LOW = 8,   /* `low` itself is not allowed */
     OPTION_BELOW_HIGH = 16, /* `high` itself is not allowed */
     OPTION_TO_REACH = 32,   /* an address that others are to reach: no port 0, no wildcard */
+    OPTION_BARE = 64,       /* its value may stand alone: gadabout reproduce digest */
 };
 
 /* One row of the table. */

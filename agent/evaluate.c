@@ -13,7 +13,7 @@ enum { GATHER_ROWS = 256 };
 static int load_test(struct experiment *e, struct err_text *why)
 {
     if (e->test.rows > 0) return 0;
-    if (e->info.test_rows == 0) return experiment_load_all(e, &e->test, why);
+    if (e->info.test_rows == 0 || e->judge_training) return experiment_load_all(e, &e->test, why);
     return dataset_load(e->source, DATASET_TEST, NULL, e->info.test_rows, &e->test, why);
 }
 
@@ -39,10 +39,10 @@ static void evaluate_gathered(struct experiment *e, const float *x, double *loss
     batch_buffer_deinit(&buffer);
 }
 
-static void evaluate_in_place(struct experiment *e, const float *x, double *loss, uint64_t *correct)
+/* All rows of a set of floats, in place. */
+static struct batch rows_of(const struct dataset *d)
 {
-    const struct dataset *d = &e->test;
-    struct batch all = {
+    return (struct batch){
         .rows = d->rows,
         .features = d->features,
         .dense = d->dense,
@@ -51,6 +51,11 @@ static void evaluate_in_place(struct experiment *e, const float *x, double *loss
         .value = d->value,
         .target = d->target,
     };
+}
+
+static void evaluate_in_place(struct experiment *e, const float *x, double *loss, uint64_t *correct)
+{
+    struct batch all = rows_of(&e->test);
     uint32_t right;
     model_evaluate(e->evaluator, x, &all, loss, &right);
     *correct = right;
@@ -67,6 +72,39 @@ int experiment_evaluate(struct experiment *e, const float *x, double *loss, doub
     else
         evaluate_in_place(e, x, loss, &correct);
     *accuracy = model_classifies(e->evaluator) ? (double)correct / e->test.rows : (double)NAN;
+    return 0;
+}
+
+/* The regulariser's gradient, part of every piece's, stays as it is in their weighted mean. */
+static void gradient_gathered(struct experiment *e, const float *x, float *grad)
+{
+    struct batch_buffer buffer = {0};
+    uint32_t row[GATHER_ROWS];
+    float *piece = mem_new(e->dim, sizeof *piece);
+    vec_zero(e->dim, grad);
+    for (uint32_t from = 0; from < e->test.rows; from += GATHER_ROWS) {
+        uint32_t rows = e->test.rows - from < GATHER_ROWS ? e->test.rows - from : GATHER_ROWS;
+        for (uint32_t i = 0; i < rows; i++) row[i] = from + i;
+        (void)model_loss_grad(e->evaluator, x, batch_gather(&buffer, &e->test, row, rows), piece);
+        e->vec->axpy(e->dim, (float)rows / (float)e->test.rows, piece, grad);
+    }
+    free(piece);
+    batch_buffer_deinit(&buffer);
+}
+
+int experiment_gradient_norm(struct experiment *e, const float *x, double *norm, struct err_text *why)
+{
+    int err = load_test(e, why);
+    if (err != 0) return err;
+    float *grad = mem_new(e->dim, sizeof *grad);
+    if (e->test.bytes != NULL) {
+        gradient_gathered(e, x, grad);
+    } else {
+        struct batch all = rows_of(&e->test);
+        (void)model_loss_grad(e->evaluator, x, &all, grad);
+    }
+    *norm = vec_norm2(e->dim, grad);
+    free(grad);
     return 0;
 }
 

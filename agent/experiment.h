@@ -17,9 +17,11 @@ struct experiment {
     struct dataset_info info; /* copy; target borrowed from source */
     struct split split;
     size_t dim;
-    float *x0;           /* (dim) */
-    double *weight;      /* (nodes) D_v / D */
-    struct dataset test; /* loaded on first evaluation */
+    float *x0;      /* (dim) */
+    double *weight; /* (nodes) D_v / D */
+    bool
+        judge_training; /* evaluate on the training rows, though there are held-out ones; set after opening */
+    struct dataset test; /* the rows to judge by, loaded on first evaluation */
     struct model *evaluator;
 };
 
@@ -48,6 +50,9 @@ int experiment_load_all(const struct experiment *e, struct dataset *out, struct 
  * NAN for a model that does not classify. */
 int experiment_evaluate(struct experiment *e, const float *x, double *loss, double *accuracy,
                         struct err_text *why);
+
+/* Euclidean norm of the full gradient at x over the rows that experiment_evaluate takes. Errors likewise. */
+int experiment_gradient_norm(struct experiment *e, const float *x, double *norm, struct err_text *why);
 
 /* Identity that all members must share: a hash of everything that shapes the experiment. */
 void experiment_cluster_id(const struct experiment *e, uint8_t out[16]);

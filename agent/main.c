@@ -29,6 +29,7 @@ static const struct command_entry {
     [COMMAND_EVAL] = {"loss and accuracy of a saved model", command_eval},
     [COMMAND_ALGORITHMS] = {"list methods, topologies, models, splits and their parameters",
                             command_algorithms},
+    [COMMAND_REPRODUCE] = {"repeat a published comparison and judge its claims", command_reproduce},
 };
 
 /* -- environment of OpenBLAS ------------------------------------------------------------------- */

@@ -26,6 +26,14 @@ const struct config_option config_options[] = {
     {.name = "model", .kind = OPTION_TEXT, .commands = ON_EVAL, .metavar = "FILE", FIELD(model_file),
      .help = "the model.safetensors of a run", .example = "runs/first/model.safetensors"},
 
+    {.name = "study", .kind = OPTION_TEXT, .commands = ON_REPRODUCE, .properties = OPTION_BARE,
+     .metavar = "STUDY", FIELD(study), .example = "digest",
+     .help = "digest, delicoco, def, hsgd, async or bytes"},
+    {.name = "data-root", .kind = OPTION_TEXT, .commands = ON_REPRODUCE, .initial = "data", .metavar = "DIR",
+     FIELD(data_root), .example = "data", .help = "where the data sets are (data)"},
+    {.name = "quick", .kind = OPTION_FLAG, .commands = ON_REPRODUCE, .initial = "off", FIELD(quick),
+     .example = "on", .help = "a smaller study, of some seconds"},
+
     /* experiment */
     {.name = "nodes", .letter = 'n', .kind = OPTION_U32, .commands = ON_RUN, .properties = OPTION_PASSED,
      .metavar = "N", FIELD(nodes), RANGE(1, NODE_COUNT_MAX), .example = "8",
@@ -57,7 +65,7 @@ const struct config_option config_options[] = {
     {.name = "holdout", .kind = OPTION_REAL, .commands = ON_RUN | ON_EVAL,
      .properties = OPTION_PASSED | OPTION_BELOW_HIGH, .initial = "0", .metavar = "SHARE", FIELD(holdout),
      RANGE(0, 1), .example = "0.2", .help = "rows held out if there is no test file (0)"},
-    {.name = "seed", .kind = OPTION_U64, .commands = ON_RUN | ON_EVAL, .properties = OPTION_PASSED,
+    {.name = "seed", .kind = OPTION_U64, .commands = ON_RUN | ON_EVAL | ON_REPRODUCE, .properties = OPTION_PASSED,
      .initial = "1", .metavar = "N", FIELD(seed), .example = "1", .help = "of everything random (1)"},
     {.name = "batch", .kind = OPTION_U32, .commands = ON_RUN, .properties = OPTION_PASSED, .metavar = "N",
      FIELD(batch), RANGE(0, DATASET_ROW_MAX), .example = "32",
@@ -121,7 +129,7 @@ const struct config_option config_options[] = {
      .properties = OPTION_HIDDEN | OPTION_NOT_KEPT, .initial = "off", FIELD(launched), .example = "on"},
 
     /* output; `out` is not kept because a run never writes into the directory of an older one */
-    {.name = "out", .kind = OPTION_TEXT, .commands = ON_RUN, .properties = OPTION_NOT_KEPT, .metavar = "DIR",
+    {.name = "out", .kind = OPTION_TEXT, .commands = ON_RUN | ON_REPRODUCE, .properties = OPTION_NOT_KEPT, .metavar = "DIR",
      FIELD(out), .example = "runs/first", .help = "new run directory (runs/<time>-<algorithm>)"},
     {.name = "report-every", .kind = OPTION_SECONDS, .commands = ON_RUN,
      .properties = OPTION_PASSED | OPTION_ABOVE_LOW, .metavar = "T", FIELD(report_every_s),

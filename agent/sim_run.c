@@ -13,19 +13,12 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "agent/interrupt.h"
+#include "agent/progress.h"
 #include "base/check.h"
 
 #define EVENTS_BETWEEN_LOOKS 256u /* at the wall clock and the walking model's steps */
-
-static double wall_clock_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 double sim_run_wall_s(const struct sim_run *r)
 {

@@ -1,0 +1,9 @@
+/* Every study, one per file. To add one: a file with its struct study, a line here and one in study.c. */
+#ifndef GADABOUT_AGENT_REPRODUCE_LIST_H
+#define GADABOUT_AGENT_REPRODUCE_LIST_H
+
+#include "agent/reproduce/study.h"
+
+extern const struct study study_digest, study_delicoco;
+
+#endif

@@ -43,7 +43,7 @@ const struct config_option config_options[] = {
      .help = "method (digest:streams=path)"},
     {.name = "compress", .kind = OPTION_CHOICE, .commands = ON_RUN, .properties = OPTION_PASSED,
      .initial = "none", .metavar = "CHOICE", FIELD(compress), CHOICES(compress_table), .example = "topk",
-     .help = "of what choco and delicoco send (none)"},
+     .help = "of what digest, choco, delicoco send (none)"},
     {.name = "topology", .kind = OPTION_CHOICE, .commands = ON_RUN, .properties = OPTION_PASSED,
      .metavar = "CHOICE", FIELD(topology), CHOICES(topology_table), .example = "regular:d=4",
      .help = "links (complete below 6 nodes, else regular:d=4)"},

@@ -10,8 +10,8 @@
  * (streams.h). Conservation: once drift stops, every model and token ends at x0 + sum_v w_v (progress of v).
  *
  * State: x; one reference-counted vector per stream of this node, shared with the message in flight.
- * Files: digest_token.c (sync, tour), digest_search.c (lost tokens), digest_plan.c (streams),
- * digest_rebase.c (new plans).
+ * Files: digest_token.c (sync, tour), digest_line.c (compressed tokens), digest_search.c (lost tokens),
+ * digest_plan.c (streams), digest_rebase.c (new plans).
  *
  * Normal course
  *  - START trains; TRAINED adds the progress to x, trains on, and starts the tours that are due.
@@ -61,6 +61,7 @@ static void destroy(struct algo *a)
     struct digest *d = (struct digest *)a;
     if (d == NULL) return;
     digest_plan_free(d);
+    compressor_free(d->compressor);
     streams_deinit(&d->given);
     free(d->x);
     free(d->up);
@@ -113,7 +114,9 @@ static int create(const struct algo_config *config, const struct choice *params,
     d->x = mem_new(d->dim, sizeof *d->x);
     memcpy(d->x, config->x0, d->dim * sizeof *d->x);
     prng_split(&d->prng, config->seed, "digest", config->rank);
-    int err = streams_choose(d, params, why);
+    d->seed = config->seed;
+    int err = digest_compressor_choose(d, config->compress, why);
+    if (err == 0) err = streams_choose(d, params, why);
     if (err != 0) {
         destroy((struct algo *)d);
         return err;
@@ -165,9 +168,11 @@ static void on_peer_up(struct digest *d, size_t slot, uint64_t boot, struct algo
     d->down_us[slot] = TIME_NEVER;
     d->known[slot] = (struct epoch){UINT32_MAX, 0}; /* until its STATUS is here */
     digest_status_send(d, peer, false, acts);
-    for (uint32_t i = 0; i < d->own_count; i++)
+    for (uint32_t i = 0; i < d->own_count; i++) {
+        digest_line_restart(&d->own[i], slot);
         if (custody_peer_up(&d->own[i].custody, peer, restarted, d->now_us))
-            digest_token_send(d, &d->own[i], acts);
+            digest_token_repeat(d, &d->own[i], acts);
+    }
     digest_rebase_peer_up(d, slot, restarted);
 }
 
@@ -175,8 +180,10 @@ static void on_peer_down(struct digest *d, size_t slot)
 {
     d->up[slot] = false;
     d->down_us[slot] = d->now_us;
-    for (uint32_t i = 0; i < d->own_count; i++)
+    for (uint32_t i = 0; i < d->own_count; i++) {
+        digest_line_forget(&d->own[i], slot);
         custody_peer_down(&d->own[i].custody, neighbour_at(d, slot), d->now_us);
+    }
     digest_rebase_peer_down(d, slot);
 }
 
@@ -195,6 +202,8 @@ static int on_message(struct digest *d, rank_t from, const struct algo_msg *msg,
         return digest_plan_message(d, from, msg, acts);
     case DIGEST_OFFER:
         return digest_offer_message(d, from, msg);
+    case DIGEST_AGAIN:
+        return digest_again_message(d, from, msg, acts);
     default: /* a peer's number, not an enumeration of ours */
         return ERR_PROTO;
     }
@@ -275,6 +284,8 @@ const struct algo_type digest_type = {
              "local SGD everywhere; tokens tour the nodes, take their progress, leave the aggregate",
              "Gholami, Seferoglu: DIGEST, arXiv 2307.07652", params, sizeof params / sizeof params[0]},
     .eval = ALGO_EVAL_AVERAGE,
+    .packs = true,
+    .compresses = true,
     .create = create,
     .destroy = destroy,
     .step = step,

@@ -1,21 +1,30 @@
-/* What the files of DIGEST share: digest.c (events, training), digest_token.c (sync and tour),
- * digest_search.c (loss of a token), digest_plan.c (parts, streams), digest_rebase.c (new plans). Nobody else
- * includes this. */
+/* What the files of DIGEST share: digest.c (events, training), digest_token.c (sync and tour), digest_line.c
+ * (compressed tokens), digest_search.c (loss of a token), digest_plan.c (parts, streams), digest_rebase.c
+ * (new plans). Nobody else includes this. */
 #ifndef GADABOUT_ALGO_DIGEST_INTERNAL_H
 #define GADABOUT_ALGO_DIGEST_INTERNAL_H
 
+#include "algo/compress/mirror.h"
 #include "algo/step.h"
 #include "algo/streams.h"
 #include "algo/token.h"
 #include "base/prng.h"
 
-enum digest_message { DIGEST_TOKEN = 1, DIGEST_ACK, DIGEST_SEEK, DIGEST_STATUS, DIGEST_PLAN, DIGEST_OFFER };
+enum digest_message {
+    DIGEST_TOKEN = 1,
+    DIGEST_ACK,
+    DIGEST_SEEK,
+    DIGEST_STATUS,
+    DIGEST_PLAN,
+    DIGEST_OFFER,
+    DIGEST_AGAIN
+};
 
 /* Fields of every message that belongs to a plan begin with these. */
 enum { FIELD_EPOCH = 0, FIELD_PROPOSER = 1, FIELD_STREAM = 2 };
 enum { FIELD_GENERATION = 3, FIELD_MAKER = 4, FIELD_SEQUENCE = 5 };
-enum { FIELD_ROUND = 6, FIELD_HOPS = 7, TOKEN_FIELDS = 8 };
-enum { ACK_FIELDS = 6 };
+enum { FIELD_ROUND = 6, FIELD_HOPS = 7, FIELD_NUMBER = 8, FIELD_BASE = 9, TOKEN_FIELDS = 10 };
+enum { ACK_FIELDS = 6 }; /* AGAIN too */
 enum { FIELD_CLAIMANT = 6, FIELD_LIVING = 7, FIELD_AGE = 8, SEEK_FIELDS = 9 };
 enum { FIELD_WANTED = 2, FIELD_LATE = 3, STATUS_FIELDS = 4 };
 enum { FIELD_WEIGHT = 2, OFFER_FIELDS = 3 };
@@ -43,6 +52,17 @@ struct plan {
     struct blob *base;         /* the model all streams of this plan began with; owned; NULL = x0 (epoch 0) */
 };
 
+/* What this node and one neighbour know of a stream's token in common; see digest_line.c. */
+struct line {
+    struct mirror mirror;     /* of both directions: the value that crossed last */
+    uint64_t sent;            /* messages of ours since the link is up */
+    uint64_t number;          /* which message of its sender the value came with ... */
+    bool mine;                /* ... and whether that was us */
+    struct token_stamp stamp; /* mine: which token it was ... */
+    bool confirmed;           /* ... and whether its arrival is known */
+    bool in_tree;             /* compressed tours go by here */
+};
+
 /* One stream of which this node is a member. */
 struct membership {
     uint32_t stream; /* number within the plan */
@@ -56,6 +76,8 @@ struct membership {
     rank_t parent;      /* who delivered the token first in this round; RANK_NONE at the root */
     uint8_t *visited;   /* (bits_size) of the token held or sent */
     bool parked;        /* HELD between two tours */
+    struct line *line;  /* (neighbours) owned; NULL without a compressor */
+    bool along;         /* the token's tour keeps to the lines; else by any edge and whole */
     bool fresh;         /* we came late: what this stream knows already is not known here until its
                                 * token has come, so that no news may be counted from q_v[s] */
     uint64_t tour_step; /* parked: next tour starts when our local steps reach it ... */
@@ -111,6 +133,9 @@ struct digest {
     bool forced;         /* ... even when it leaves out the same edges: a glue node restarted */
     struct prng prng;
 
+    struct compressor *compressor; /* owned; NULL = tokens travel whole */
+    uint64_t seed;                 /* of the experiment */
+
     uint64_t now_us; /* of the event being handled */
     struct algo_report counters;
 };
@@ -141,15 +166,40 @@ static inline void bit_set(uint8_t *bits, rank_t v)
     bits[v / 8] |= (uint8_t)(1u << (v % 8));
 }
 
+static inline const float *blob_floats(const struct blob *b)
+{
+    return (const float *)(const void *)b->data; /* blob data is aligned for vectors */
+}
+
 /* digest_token.c */
 int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *msg,
                          struct algo_actions *acts);
 int digest_ack_message(struct digest *d, rank_t from, const struct algo_msg *msg);
-void digest_tour_begin(struct digest *d, struct membership *m, struct algo_actions *acts);
+int digest_again_message(struct digest *d, rank_t from, const struct algo_msg *msg,
+                         struct algo_actions *acts);
+/* whole: by any edge although there are lines. */
+void digest_tour_begin(struct digest *d, struct membership *m, bool whole, struct algo_actions *acts);
 void digest_token_park(struct digest *d, struct membership *m);
-void digest_token_send(struct digest *d, struct membership *m,
-                       struct algo_actions *acts); /* to custody.sent_to */
+/* To custody.sent_to once more: the same value, whole. */
+void digest_token_repeat(struct digest *d, struct membership *m, struct algo_actions *acts);
 void digest_start_due_tours(struct digest *d, struct algo_actions *acts);
+
+/* digest_line.c */
+/* Sets d->compressor. ERR_USAGE with why when it or the hop policy does not fit. */
+int digest_compressor_choose(struct digest *d, const struct choice *compress, struct err_text *why);
+void digest_lines_open(struct digest *d, struct membership *m); /* nothing without a compressor */
+void digest_lines_close(const struct digest *d, struct membership *m);
+void digest_line_forget(struct membership *m, size_t slot); /* the next message there is whole */
+void digest_lines_forget(const struct digest *d, struct membership *m);
+void digest_line_restart(struct membership *m, size_t slot); /* the link is another one */
+/* Puts the token that leaves (m->snapshot, to custody.sent_to) into msg; the snapshot becomes what arrives. */
+void digest_line_send(const struct digest *d, struct membership *m, struct algo_msg *msg);
+void digest_line_acknowledged(const struct digest *d, struct membership *m, rank_t from,
+                              const struct token_stamp *stamp);
+/* 0 and one reference in *token; 0 and NULL when the message builds on a value that we do not have: ask for it
+ * again; ERR_PROTO, nothing changed. */
+int digest_line_receive(const struct digest *d, struct membership *m, rank_t from, const struct algo_msg *msg,
+                        struct blob **token);
 
 /* digest_search.c */
 int digest_seek_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts);

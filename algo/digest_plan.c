@@ -104,6 +104,7 @@ static void own_streams_free(struct digest *d)
     for (uint32_t i = 0; i < d->own_count; i++) {
         free(d->own[i].member);
         digest_spend(d, d->own[i].visited);
+        digest_lines_close(d, &d->own[i]);
         blob_unref(d->own[i].snapshot);
     }
     free(d->own);
@@ -121,6 +122,7 @@ static void own_stream_add(struct digest *d, const struct stream_set *set, uint3
     memcpy(m->member, set->member + set->offset[s], count * sizeof *m->member);
     m->visited = mem_new_zero(d->bits_size, 1);
     m->snapshot = blob_ref(d->reference);
+    digest_lines_open(d, m);
     /* A late node must not make a second token of a stream that runs already; should there be none, it will
      * be searched for. */
     m->fresh = d->late;

@@ -73,7 +73,7 @@ static void regenerate(struct digest *d, struct membership *m, struct algo_actio
     if (d->plan.streams.count > 1)
         digest_rebase_force(d, acts);
     else
-        digest_tour_begin(d, m, acts);
+        digest_tour_begin(d, m, true, acts);
 }
 
 void digest_search_tick(struct digest *d, struct algo_actions *acts)

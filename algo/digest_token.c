@@ -34,17 +34,12 @@ static void sync_pass(size_t n, float w, const float *g, const float *r, const f
     for (size_t j = 0; j < n; j++) x[j] = out[j] = g[j] + w * (x[j] - r[j]) + (r[j] - q[j]);
 }
 
-static const float *floats(const struct blob *b)
-{
-    return (const float *)(const void *)b->data;
-}
-
 /* Folds v's progress and its news from other streams into the token `g` of stream m. */
 static void sync_with(struct digest *d, struct membership *m, const float *g)
 {
     struct blob *out = blob_new(d->dim * sizeof(float));
     const struct blob *known = m->fresh ? d->reference : m->snapshot;
-    sync_pass(d->dim, (float)d->share, g, floats(d->reference), floats(known), d->x,
+    sync_pass(d->dim, (float)d->share, g, blob_floats(d->reference), blob_floats(known), d->x,
               (float *)(void *)out->data);
     m->fresh = false;
     blob_unref(m->snapshot);
@@ -59,7 +54,7 @@ static void sync_with(struct digest *d, struct membership *m, const float *g)
 
 static bool reachable(const struct digest *d, const struct membership *m, size_t slot)
 {
-    return d->up[slot] && membership_has(m, neighbour_at(d, slot));
+    return d->up[slot] && membership_has(m, neighbour_at(d, slot)) && (!m->along || m->line[slot].in_tree);
 }
 
 static rank_t hop_depth_first(const struct digest *d, const struct membership *m)
@@ -111,7 +106,7 @@ static rank_t hop_walk(struct digest *d, const struct membership *m)
 
 /* -- tour -------------------------------------------------------------------------------------- */
 
-void digest_token_send(struct digest *d, struct membership *m, struct algo_actions *acts)
+static void token_send(struct digest *d, struct membership *m, struct algo_actions *acts)
 {
     struct algo_msg *msg = algo_send(acts, m->custody.sent_to, DIGEST_TOKEN);
     const struct token_stamp *stamp = &m->custody.last;
@@ -126,8 +121,14 @@ void digest_token_send(struct digest *d, struct membership *m, struct algo_actio
     msg->field[FIELD_HOPS] = m->hops;
     msg->bits = m->visited;
     msg->bits_size = (uint32_t)d->bits_size;
-    msg->vec = blob_ref(m->snapshot);
+    digest_line_send(d, m, msg);
     d->counters.model_transfers++;
+}
+
+void digest_token_repeat(struct digest *d, struct membership *m, struct algo_actions *acts)
+{
+    digest_line_forget(m, digest_slot(d, m->custody.sent_to));
+    token_send(d, m, acts);
 }
 
 void digest_token_park(struct digest *d, struct membership *m)
@@ -150,19 +151,22 @@ static void forward(struct digest *d, struct membership *m, struct algo_actions 
     m->parked = false;
     m->hops++;
     custody_send(&m->custody, to);
-    digest_token_send(d, m, acts);
+    token_send(d, m, acts);
 }
 
-void digest_tour_begin(struct digest *d, struct membership *m, struct algo_actions *acts)
+void digest_tour_begin(struct digest *d, struct membership *m, bool whole, struct algo_actions *acts)
 {
     CHECK(m->custody.place == CUSTODY_HELD);
+    /* Whom a tour along the tree did not reach, one by any edge may. */
+    m->along = m->line != NULL && !whole && !(m->along && !all_visited(m));
+    if (m->line != NULL && !m->along) digest_lines_forget(d, m);
     m->round++;
     m->hops = 0;
     m->parent = RANK_NONE;
     memset(m->visited, 0, d->bits_size);
     bit_set(m->visited, d->rank);
     struct blob *token = blob_ref(m->snapshot); /* a parked token equals the snapshot */
-    sync_with(d, m, floats(token));
+    sync_with(d, m, blob_floats(token));
     blob_unref(token);
     forward(d, m, acts);
 }
@@ -172,29 +176,32 @@ void digest_start_due_tours(struct digest *d, struct algo_actions *acts)
     for (uint32_t i = 0; i < d->own_count; i++) {
         struct membership *m = &d->own[i];
         if (m->custody.place != CUSTODY_HELD || !m->parked) continue;
-        if (d->steps >= m->tour_step || d->now_us >= m->tour_us) digest_tour_begin(d, m, acts);
+        if (d->steps >= m->tour_step || d->now_us >= m->tour_us) digest_tour_begin(d, m, false, acts);
     }
 }
 
 /* -- arrival ----------------------------------------------------------------------------------- */
 
-static void acknowledge(rank_t to, const struct algo_msg *token, struct algo_actions *acts)
+/* ACK or AGAIN. */
+static void answer(rank_t to, enum digest_message kind, const struct algo_msg *token,
+                   struct algo_actions *acts)
 {
-    struct algo_msg *msg = algo_send(acts, to, DIGEST_ACK);
+    struct algo_msg *msg = algo_send(acts, to, (uint8_t)kind);
     msg->field_count = ACK_FIELDS;
     memcpy(msg->field, token->field, ACK_FIELDS * sizeof msg->field[0]);
 }
 
 static bool token_is_sound(const struct digest *d, const struct algo_msg *msg)
 {
-    return msg->field_count == TOKEN_FIELDS && msg->vec != NULL && msg->bits_size == d->bits_size &&
+    return msg->field_count == TOKEN_FIELDS && msg->bits_size == d->bits_size &&
            msg->field[FIELD_GENERATION] <= UINT32_MAX && msg->field[FIELD_MAKER] < d->node_count &&
            msg->field[FIELD_SEQUENCE] < UINT64_MAX / 2 && msg->field[FIELD_ROUND] < UINT64_MAX / 2 &&
-           msg->field[FIELD_HOPS] < UINT64_MAX / 2;
+           msg->field[FIELD_HOPS] < UINT64_MAX / 2 && msg->field[FIELD_NUMBER] < UINT64_MAX / 4;
 }
 
 /* Stores an accepted token: tour state, then the sync. */
-static void arrive(struct digest *d, struct membership *m, rank_t from, const struct algo_msg *msg)
+static void arrive(struct digest *d, struct membership *m, rank_t from, const struct algo_msg *msg,
+                   const struct blob *token)
 {
     bool first_here = !bit_get(msg->bits, d->rank);
     memcpy(m->visited, msg->bits, d->bits_size);
@@ -206,7 +213,8 @@ static void arrive(struct digest *d, struct membership *m, rank_t from, const st
     } else if (m->parent != RANK_NONE && digest_slot(d, m->parent) == SIZE_MAX) {
         m->parent = RANK_NONE;
     }
-    sync_with(d, m, floats(msg->vec));
+    m->along = msg->field[FIELD_NUMBER] > 0;
+    sync_with(d, m, blob_floats(token));
     d->counters.mixes++;
     if (m->custody.last.sequence > d->counters.version) d->counters.version = m->custody.last.sequence;
 }
@@ -219,33 +227,66 @@ int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *m
     if (m == NULL || !membership_has(m, from)) return ERR_PROTO;
     struct token_stamp stamp = {(uint32_t)msg->field[FIELD_GENERATION], (rank_t)msg->field[FIELD_MAKER],
                                 msg->field[FIELD_SEQUENCE]};
+    struct blob *token;
+    int err = digest_line_receive(d, m, from, msg, &token); /* before the fence: the sender's line goes on */
+    if (err != 0) return err;
+    if (token == NULL) {
+        answer(from, DIGEST_AGAIN, msg, acts);
+        return 0;
+    }
     bool was_searched = m->custody.seeking;
+    answer(from, DIGEST_ACK, msg, acts);
     if (custody_receive(&m->custody, &stamp, d->now_us) == CUSTODY_REPEAT) {
         d->counters.duplicates_dropped++;
-        acknowledge(from, msg, acts);
+        blob_unref(token);
         return 0;
     }
     m->parked = false;
-    arrive(d, m, from, msg);
-    acknowledge(from, msg, acts);
+    arrive(d, m, from, msg, token);
+    blob_unref(token);
     if (was_searched)
         trace_line(d->trace, TRACE_INFO, "stream %u: the token that was searched for is here", m->stream);
     forward(d, m, acts);
     return 0;
 }
 
-int digest_ack_message(struct digest *d, rank_t from, const struct algo_msg *msg)
+/* ACK and AGAIN: 0 or ERR_PROTO; *m = NULL when it belongs to another plan. */
+static int answer_read(struct digest *d, const struct algo_msg *msg, struct membership **m,
+                       struct token_stamp *stamp)
 {
+    *m = NULL;
     if (msg->field_count != ACK_FIELDS || msg->field[FIELD_GENERATION] > UINT32_MAX ||
         msg->field[FIELD_MAKER] >= d->node_count)
         return ERR_PROTO;
     if (msg->field[FIELD_EPOCH] != d->plan.epoch.number ||
         msg->field[FIELD_PROPOSER] != d->plan.epoch.proposer)
         return 0;
-    struct membership *m = digest_membership(d, msg->field[FIELD_STREAM]);
-    if (m == NULL) return ERR_PROTO;
-    struct token_stamp stamp = {(uint32_t)msg->field[FIELD_GENERATION], (rank_t)msg->field[FIELD_MAKER],
-                                msg->field[FIELD_SEQUENCE]};
+    *m = digest_membership(d, msg->field[FIELD_STREAM]);
+    if (*m == NULL) return ERR_PROTO;
+    *stamp = (struct token_stamp){(uint32_t)msg->field[FIELD_GENERATION], (rank_t)msg->field[FIELD_MAKER],
+                                  msg->field[FIELD_SEQUENCE]};
+    return 0;
+}
+
+int digest_ack_message(struct digest *d, rank_t from, const struct algo_msg *msg)
+{
+    struct membership *m;
+    struct token_stamp stamp;
+    int err = answer_read(d, msg, &m, &stamp);
+    if (err != 0 || m == NULL) return err;
+    digest_line_acknowledged(d, m, from, &stamp);
     custody_acknowledged(&m->custody, from, &stamp, d->now_us);
+    return 0;
+}
+
+int digest_again_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts)
+{
+    struct membership *m;
+    struct token_stamp stamp;
+    int err = answer_read(d, msg, &m, &stamp);
+    if (err != 0 || m == NULL) return err;
+    const struct custody *c = &m->custody;
+    if (c->place == CUSTODY_SENT && c->sent_to == from && token_stamp_compare(&stamp, &c->last) == 0)
+        digest_token_repeat(d, m, acts);
     return 0;
 }

@@ -185,7 +185,7 @@ void digest_token_repeat(struct digest *d, struct membership *m, struct algo_act
 void digest_start_due_tours(struct digest *d, struct algo_actions *acts);
 
 /* digest_line.c */
-/* Sets d->compressor. ERR_USAGE with why when it or the hop policy does not fit. */
+/* Sets d->compressor. ERR_USAGE with why when the hop policy does not fit one. */
 int digest_compressor_choose(struct digest *d, const struct choice *compress, struct err_text *why);
 void digest_lines_open(struct digest *d, struct membership *m); /* nothing without a compressor */
 void digest_lines_close(const struct digest *d, struct membership *m);

@@ -189,7 +189,7 @@ static void bad_lines_are_refused_with_option_value_and_remedy(void **state)
         {COMMAND_SIM,
          "--algorithm gossip --compress topk",
          {"--compress", "'topk'", "gossip", "delicoco, choco"}},
-        {COMMAND_AGENT, "-n 2 --compress topk", {"--compress", "digest"}},
+        {COMMAND_AGENT, "-n 2 --algorithm walk --compress topk", {"--compress", "digest"}},
         {COMMAND_UP, "--compress topq", {"--compress", "topq", "'topk'"}},
         {COMMAND_UP, "--algorithm gosip", {"--algorithm", "gosip", "gossip"}},
         {COMMAND_UP, "--task softmex", {"--task", "softmex", "softmax"}},

@@ -276,7 +276,7 @@ static void unfit_compressors_are_refused_with_a_remedy(void **state)
                                      .x0 = x0,
                                      .patience_us = PATIENCE,
                                      .compress = &compress};
-        assert_int_equal(digest_type.create(&config, &params, &out, &why), ERR_USAGE);
+        assert_int_equal(algo_create(&digest_type, &config, &params, &out, &why), ERR_USAGE);
         if (strstr(why.text, bad[i].remedy) == NULL) fail_msg("no remedy: %s", why.text);
     }
     cluster_close(&c);

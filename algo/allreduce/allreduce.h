@@ -11,7 +11,7 @@
  *
  * Rounds are numbered from 0. Between rounds the owner does what it likes (trains); allreduce_begin says
  * that this node is ready for the next one. Nobody waits for the dead: the living agree on a new view (a set
- * of members with a number) and run the round again without them. */
+ * of members with a number) and run the round again without them. How, and every failure course: allreduce.c */
 #ifndef GADABOUT_ALGO_ALLREDUCE_ALLREDUCE_H
 #define GADABOUT_ALGO_ALLREDUCE_ALLREDUCE_H
 
@@ -34,7 +34,9 @@ struct allreduce_config {
     size_t state_dim;      /* length of the state that laggards copy */
     uint64_t patience_us;
     uint8_t first_kind;
-    bool rejoining;            /* begin by copying the state of a member that has been here */
+    uint32_t chunk_max; /* floats of one body, alike on all members; 0 = 16384. Four times it must fit the
+                                * type's bound for packed bodies */
+    bool rejoining;     /* begin by copying the state of a member that has been here */
     const struct trace *trace; /* may be NULL; borrowed for life */
 };
 

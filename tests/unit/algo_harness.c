@@ -219,6 +219,7 @@ static void instance_start(struct harness *h, rank_t r, bool rejoining)
                                  .seed = h->seed,
                                  .patience_us = h->patience_us,
                                  .compress = h->compressed ? &h->compress : NULL,
+                                 .site = h->site,
                                  .rejoining = rejoining};
     struct err_text why = {""};
     int err = algo_create(h->type, &config, &h->params, &in->algo, &why);

@@ -46,6 +46,8 @@ void harness_set_job_steps(struct harness *h, uint32_t steps_max); /* counting t
 /* Default: the counting trainer adds 1 to coordinate (rank % dim) per step. */
 void harness_set_trainer(struct harness *h, harness_train_fn train, void *ctx);
 void harness_set_compress(struct harness *h, const char *text); /* as --compress; before the start; none */
+void harness_set_site(struct harness *h,
+                      const uint32_t *site); /* algo_config.site, borrowed; before the start */
 void harness_set_hook(struct harness *h, harness_hook_fn hook, void *ctx);
 void harness_set_trace(struct harness *h, FILE *out); /* a line per event and send; NULL = none */
 

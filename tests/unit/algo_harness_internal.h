@@ -67,6 +67,7 @@ struct harness {
     bool compressed;
     const struct graph *graph;
     double *weight;
+    const uint32_t *site; /* borrowed; NULL = none */
     float *x0;
     size_t dim;
     uint64_t seed, patience_us, now_us, sequence;

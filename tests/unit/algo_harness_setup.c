@@ -109,6 +109,12 @@ void harness_set_trainer(struct harness *h, harness_train_fn train, void *ctx)
     h->train_ctx = ctx;
 }
 
+void harness_set_site(struct harness *h, const uint32_t *site)
+{
+    CHECK(!h->started);
+    h->site = site;
+}
+
 void harness_set_hook(struct harness *h, harness_hook_fn hook, void *ctx)
 {
     h->hook = hook;

@@ -1,0 +1,334 @@
+/* Hierarchical SGD: local steps, averages within groups often, averages over everybody seldom.
+ * Source: Wang et al., arXiv 2010.12998; the rule and its measures: hsgd_asgrad.md part A (A2.2, A4.4, A7).
+ *
+ * After each local step t, only the highest level l whose period P_l divides t communicates:
+ *     x_j <- weighted mean of x over the group of j at level l            (level 0: everybody)
+ * by an exact all-reduce over direct links; the sums of level l go through the groups of level l + 1 first, so
+ * that links between groups carry least. All members of a group end with the same bits.
+ *
+ * Normal course
+ *  - TRAIN asks for the steps up to the next average; then training rests until that average is over.
+ *  - when an average of level l is over at t, the averages below it begin anew: their all-reduces are made for
+ *    the groups in force from t on (drawn anew after an average of level 0 with redraw=yes).
+ *  - a message of an average that begins later than ours is given to an all-reduce made for it in advance.
+ * Failure courses
+ *  - a member is gone or silent for the patience: the others' view leaves it out (allreduce.h); the mean is over
+ *    those who are there, with their weights. It is waited for again when the next all-reduce begins.
+ *  - this node was left out: it takes over the group's average and its count of steps, and goes on from there;
+ *    progress of a job that ran meanwhile is added, and the count waits at the next average.
+ *  - it was left out of an average above: that copy first; one of the groups below, which may have come earlier,
+ *    after it.
+ *  - a node that restarts asks everybody (level 0), then its groups, and trains only when somebody answered, or
+ *    nobody did for the patience.
+ *  - a message of an average that is over: dropped. One of a group that is not ours, or of a start that cannot
+ *    be: ERR_PROTO, nothing changed.
+ *  - a count of rounds in a group that is beyond the next average above: the all-reduce is made anew and asks. */
+#include "algo/hsgd/hsgd_internal.h"
+
+#include <stdlib.h>
+
+#include "algo/vec.h"
+#include "base/check.h"
+
+enum { JOB_STEP_MAX = 16 }; /* keeps the model that others evaluate fresh */
+
+/* -- training ---------------------------------------------------------------------------------- */
+
+static uint32_t steps_to_due(const struct hsgd *h)
+{
+    const struct hsgd_slot *lowest = &h->level[h->plan.level_count - 1].now;
+    return lowest->period - (uint32_t)((h->step - lowest->start) % lowest->period);
+}
+
+static void train(struct hsgd *h, struct algo_actions *acts)
+{
+    if (h->training || h->resting) return;
+    uint32_t left = steps_to_due(h);
+    algo_train(acts, h->x, left < JOB_STEP_MAX ? left : JOB_STEP_MAX);
+    h->training = true;
+    h->stale = false;
+    h->joining_until_us = TIME_NEVER;
+}
+
+/* -- going on from an average ------------------------------------------------------------------ */
+
+/* Makes `level` begin at the present step; a slot made in advance for it is used. */
+static void level_renew(struct hsgd *h, uint32_t level, bool rejoining, struct algo_actions *acts)
+{
+    struct hsgd_level *l = &h->level[level];
+    hsgd_slot_end(h, &l->now);
+    if (l->next.sum != NULL && l->next.start == h->step) {
+        l->now = l->next;
+        l->next = (struct hsgd_slot){0};
+        return;
+    }
+    if (l->next.sum != NULL && l->next.start < h->step) hsgd_slot_end(h, &l->next);
+    int err = hsgd_slot_make(h, level, h->step, rejoining, &l->now, acts);
+    CHECK(err == 0);
+}
+
+/* Of a copy that the present slot of `level` has: whether it is of use. A group cannot be past the next average
+ * above; and a copy from before what this node has done since tells it nothing. */
+static bool copy_is_useful(const struct hsgd *h, uint32_t level)
+{
+    const struct hsgd_slot *s = &h->level[level].now;
+    return s->copy_step < s->end && s->copy_step >= h->step;
+}
+
+static void copy_drop(struct hsgd_slot *s)
+{
+    free(s->copy);
+    s->copy = NULL;
+}
+
+/* The state of `level` is its latest average, which laggards are given. */
+static void state_set(struct hsgd *h, uint32_t level, const float *average)
+{
+    struct hsgd_level *l = &h->level[level];
+    vec_copy(h->dim, average, l->state);
+    allreduce_set_state(l->now.sum, l->state);
+}
+
+static void copy_take(struct hsgd *h, uint32_t level)
+{
+    struct hsgd_slot *s = &h->level[level].now;
+    CHECK(!h->resting || h->due >= level);
+    vec_copy(h->dim, s->copy, h->x);
+    state_set(h, level, s->copy);
+    h->step = s->copy_step;
+    h->resting = false;
+    h->stale = h->training;
+    h->report.mixes++;
+    if (allreduce_contributed(s->sum)) h->report.steps_handed_over = h->report.steps;
+    copy_drop(s);
+}
+
+/* The levels below `level` begin anew at the present step. A copy that one of them has already is later than
+ * that: it is taken, and the levels below it begin there. */
+static void descend(struct hsgd *h, uint32_t level, bool rejoining, struct algo_actions *acts)
+{
+    for (uint32_t l = level + 1; l < h->plan.level_count; l++) {
+        level_renew(h, l, rejoining, acts);
+        if (h->level[l].now.copy == NULL) continue;
+        if (copy_is_useful(h, l)) {
+            copy_take(h, l);
+            rejoining = true;
+        } else {
+            copy_drop(&h->level[l].now);
+        }
+    }
+}
+
+/* The outcome of the average of `level`: the mean over those who took part. */
+static void average_take(struct hsgd *h, uint32_t level, struct algo_actions *acts)
+{
+    const struct allreduce *sum = h->level[level].now.sum;
+    CHECK(h->resting && h->due == level);
+    const float *total = allreduce_sum(sum);
+    double inverse = 1.0 / allreduce_weight(sum), squares = 0;
+    for (size_t i = 0; i < h->dim; i++) {
+        float mean = (float)((double)total[i] * inverse);
+        double gap = (double)h->x[i] - (double)mean;
+        squares += gap * gap;
+        h->x[i] = mean;
+    }
+    if (level == 1 || h->plan.level_count == 1) h->report.divergence_down = h->share * squares;
+    state_set(h, level, h->x);
+    h->resting = false;
+    h->report.rounds++;
+    h->report.mixes += allreduce_contributors(sum) > 1;
+    h->report.steps_handed_over = h->report.steps;
+    descend(h, level, false, acts);
+    train(h, acts);
+}
+
+static void average_begin(struct hsgd *h, uint32_t level, struct algo_actions *acts);
+
+/* The present slot of `level` has a copy. */
+static void copy_came(struct hsgd *h, uint32_t level, struct algo_actions *acts)
+{
+    struct hsgd_slot *s = &h->level[level].now;
+    if (copy_is_useful(h, level)) {
+        copy_take(h, level);
+        descend(h, level, true, acts);
+        train(h, acts);
+        return;
+    }
+    if (s->copy_step >= s->end) {
+        trace_line(h->trace, TRACE_WARN,
+                   "hsgd: level %u: told of an average after %llu steps, but the one above is "
+                   "due after %llu; asking again",
+                   level + 1, (unsigned long long)s->copy_step, (unsigned long long)s->end);
+        uint64_t start = s->start;
+        hsgd_slot_end(h, s);
+        int err = hsgd_slot_make(h, level, start, true, s, acts);
+        CHECK(err == 0);
+    }
+    copy_drop(s);
+    if (h->resting && h->due == level && !allreduce_waiting(s->sum)) average_begin(h, level, acts);
+}
+
+static void outcome_take(struct hsgd *h, uint32_t level, enum allreduce_outcome outcome,
+                         struct algo_actions *acts)
+{
+    switch (outcome) {
+    case ALLREDUCE_NONE:
+        return;
+    case ALLREDUCE_SUM:
+        average_take(h, level, acts);
+        return;
+    case ALLREDUCE_COPY:
+        copy_came(h, level, acts);
+        return;
+    }
+    UNREACHABLE();
+}
+
+static void average_begin(struct hsgd *h, uint32_t level, struct algo_actions *acts)
+{
+    struct hsgd_slot *s = &h->level[level].now;
+    uint64_t over = (h->step - s->start) / s->period - 1;
+    h->resting = true;
+    h->due = level;
+    if (allreduce_round(s->sum) != over) allreduce_set_round(s->sum, over); /* made anew in mid-course */
+    outcome_take(h, level, hsgd_slot_begin(h, s, acts), acts);
+}
+
+/* -- events ------------------------------------------------------------------------------------ */
+
+static void trained(struct hsgd *h, const struct algo_event *e, struct algo_actions *acts)
+{
+    CHECK(h->training && !h->resting);
+    uint32_t left = steps_to_due(h), done = e->trained.steps;
+    CHECK(h->stale || done <= left);
+    h->training = false;
+    for (size_t i = 0; i < h->dim; i++) h->x[i] += e->trained.delta[i];
+    h->report.steps += done;
+    h->step += done < left ? done : left;
+    uint32_t group_of[HSGD_LEVEL_MAX];
+    hsgd_groups_of(h, h->level[h->plan.level_count - 1].now.start, group_of);
+    uint32_t due = hsgd_due_level(&h->plan, group_of, h->step);
+    if (due < h->plan.level_count)
+        average_begin(h, due, acts);
+    else
+        train(h, acts);
+}
+
+/* Gives an event to the all-reduces of all levels, the lowest first: what an upper one makes anew has heard of
+ * the links already. */
+static void pass_to_all(struct hsgd *h, const struct algo_event *e, struct algo_actions *acts)
+{
+    for (uint32_t l = h->plan.level_count; l-- > 0;) {
+        enum allreduce_outcome outcome = ALLREDUCE_NONE;
+        struct hsgd_level *level = &h->level[l];
+        int err = level->next.sum != NULL ? hsgd_slot_step(h, &level->next, e, acts, &outcome) : 0;
+        CHECK(err == 0 && outcome != ALLREDUCE_SUM);
+        err = hsgd_slot_step(h, &level->now, e, acts, &outcome);
+        CHECK(err == 0);
+        outcome_take(h, l, outcome, acts);
+    }
+}
+
+/* A message of an average that begins after the ones this node is in. */
+static int early(struct hsgd *h, uint32_t level, uint64_t start, const struct algo_event *e,
+                 struct algo_actions *acts)
+{
+    struct hsgd_slot *next = &h->level[level].next;
+    enum allreduce_outcome outcome;
+    if (next->sum != NULL && start < next->start) {
+        h->late_dropped++;
+        return 0;
+    }
+    if (next->sum != NULL && start == next->start)
+        return hsgd_slot_has(next, e->peer) ? hsgd_slot_step(h, next, e, acts, &outcome) : ERR_PROTO;
+    struct hsgd_slot made;
+    size_t first = acts->count;
+    int err = hsgd_slot_make(h, level, start, false, &made, acts);
+    if (err != 0) return err;
+    err = hsgd_slot_has(&made, e->peer) ? hsgd_slot_step(h, &made, e, acts, &outcome) : ERR_PROTO;
+    if (err != 0) {
+        hsgd_slot_undo(h, &made, acts, first);
+        return err;
+    }
+    hsgd_slot_end(h, next);
+    *next = made;
+    return 0;
+}
+
+static int on_message(struct hsgd *h, const struct algo_event *e, struct algo_actions *acts)
+{
+    uint32_t level = e->msg->kind / ALLREDUCE_KIND_COUNT;
+    if (level >= h->plan.level_count || e->msg->field_count == 0 || !h->link[e->peer].up) return ERR_PROTO;
+    struct algo_msg inner = *e->msg;
+    uint64_t start = inner.field[--inner.field_count];
+    struct algo_event event = *e;
+    event.msg = &inner;
+    struct hsgd_slot *now = &h->level[level].now;
+    if (start > now->start) return early(h, level, start, &event, acts);
+    if (start < now->start) {
+        h->late_dropped++;
+        return 0;
+    }
+    if (!hsgd_slot_has(now, e->peer)) return ERR_PROTO;
+    enum allreduce_outcome outcome;
+    int err = hsgd_slot_step(h, now, &event, acts, &outcome);
+    if (err == 0) outcome_take(h, level, outcome, acts);
+    return err;
+}
+
+static void start(struct hsgd *h, struct algo_actions *acts)
+{
+    for (rank_t r = 0; r < h->plan.node_count; r++) h->link[r].changed_us = h->now_us;
+    for (uint32_t l = 0; l < h->plan.level_count; l++) {
+        int err = hsgd_slot_make(h, l, 0, h->rejoining, &h->level[l].now, acts);
+        CHECK(err == 0);
+    }
+    if (h->rejoining && h->plan.node_count > 1)
+        h->joining_until_us =
+            h->patience_us < TIME_NEVER - h->now_us ? h->now_us + h->patience_us : TIME_NEVER - 1;
+    else
+        train(h, acts);
+}
+
+int hsgd_step(struct algo *a, const struct algo_event *e, struct algo_actions *acts)
+{
+    struct hsgd *h = (struct hsgd *)a;
+    h->now_us = e->now_us;
+    hsgd_slots_free_ended(h);
+    switch (e->kind) {
+    case ALGO_START:
+        start(h, acts);
+        return 0;
+    case ALGO_PEER_UP:
+    case ALGO_PEER_DOWN:
+        h->link[e->peer].up = e->kind == ALGO_PEER_UP;
+        h->link[e->peer].boot = e->boot;
+        h->link[e->peer].changed_us = e->now_us;
+        pass_to_all(h, e, acts);
+        return 0;
+    case ALGO_DEADLINE:
+        if (h->joining_until_us <= e->now_us) train(h, acts);
+        pass_to_all(h, e, acts);
+        return 0;
+    case ALGO_MESSAGE:
+        return on_message(h, e, acts);
+    case ALGO_TRAINED:
+        trained(h, e, acts);
+        return 0;
+    }
+    UNREACHABLE();
+}
+
+uint64_t hsgd_deadline_us(const struct algo *a)
+{
+    const struct hsgd *h = (const struct hsgd *)a;
+    uint64_t at_us = h->joining_until_us;
+    for (uint32_t l = 0; l < h->plan.level_count; l++) {
+        const struct hsgd_slot *slot[2] = {&h->level[l].now, &h->level[l].next};
+        for (uint32_t k = 0; k < 2; k++) {
+            uint64_t own_us = slot[k]->sum != NULL ? allreduce_deadline_us(slot[k]->sum) : TIME_NEVER;
+            if (own_us < at_us) at_us = own_us;
+        }
+    }
+    return at_us;
+}

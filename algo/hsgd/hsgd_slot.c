@@ -1,0 +1,280 @@
+/* The all-reduce of one level's group between two averages of the level above.
+ *
+ * Normal course
+ *  - a slot is made when the average above is over, or when a message of its start comes before that here.
+ *  - every message carries the slot's start as its last field, so that one of another start is never mistaken.
+ *  - the members are those of the group in the epoch of the start; links that are up are told at once.
+ * Failure courses
+ *  - a start that is no multiple of the period above: ERR_PROTO, nothing is made.
+ *  - a slot may end within the very step in which it sent: its all-reduce is freed one step later, because
+ *    an action may point into it. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "algo/hsgd/hsgd_internal.h"
+#include "algo/vec.h"
+#include "base/check.h"
+
+static const uint64_t step_max = UINT64_C(1) << 62;
+
+/* -- groups ------------------------------------------------------------------------------------ */
+
+/* The groups in force at local step `start`, (level_count, node_count); redrawn only when the epoch changed. */
+static const uint32_t *groups_at(struct hsgd *h, uint64_t start)
+{
+    uint64_t epoch = h->plan.redraw ? start / hsgd_period(&h->plan, 0, 0) : 0;
+    if (epoch != h->group_epoch) {
+        hsgd_groups_draw(&h->plan, epoch, h->group);
+        h->group_epoch = epoch;
+    }
+    return h->group;
+}
+
+void hsgd_groups_of(struct hsgd *h, uint64_t start, uint32_t group_of[HSGD_LEVEL_MAX])
+{
+    const uint32_t *group = groups_at(h, start);
+    for (uint32_t l = 0; l < h->plan.level_count; l++)
+        group_of[l] = group[(size_t)l * h->plan.node_count + h->rank];
+}
+
+/* -- making and ending ------------------------------------------------------------------------- */
+
+static void mark(uint64_t start, struct algo_actions *acts, size_t first)
+{
+    for (size_t i = first; i < acts->count; i++) {
+        struct algo_msg *m = &acts->item[i].msg;
+        CHECK(acts->item[i].kind == ALGO_SEND && m->field_count < ALGO_FIELD_MAX);
+        m->field[m->field_count++] = start;
+    }
+}
+
+static void members_find(const struct hsgd *h, const uint32_t *group_row, struct hsgd_slot *s)
+{
+    uint32_t n = h->plan.node_count;
+    s->member_count = 0;
+    for (rank_t r = 0; r < n; r++) s->member_count += group_row[r] == group_row[h->rank];
+    s->member = mem_new(s->member_count, sizeof *s->member);
+    uint32_t at = 0;
+    for (rank_t r = 0; r < n; r++)
+        if (group_row[r] == group_row[h->rank]) s->member[at++] = r;
+}
+
+/* The groups below, or NULL at the lowest level: sums go through these first. Owned. */
+static uint32_t *groups_below(const struct hsgd *h, uint32_t level, const uint32_t *group,
+                              const struct hsgd_slot *s)
+{
+    if (level + 1 == h->plan.level_count) return NULL;
+    uint32_t *below = mem_new(s->member_count, sizeof *below);
+    for (uint32_t i = 0; i < s->member_count; i++)
+        below[i] = group[(size_t)(level + 1) * h->plan.node_count + s->member[i]];
+    return below;
+}
+
+/* An all-reduce keeps the bits of its messages until its next event, which here comes within the same step. */
+static void bits_keep(struct hsgd *h, struct algo_actions *acts, size_t first)
+{
+    for (size_t i = first; i < acts->count; i++) {
+        struct algo_msg *m = &acts->item[i].msg;
+        if (m->bits_size == 0) continue;
+        struct hsgd_bits *kept = mem_new(1, sizeof *kept + m->bits_size);
+        memcpy(kept->byte, m->bits, m->bits_size);
+        kept->next = h->bits;
+        h->bits = kept;
+        m->bits = kept->byte;
+    }
+}
+
+static void tell(struct hsgd *h, struct hsgd_slot *s, enum algo_event_kind kind, uint64_t time_us,
+                 rank_t peer, struct algo_actions *acts)
+{
+    struct algo_event event = {.kind = kind, .now_us = time_us, .peer = peer, .boot = h->link[peer].boot};
+    enum allreduce_outcome outcome;
+    size_t first = acts->count;
+    int err = hsgd_slot_step(h, s, &event, acts, &outcome);
+    CHECK(err == 0);
+    bits_keep(h, acts, first);
+}
+
+static void actions_cut(struct algo_actions *acts, size_t count)
+{
+    for (size_t i = count; i < acts->count; i++) {
+        blob_unref(acts->item[i].msg.vec);
+        blob_unref(acts->item[i].msg.packed);
+    }
+    acts->count = count;
+}
+
+/* The member whose link went down first after (time_us, rank), or RANK_NONE. */
+static rank_t next_gone(const struct hsgd *h, const struct hsgd_slot *s, uint64_t time_us, rank_t rank)
+{
+    rank_t found = RANK_NONE;
+    for (uint32_t i = 0; i < s->member_count; i++) {
+        rank_t r = s->member[i];
+        uint64_t at_us = h->link[r].changed_us;
+        if (r == h->rank || h->link[r].up || at_us < time_us ||
+            (at_us == time_us && rank != RANK_NONE && r <= rank))
+            continue;
+        if (found == RANK_NONE || at_us < h->link[found].changed_us) found = r;
+    }
+    return found;
+}
+
+/* Members whose links are down since before this slot count as gone since then, not as late at a start. */
+static void tell_gone(struct hsgd *h, struct hsgd_slot *s, struct algo_actions *acts)
+{
+    size_t count = acts->count;
+    rank_t r = RANK_NONE;
+    uint64_t at_us = 0;
+    while ((r = next_gone(h, s, at_us, r)) != RANK_NONE) {
+        at_us = h->link[r].changed_us;
+        tell(h, s, ALGO_PEER_UP, at_us, r, acts);
+        tell(h, s, ALGO_PEER_DOWN, at_us, r, acts);
+    }
+    actions_cut(acts, count); /* nobody is there to hear it */
+}
+
+static void tell_links(struct hsgd *h, struct hsgd_slot *s, bool rejoining, struct algo_actions *acts)
+{
+    if (s->start > 0 && !rejoining) tell_gone(h, s, acts);
+    for (uint32_t i = 0; i < s->member_count; i++)
+        if (h->link[s->member[i]].up) tell(h, s, ALGO_PEER_UP, h->now_us, s->member[i], acts);
+}
+
+int hsgd_slot_make(struct hsgd *h, uint32_t level, uint64_t start, bool rejoining, struct hsgd_slot *out,
+                   struct algo_actions *acts)
+{
+    const uint32_t *group = groups_at(h, start);
+    uint32_t n = h->plan.node_count, own[HSGD_LEVEL_MAX];
+    hsgd_groups_of(h, start, own);
+    uint32_t above = level == 0 ? 0 : hsgd_period(&h->plan, level - 1, own[level - 1]);
+    if (start > step_max || (level == 0 ? start != 0 : start % above != 0)) return ERR_PROTO;
+    *out = (struct hsgd_slot){.start = start,
+                              .period = hsgd_period(&h->plan, level, own[level]),
+                              .end = level == 0 ? UINT64_MAX : start + above};
+    members_find(h, group + (size_t)level * n, out);
+    uint32_t *below = groups_below(h, level, group, out);
+    struct allreduce_config config = {.rank = h->rank,
+                                      .node_count = n,
+                                      .graph = h->graph,
+                                      .member = out->member,
+                                      .member_count = out->member_count,
+                                      .group = below,
+                                      .size_max = h->dim,
+                                      .state_dim = h->dim,
+                                      .patience_us = h->patience_us,
+                                      .first_kind = (uint8_t)(level * ALLREDUCE_KIND_COUNT),
+                                      .rejoining = rejoining,
+                                      .trace = h->trace};
+    out->sum = allreduce_new(&config);
+    free(below);
+    tell_links(h, out, rejoining, acts);
+    return 0;
+}
+
+static void counts_add(struct allreduce_counts *to, const struct allreduce_counts *from)
+{
+    to->vectors += from->vectors;
+    to->floats_sent += from->floats_sent;
+    to->floats_sent_across += from->floats_sent_across;
+    to->left_out += from->left_out;
+    to->views += from->views;
+    to->contributed += from->contributed;
+    to->dropped += from->dropped;
+}
+
+void hsgd_slot_end(struct hsgd *h, struct hsgd_slot *s)
+{
+    if (s->sum != NULL) {
+        if (h->ended_count == h->ended_capacity) {
+            h->ended_capacity = h->ended_capacity == 0 ? 4 : 2 * h->ended_capacity;
+            h->ended = mem_resize(h->ended, h->ended_capacity, sizeof *h->ended);
+        }
+        h->ended[h->ended_count++] = s->sum;
+    }
+    free(s->member);
+    free(s->copy);
+    *s = (struct hsgd_slot){0};
+}
+
+void hsgd_slot_undo(struct hsgd *h, struct hsgd_slot *s, struct algo_actions *acts, size_t first)
+{
+    actions_cut(acts, first);
+    hsgd_slot_end(h, s);
+}
+
+void hsgd_slots_free_ended(struct hsgd *h)
+{
+    while (h->bits != NULL) {
+        struct hsgd_bits *next = h->bits->next;
+        free(h->bits);
+        h->bits = next;
+    }
+    for (size_t i = 0; i < h->ended_count; i++) {
+        struct allreduce_counts counts;
+        allreduce_counts(h->ended[i], &counts);
+        counts_add(&h->gone, &counts);
+        allreduce_free(h->ended[i]);
+    }
+    h->ended_count = 0;
+}
+
+/* -- use --------------------------------------------------------------------------------------- */
+
+bool hsgd_slot_has(const struct hsgd_slot *s, rank_t r)
+{
+    uint32_t low = 0, high = s->member_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (s->member[middle] < r)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < s->member_count && s->member[low] == r;
+}
+
+enum allreduce_outcome hsgd_slot_begin(struct hsgd *h, struct hsgd_slot *s, struct algo_actions *acts)
+{
+    size_t first = acts->count;
+    enum allreduce_outcome outcome = allreduce_begin(s->sum, h->now_us, h->x, h->dim, h->weight, acts);
+    mark(s->start, acts, first);
+    return outcome;
+}
+
+/* The copy is the all-reduce's until its next call, and may be taken over only later. */
+static void copy_keep(const struct hsgd *h, struct hsgd_slot *s)
+{
+    if (s->copy == NULL) s->copy = mem_new(h->dim, sizeof *s->copy);
+    vec_copy(h->dim, allreduce_copy(s->sum), s->copy);
+    s->copy_step = s->start + allreduce_round(s->sum) * s->period;
+    allreduce_set_state(s->sum, s->copy);
+}
+
+int hsgd_slot_step(struct hsgd *h, struct hsgd_slot *s, const struct algo_event *event,
+                   struct algo_actions *acts, enum allreduce_outcome *outcome)
+{
+    size_t first = acts->count;
+    int err = allreduce_step(s->sum, event, acts, outcome);
+    if (err != 0) return err;
+    mark(s->start, acts, first);
+    if (*outcome == ALLREDUCE_COPY) copy_keep(h, s);
+    return 0;
+}
+
+void hsgd_slots_count(const struct hsgd *h, struct allreduce_counts *out)
+{
+    *out = h->gone;
+    struct allreduce_counts counts;
+    for (size_t i = 0; i < h->ended_count; i++) {
+        allreduce_counts(h->ended[i], &counts);
+        counts_add(out, &counts);
+    }
+    for (uint32_t l = 0; l < h->plan.level_count; l++) {
+        const struct hsgd_slot *slot[2] = {&h->level[l].now, &h->level[l].next};
+        for (uint32_t k = 0; k < 2; k++) {
+            if (slot[k]->sum == NULL) continue;
+            allreduce_counts(slot[k]->sum, &counts);
+            counts_add(out, &counts);
+        }
+    }
+}

@@ -1,0 +1,285 @@
+/* Goal: hierarchical SGD computes what its paper defines: limits, trajectories, equivalences, bit-identical
+ * replicas, for any number of levels and any grouping.
+ * Method: the exact test of hsgd_asgrad.md A6.3 with float limbs, against its table, against closed forms and against
+ * the same rule computed by hand in double. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "algo/hsgd/hsgd_internal.h"
+#include "tests/unit/hsgd_fixture.h"
+
+extern const struct algo_type hsgd_type;
+
+static const uint64_t patience_us = 60000000;
+
+/* -- running ------------------------------------------------------------------------------------ */
+
+struct exact_run {
+    struct graph *graph; /* the harness borrows it */
+    struct harness *harness;
+    struct exact_record *record;
+};
+
+static struct exact_run run_new(const char *params, const double *weight, const uint32_t *site, uint64_t seed)
+{
+    static const float start[LIMB_COUNT] = {0};
+    struct exact_run run = {.record = exact_record_new(), .graph = mem_new_zero(1, sizeof *run.graph)};
+    struct choice complete;
+    struct err_text why = {""};
+    assert_int_equal(
+        choice_parse(topology_table, topology_table_count, "--topology", "complete", &complete, &why), 0);
+    assert_int_equal(topology_build(&complete, EXACT_NODES, 1, run.graph, &why), 0);
+    run.harness = harness_new(&hsgd_type, params, run.graph, weight, LIMB_COUNT, start, seed, patience_us);
+    harness_set_trainer(run.harness, exact_train, run.record);
+    harness_set_site(run.harness, site);
+    harness_set_delay(run.harness, 10, 5000);
+    return run;
+}
+
+static void run_free(struct exact_run *run)
+{
+    harness_free(run->harness);
+    graph_deinit(run->graph);
+    free(run->graph);
+    free(run->record);
+}
+
+/* Until every node has begun its job after `steps` steps. */
+static void run_steps(struct exact_run *run, uint64_t steps)
+{
+    uint64_t limit_us = harness_now(run->harness) + (steps + 20) * 100000;
+    for (rank_t j = 0; j < EXACT_NODES; j++)
+        while (run->record->step[j] <= steps) {
+            if (harness_now(run->harness) > limit_us) fail_msg("node %u is stuck", j);
+            harness_run_until(run->harness, harness_now(run->harness) + 100000);
+        }
+}
+
+static double value(const struct exact_run *run, rank_t j, uint64_t t)
+{
+    double v = run->record->start[j][t];
+    if (isnan(v)) fail_msg("node %u began no job after %llu steps", j, (unsigned long long)t);
+    return v;
+}
+
+static void assert_near(double got, double expected, double tolerance)
+{
+    if (!(fabs(got - expected) <= tolerance)) fail_msg("%.13f is not %.13f", got, expected);
+}
+
+/* -- limits ------------------------------------------------------------------------------------- */
+
+static double limit_of(const char *params, uint32_t longest, const uint32_t *site)
+{
+    struct exact_run run = run_new(params, NULL, site, 1);
+    uint64_t t = 800 / longest * longest;
+    if (longest == 64) t = 1280;
+    run_steps(&run, t);
+    double limit = value(&run, 0, t);
+    for (rank_t j = 0; j < EXACT_NODES; j++)
+        assert_memory_equal(run.record->limb[j][t], run.record->limb[0][t], sizeof run.record->limb[0][t]);
+    run_free(&run);
+    return limit;
+}
+
+static void limits_are_those_of_the_table(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *params;
+        uint32_t longest;
+        double limit, distance;
+    } rows[] = {
+        {"hsgd:periods=2", 2, 1.271692236463, 0.032308},
+        {"hsgd:periods=4", 4, 1.210298660553, 0.093701},
+        {"hsgd:periods=16-4,groups=2", 16, 1.150305214858, 0.153695},
+        {"hsgd:periods=16-8,groups=2", 16, 1.069149437482, 0.234851},
+        {"hsgd:periods=16", 16, 0.935535425522, 0.368465},
+        {"hsgd:periods=64-4,groups=2", 64, 1.068591630811, 0.235408},
+        {"hsgd:periods=64", 64, 0.708570566310, 0.595429},
+        {"hsgd:periods=32-8-2,groups=2-2", 32, 1.155034846280, 0.148965},
+        {"hsgd:periods=32", 32, 0.767848440757, 0.536152},
+        {"hsgd:periods=16-4,groups=8", 16, 0.935535425522, 0.368465},  /* N = n */
+        {"hsgd:periods=16-4,groups=1", 16, 1.210298660553, 0.093701},  /* N = 1 */
+        {"hsgd:periods=16-16,groups=2", 16, 0.935535425522, 0.368465}, /* I = G */
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        double limit = limit_of(rows[i].params, rows[i].longest, NULL);
+        assert_near(limit, rows[i].limit, 1e-10);
+        assert_near(exact_optimum - limit, rows[i].distance, 1e-6);
+    }
+}
+
+/* w = [sum_i n_i/n beta_i (1 - rho_i^K) / (1 - rho_i)] / [sum_i n_i/n (1 - rho_i^K)] */
+static double closed_form(uint32_t g, uint32_t i, const uint32_t *group, uint32_t groups)
+{
+    double above = 0, below = 0;
+    for (uint32_t k = 0; k < groups; k++) {
+        double rho = 0, beta = 0, size = 0;
+        for (int j = 0; j < EXACT_NODES; j++) {
+            if (group[j] != k) continue;
+            double shrink = pow(1 - exact_gamma * exact_a[j], i);
+            rho += shrink;
+            beta += (1 - shrink) * exact_c[j];
+            size++;
+        }
+        rho /= size;
+        beta /= size;
+        double all = 1 - pow(rho, (double)g / i);
+        above += size / EXACT_NODES * beta * all / (1 - rho);
+        below += size / EXACT_NODES * all;
+    }
+    return above / below;
+}
+
+static void limits_of_all_balanced_groupings_are_as_computed(void **state)
+{
+    (void)state;
+    double least = 1e9, greatest = 0, sum = 0;
+    for (uint32_t set = 0; set < 256; set++) {
+        if ((set & 1) == 0 || __builtin_popcount(set) != 4) continue;
+        uint32_t site[EXACT_NODES];
+        for (uint32_t j = 0; j < EXACT_NODES; j++) site[j] = (set >> j & 1) == 0;
+        double limit = limit_of("hsgd:periods=16-4,groups=2,grouping=balanced", 16, site);
+        assert_near(limit, closed_form(16, 4, site, 2), 1e-10);
+        double distance = fabs(limit - exact_optimum);
+        sum += distance;
+        if (distance < least) least = distance;
+        if (distance > greatest) greatest = distance;
+    }
+    assert_near(least, 0.030891, 1e-6);
+    assert_near(sum / 35, 0.134858, 1e-6);
+    assert_near(greatest, 0.341260, 1e-6);
+    /* the bound is on the mean: it lies between P = I and P = G, the best grouping does not */
+    assert_true(sum / 35 > 0.093701 && sum / 35 < 0.368465 && least < 0.093701);
+}
+
+/* -- trajectories ------------------------------------------------------------------------------- */
+
+static void first_global_round_is_as_computed(void **state)
+{
+    (void)state;
+    static const double expected[4][2] = {{0.043166796875, 0.608980944219},
+                                          {0.076690004863, 1.025871548454},
+                                          {0.102724029974, 1.311262704860},
+                                          {0.814787574872, 0.814787574872}};
+    struct exact_run run = run_new("hsgd:periods=16-4,groups=2", NULL, NULL, 1);
+    run_steps(&run, 16);
+    for (uint32_t k = 0; k < 4; k++) {
+        uint64_t t = 4 * (k + 1);
+        for (rank_t j = 0; j < EXACT_NODES; j++) assert_near(value(&run, j, t), expected[k][j / 4], 1e-11);
+    }
+    run_free(&run);
+}
+
+static struct hsgd_plan plan_of(const char *params, const uint32_t *site, uint64_t seed)
+{
+    struct choice choice;
+    struct hsgd_plan plan;
+    assert_int_equal(choice_parse(&hsgd_type.spec, 1, "--algorithm", params, &choice, NULL), 0);
+    assert_int_equal(hsgd_plan_read(&choice, EXACT_NODES, &plan, NULL), 0);
+    plan.seed = seed;
+    plan.site = site;
+    assert_int_equal(hsgd_plan_check(&plan, NULL), 0);
+    return plan;
+}
+
+/* At every step after which a node began a job, its model is what the rule gives. */
+static void trajectories_are_the_rule_by_hand(void **state)
+{
+    (void)state;
+    static const uint32_t site[EXACT_NODES] = {3, 3, 1, 0, 1, 0, 0, 1}; /* sizes 3, 3, 2: not powers of two */
+    static const uint32_t even[EXACT_NODES] = {1, 0, 1, 0, 0, 0, 1, 1};
+    static const double weight[EXACT_NODES] = {1. / 16, 3. / 16, 1. / 8,  1. / 8,
+                                               3. / 32, 5. / 32, 1. / 32, 7. / 32};
+    static const struct {
+        const char *params;
+        const uint32_t *site;
+        const double *weight;
+        double tolerance;
+    } rows[] = {
+        {"hsgd:periods=16-4,groups=2,grouping=random", NULL, NULL, 1e-11},
+        {"hsgd:periods=16-4,groups=4,grouping=random,redraw=yes", NULL, NULL, 1e-11},
+        {"hsgd:periods=32-8-2,groups=2-2,grouping=random,redraw=yes", NULL, NULL, 1e-11},
+        {"hsgd:periods=24-4/8,groups=2", NULL, NULL, 1e-11}, /* periods of its own for each group */
+        {"hsgd:periods=24-12/8-4/3/2/1,groups=2-2,grouping=tags", even, NULL, 1e-11},
+        {"hsgd:periods=16-4,grouping=tags", even, NULL, 1e-11},
+        {"hsgd:periods=16-4,grouping=tags", site, NULL, 1e-6}, /* thirds round */
+        {"hsgd:periods=16-4,groups=2,weights=data", NULL, weight, 1e-11},
+        {"hsgd:periods=16-8-4-2-1,groups=1-2-2-2", NULL, NULL, 1e-11},
+        {"hsgd:periods=48-16,groups=2", NULL, NULL, 1e-11},
+        {"hsgd:periods=120-60,groups=2", NULL, NULL, 1e-11}, /* longer than a job */
+        {"hsgd:periods=1", NULL, NULL, 1e-11},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct exact_run run = run_new(rows[i].params, rows[i].weight, rows[i].site, 5);
+        struct hsgd_plan plan = plan_of(rows[i].params, rows[i].site, 5);
+        run.record->job_max = 7;
+        run_steps(&run, 240);
+        for (uint64_t t = 0; t <= 240; t++) {
+            double w[EXACT_NODES];
+            exact_by_hand(&plan, rows[i].weight, t, w);
+            for (rank_t j = 0; j < EXACT_NODES; j++)
+                if (!isnan(run.record->start[j][t]))
+                    assert_near(run.record->start[j][t], w[j], rows[i].tolerance);
+        }
+        run_free(&run);
+    }
+}
+
+/* P = 1 is gradient descent on the mean. */
+static void period_one_is_synchronous_descent(void **state)
+{
+    (void)state;
+    struct exact_run run = run_new("hsgd:periods=1", NULL, NULL, 1);
+    run_steps(&run, 200);
+    double w = 0;
+    for (uint64_t t = 1; t <= 200; t++) {
+        double gradient = 0;
+        for (int j = 0; j < EXACT_NODES; j++) gradient += exact_a[j] * (w - exact_c[j]) / EXACT_NODES;
+        w -= exact_gamma * gradient;
+        for (rank_t j = 0; j < EXACT_NODES; j++) assert_near(value(&run, j, t), w, 1e-11);
+    }
+    run_free(&run);
+}
+
+/* N = 1 is local SGD with P = I, N = n and I = G are local SGD with P = G: the same bits all the way. */
+static void limiting_cases_are_local_sgd_to_the_bit(void **state)
+{
+    (void)state;
+    static const char *const rows[][2] = {{"hsgd:periods=16-4,groups=1", "hsgd:periods=4"},
+                                          {"hsgd:periods=16-4,groups=8", "hsgd:periods=16"},
+                                          {"hsgd:periods=16-16,groups=2", "hsgd:periods=16"},
+                                          {"hsgd:periods=16-4-4,groups=1-4", "hsgd:periods=4"},
+                                          {"hsgd:periods=16-1,groups=1", "hsgd:periods=1"}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct exact_run a = run_new(rows[i][0], NULL, NULL, 1), b = run_new(rows[i][1], NULL, NULL, 2);
+        a.record->job_max = b.record->job_max =
+            1; /* limbs go back to their grids after every step, in both */
+        run_steps(&a, 320);
+        run_steps(&b, 320);
+        for (uint64_t t = 16; t <= 320; t += 16)
+            for (rank_t j = 0; j < EXACT_NODES; j++)
+                assert_memory_equal(a.record->limb[j][t], b.record->limb[j][t], sizeof a.record->limb[j][t]);
+        run_free(&a);
+        run_free(&b);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(limits_are_those_of_the_table),
+        cmocka_unit_test(limits_of_all_balanced_groupings_are_as_computed),
+        cmocka_unit_test(first_global_round_is_as_computed),
+        cmocka_unit_test(trajectories_are_the_rule_by_hand),
+        cmocka_unit_test(period_one_is_synchronous_descent),
+        cmocka_unit_test(limiting_cases_are_local_sgd_to_the_bit),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

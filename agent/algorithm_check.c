@@ -19,6 +19,8 @@ int algorithm_check(const struct experiment *e, double *gap, struct err_text *wh
         .seed = c->seed,
         .patience_us = 1000000,
         .compress = c->algorithm->compresses ? &c->compress : NULL,
+        .tensor = e->tensor,
+        .tensor_count = e->tensor_count,
     };
     struct algo *algo = NULL;
     err = algo_create(c->algorithm, &config, &c->algorithm_params, &algo, why);

@@ -28,7 +28,7 @@
 #include "agent/command_agent.h"
 #include "agent/interrupt.h"
 #include "agent/open_files.h"
-#include "algo/compress/compress.h"
+#include "algo/compress/pack.h"
 #include "base/check.h"
 #include "net/uv.h"
 
@@ -275,7 +275,8 @@ static uint64_t make_boot(void)
 /* Some compressors may lengthen what they cannot shorten, and references travel whole. */
 static size_t body_size_max(const struct agent *a)
 {
-    size_t dim = a->experiment.dim, packed = compress_size_max(&a->config->compress, dim);
+    size_t dim = a->experiment.dim, packed;
+    packed = pack_bound(&a->config->compress, dim, a->experiment.tensor, a->experiment.tensor_count);
     return (dim * sizeof(float) > packed ? dim * sizeof(float) : packed) + BODY_SLACK;
 }
 
@@ -311,6 +312,8 @@ static void make_node(struct agent *a)
         .algo = c->algorithm,
         .algo_params = &c->algorithm_params,
         .compress = &c->compress,
+        .tensor = a->experiment.tensor,
+        .tensor_count = a->experiment.tensor_count,
         .topology = &c->topology,
         .seed = c->seed,
         .dim = a->experiment.dim,

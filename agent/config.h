@@ -24,9 +24,10 @@ struct config {
     uint32_t nodes;
     const struct algo_type *algorithm;
     struct choice algorithm_params;
-    struct choice compress; /* what bodies of messages become */
-    struct choice topology; /* default: complete below 6 nodes, else regular:d=4 */
-    struct choice task;     /* a model */
+    struct choice compress;    /* what bodies of messages become */
+    struct choice compress_by; /* of compress_by_table: as one vector or by tensor */
+    struct choice topology;    /* default: complete below 6 nodes, else regular:d=4 */
+    struct choice task;        /* a model */
     struct choice split;
     struct choice step_size; /* default follows the task */
     char *data;              /* directory, file, or a synthetic set "mixture:..." */

@@ -32,6 +32,7 @@ static const struct task_initial {
     const char *task, *batch, *step_size;
 } task_initials[] = {
     {"logistic", "1", "inverse:scale=10,offset=100"},
+    {"average", "0", "constant:value=1"},
     {"quadratic", "0", "constant:value=0.1"},
     {NULL, "32", "constant:value=0.05"}, /* softmax, mlp */
 };

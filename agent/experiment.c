@@ -7,6 +7,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "algo/compress/pack.h"
 #include "base/check.h"
 
 enum { EVALUATION_ROWS = 256 };
@@ -68,6 +69,8 @@ int experiment_open(const struct config *config, const struct vec_ops *vec, stru
         goto failed;
     }
     out->dim = model_dim(out->evaluator);
+    if (compress_is_by_tensor(&config->compress, &config->compress_by))
+        model_tensors(out->evaluator, &out->tensor, &out->tensor_count);
     out->x0 = mem_new(out->dim, sizeof *out->x0);
     model_start(out->evaluator, config->seed, out->x0);
     set_weights(out);
@@ -116,6 +119,7 @@ static void print_identity(const struct experiment *e, FILE *to)
     const struct config *c = e->config;
     print_choice(to, "algorithm", &c->algorithm_params);
     print_choice(to, "compress", &c->compress);
+    print_choice(to, "compress_by", &c->compress_by);
     print_choice(to, "topology", &c->topology);
     print_choice(to, "task", &c->task);
     print_choice(to, "split", &c->split);

@@ -17,7 +17,10 @@ struct experiment {
     struct dataset_info info; /* copy; target borrowed from source */
     struct split split;
     size_t dim;
-    float *x0;      /* (dim) */
+    float *x0; /* (dim) */
+    /* (tensor_count) borrowed from evaluator when messages are compressed by tensor; NULL = as one vector */
+    const struct tensor *tensor;
+    uint32_t tensor_count;
     double *weight; /* (nodes) D_v / D */
     bool
         judge_training; /* evaluate on the training rows, though there are held-out ones; set after opening */
@@ -38,6 +41,11 @@ struct model_shape experiment_shape(const struct experiment *e);
  * Returns owned. */
 struct trainer *local_trainer_new(const struct experiment *e, const struct dataset *data, const uint32_t *row,
                                   uint32_t count, const char *label, uint64_t index);
+
+/* The same for the task `average`, which local_trainer_new hands over to this: the first step goes from the
+ * common start to the mean of the rows, later ones change nothing. */
+struct trainer *average_trainer_new(const struct experiment *e, const struct dataset *data,
+                                    const uint32_t *row, uint32_t count);
 
 /* Makes the step-size schedule of a trainer from local_trainer_new last `stretch` (>= 1) times as long. */
 void local_trainer_stretch(struct trainer *t, uint64_t stretch);

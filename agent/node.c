@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "agent/node_internal.h"
-#include "algo/compress/compress.h"
+#include "algo/compress/pack.h"
 #include "base/check.h"
 
 /* -- making and ending ------------------------------------------------------------------------- */
@@ -23,7 +23,7 @@ struct node *node_new(const struct node_config *config, const struct node_sink *
     n->begin_at_us = TIME_NEVER;
     n->redial_at_us = TIME_NEVER;
     n->armed_us = TIME_NEVER;
-    n->packed_size_max = compress_size_max(config->compress, config->dim);
+    n->packed_size_max = pack_bound(config->compress, config->dim, config->tensor, config->tensor_count);
     n->x0 = mem_new(config->dim, sizeof *n->x0);
     memcpy(n->x0, config->x0, config->dim * sizeof *n->x0);
     roster_init(&n->roster, config->node_count, config->members, config->member_count);
@@ -136,6 +136,8 @@ static int node_build_algo(struct node *n, struct err_text *why)
         .seed = n->config.seed,
         .patience_us = n->config.patience_us,
         .compress = n->config.algo->compresses ? n->config.compress : NULL,
+        .tensor = n->config.tensor,
+        .tensor_count = n->config.tensor_count,
         .rejoining = n->config.rejoining,
         .trace = n->config.trace,
     };

@@ -40,10 +40,12 @@ struct node_config {
     const struct algo_type *algo;
     const struct choice *algo_params; /* borrowed for life */
     const struct choice *compress;    /* of compress_table; NULL = none; borrowed for life */
-    const struct choice *topology;    /* borrowed for life */
-    const double *link_delay;         /* NULL, or mean delays (2 * edge_count) to write into the graph built;
+    const struct tensor *tensor;      /* (tensor_count) as in algo_config; borrowed for life */
+    uint32_t tensor_count;
+    const struct choice *topology; /* borrowed for life */
+    const double *link_delay;      /* NULL, or mean delays (2 * edge_count) to write into the graph built;
                                       * borrowed for life */
-    const struct graph *graph; /* NULL = build it; else the graph to use, borrowed for life: nodes of one
+    const struct graph *graph;     /* NULL = build it; else the graph to use, borrowed for life: nodes of one
                                       * simulation share it */
     const struct wire_member
         *members; /* NULL, or members known from the start, ascending by id, the same list

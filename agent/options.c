@@ -5,7 +5,7 @@
 
 #include "agent/config_internal.h"
 #include "agent/dataset/split.h"
-#include "algo/compress/compress.h"
+#include "algo/compress/pack.h"
 #include "algo/model/model.h"
 #include "algo/optimizer.h"
 #include "algo/topology.h"
@@ -44,6 +44,9 @@ const struct config_option config_options[] = {
     {.name = "compress", .kind = OPTION_CHOICE, .commands = ON_RUN, .properties = OPTION_PASSED,
      .initial = "none", .metavar = "CHOICE", FIELD(compress), CHOICES(compress_table), .example = "topk",
      .help = "of what digest, choco, delicoco send (none)"},
+    {.name = "compress-by", .kind = OPTION_CHOICE, .commands = ON_RUN, .properties = OPTION_PASSED,
+     .initial = "model", .metavar = "CHOICE", FIELD(compress_by), CHOICES(compress_by_table),
+     .example = "tensor", .help = "whole or each tensor; powersgd: tensor (model)"},
     {.name = "topology", .kind = OPTION_CHOICE, .commands = ON_RUN, .properties = OPTION_PASSED,
      .metavar = "CHOICE", FIELD(topology), CHOICES(topology_table), .example = "regular:d=4",
      .help = "links (complete below 6 nodes, else regular:d=4)"},

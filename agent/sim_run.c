@@ -60,6 +60,8 @@ static int make_cluster(struct sim_run *r, struct err_text *why)
         .algo = c->algorithm,
         .algo_params = &c->algorithm_params,
         .compress = &c->compress,
+        .tensor = r->experiment.tensor,
+        .tensor_count = r->experiment.tensor_count,
         .topology = &c->topology,
         .latency = &c->latency,
         .step_time = &c->step_time,

@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "agent/wire.h"
-#include "algo/compress/compress.h"
+#include "algo/compress/pack.h"
 #include "algo/vec.h"
 #include "base/check.h"
 
@@ -168,6 +168,8 @@ static struct node *simulated_make_node(struct simulated *e, bool rejoining)
         .algo = setup->algo,
         .algo_params = setup->algo_params,
         .compress = setup->compress,
+        .tensor = setup->tensor,
+        .tensor_count = setup->tensor_count,
         .topology = setup->topology,
         .graph = &s->graph,
         .members = s->member,
@@ -195,7 +197,8 @@ static struct node *simulated_make_node(struct simulated *e, bool rejoining)
 /* Some compressors may lengthen what they cannot shorten, and references travel whole. */
 static size_t body_size_max(const struct simulation_setup *setup)
 {
-    size_t whole = setup->dim * sizeof(float), packed = compress_size_max(setup->compress, setup->dim);
+    size_t whole = setup->dim * sizeof(float), packed;
+    packed = pack_bound(setup->compress, setup->dim, setup->tensor, setup->tensor_count);
     return whole > packed ? whole : packed;
 }
 

@@ -16,7 +16,9 @@
 struct simulation_setup {
     uint32_t node_count;
     const struct algo_type *algo;
-    const struct choice *compress;                                     /* NULL = none; borrowed for life */
+    const struct choice *compress; /* NULL = none; borrowed for life */
+    const struct tensor *tensor;   /* (tensor_count) as in algo_config; borrowed for life */
+    uint32_t tensor_count;
     const struct choice *algo_params, *topology, *latency, *step_time; /* borrowed for life */
     const struct choice *speeds;                                       /* NULL = equal; borrowed likewise */
     uint64_t seed;

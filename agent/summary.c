@@ -44,6 +44,7 @@ static void add_experiment(json_t *o, const struct config *c)
     json_object_set_new(o, "command", json_string(command_name(c->command)));
     json_object_set_new(o, "algorithm", json_choice(&c->algorithm_params));
     json_object_set_new(o, "compress", json_choice(&c->compress));
+    json_object_set_new(o, "compress_by", json_choice(&c->compress_by));
     json_object_set_new(o, "topology", json_choice(&c->topology));
     json_object_set_new(o, "nodes", json_integer(c->nodes));
     json_object_set_new(o, "task", json_choice(&c->task));

@@ -6,6 +6,10 @@
  * neighbour. One gossip step (standard order):
  *     m_i = C(x_i - h_i), sent to all neighbours;   h_j += m_j for i and its neighbours
  *     x_i += gamma sum_j w_ij (h_j - h_i)           w: Metropolis-Hastings
+ * order=overlapped is what the authors of CHOCO run: a step begins with the mixing, with the copies of the
+ * step before, and ends with the sending; the deltas travel while the next gradients are computed, and each
+ * gossip step is one behind.
+ *
  * All copies start at the common x0. h_j is kept for each neighbour, not s_i = sum_j w_ij h_j alone: when a
  * link goes, its share leaves the sum exactly. Both ends of a link add the same decoded message by the same
  * function, so the copies agree bit for bit. Making and parameters: delicoco_make.c.
@@ -13,6 +17,8 @@
  * Normal course
  *  - TRAIN asks for the local steps of the round; then DELTA(step, version) goes to all neighbours.
  *  - when the deltas of this step of all of these are here: mix, and the next step, or the next round.
+ *  - overlapped: TRAIN comes straight after the last DELTA of the round, the wait for the others' when it has ended.
+ *    Before the first there is nothing to wait for: all copies hold step 1 from the start.
  *  - a neighbour may be one step ahead: its delta is checked and kept until our step is over.
  *  - PEER_UP: both ends send REFERENCE, their whole copy, before any delta; nothing of the old link counts.
  *    A node that has made no delta yet sends none: its copy is the common start, so the first delta (version 1)
@@ -49,7 +55,7 @@ static int copy_add(const struct delicoco *d, rank_t sender, uint64_t step, cons
                     float *copy)
 {
     struct compress_context context = context_of(d, sender, step);
-    return compressor_decode_add(d->compressor, &context, d->dim, delta->data, delta->size, 1.0f, copy);
+    return pack_decode_add(d->pack, &context, delta->data, delta->size, 1.0f, copy);
 }
 
 static void hat_begin(const struct delicoco *d, struct delicoco_peer *p, const float *from)
@@ -61,7 +67,7 @@ static void hat_begin(const struct delicoco *d, struct delicoco_peer *p, const f
 static bool decodes(const struct delicoco *d, rank_t sender, uint64_t step, const struct blob *delta)
 {
     struct compress_context context = context_of(d, sender, step);
-    return compressor_decode(d->compressor, &context, d->dim, delta->data, delta->size, d->scratch) == 0;
+    return pack_decode(d->pack, &context, delta->data, delta->size, d->scratch) == 0;
 }
 
 /* Adds a delta that was kept, if it is of this step or an earlier one. */
@@ -106,26 +112,39 @@ static bool any_owed(const struct delicoco *d)
     return false;
 }
 
-/* Makes the delta of this step, adds it to our copy and sends it. A model out of the compressor's reach
- * sends nothing. */
-static void delta_send(struct delicoco *d, uint64_t now_us, struct algo_actions *acts)
+static void wait_begin(struct delicoco *d, uint64_t now_us)
 {
     d->waiting = true;
     d->expires_us = d->patience_us < TIME_NEVER - now_us ? now_us + d->patience_us : TIME_NEVER - 1;
+}
+
+/* C(x - h), as one owned blob; NULL: the model is out of the compressor's reach. */
+static struct blob *delta_make(struct delicoco *d)
+{
     for (size_t i = 0; i < d->dim; i++) d->scratch[i] = d->x[i] - d->hat[i];
     struct compress_context context = context_of(d, d->rank, d->step);
-    struct blob *delta = blob_new(compressor_size_max(d->compressor, d->dim));
+    struct blob *delta = blob_new(pack_size_max(d->pack));
     size_t size = 0;
-    if (compressor_encode(d->compressor, &context, d->dim, d->scratch, delta->data, &size, NULL) != 0) {
+    if (pack_encode(d->pack, &context, d->scratch, delta->data, &size, NULL) != 0) {
+        blob_unref(delta);
+        return NULL;
+    }
+    delta->size = size;
+    return delta;
+}
+
+/* Makes the delta of this step, adds it to our copy and sends it. */
+static void delta_send(struct delicoco *d, uint64_t now_us, struct algo_actions *acts)
+{
+    struct blob *delta = delta_make(d);
+    if (delta == NULL) {
         trace_line(d->trace, TRACE_WARN,
                    "delicoco: the model grows without bound in step %llu; try a smaller "
                    "gamma or step size",
                    (unsigned long long)d->step);
-        d->expires_us = now_us;
-        blob_unref(delta);
+        d->expires_us = now_us; /* nobody will answer what was not sent */
         return;
     }
-    delta->size = size;
     CHECK(copy_add(d, d->rank, d->step, delta, d->hat) == 0);
     d->version++;
     d->at = d->step;
@@ -145,7 +164,6 @@ static void delta_send(struct delicoco *d, uint64_t now_us, struct algo_actions 
 static bool step_finish(struct delicoco *d)
 {
     mix(d);
-    d->waiting = false;
     d->step++;
     for (uint32_t i = 0; i < d->degree; i++) early_apply(d, i, d->step);
     return (d->step - 1) % d->gossip != 0;
@@ -155,16 +173,19 @@ static bool step_finish(struct delicoco *d)
 static void advance(struct delicoco *d, uint64_t now_us, struct algo_actions *acts)
 {
     while (d->waiting && !any_owed(d)) {
-        if (step_finish(d)) {
+        bool same_round = step_finish(d);
+        if (same_round || d->overlapped) {
+            wait_begin(d, now_us);
             delta_send(d, now_us, acts);
-            continue;
         }
+        if (same_round) continue;
+        d->waiting = false;
         d->steps = 0;
         algo_train(acts, d->x, d->every);
     }
 }
 
-/* Joins a later step, at least two ahead. */
+/* Joins a later step, at least two ahead. Those who overlap wait for our delta of it while we train. */
 static void step_join(struct delicoco *d, uint64_t now_us, uint64_t step, struct algo_actions *acts)
 {
     CHECK(step > d->step + 1);
@@ -172,7 +193,8 @@ static void step_join(struct delicoco *d, uint64_t now_us, uint64_t step, struct
                (unsigned long long)d->step);
     d->step = step;
     for (uint32_t i = 0; i < d->degree; i++) early_apply(d, i, step);
-    if (d->waiting) delta_send(d, now_us, acts);
+    if (d->waiting) wait_begin(d, now_us);
+    if (d->waiting || d->overlapped) delta_send(d, now_us, acts);
 }
 
 /* -- messages ---------------------------------------------------------------------------------- */
@@ -191,7 +213,7 @@ static int on_reference(struct delicoco *d, uint64_t now_us, uint32_t place, con
 {
     struct delicoco_peer *p = &d->peer[place];
     uint64_t step = m->field[0], version = m->field[1];
-    if (m->field_count != 3 || m->packed != NULL || m->field[2] > (version > 0)) return ERR_PROTO;
+    if (m->field_count != 3 || m->packed != NULL || m->field[2] > 1) return ERR_PROTO;
     if (step < 1 || step > step_max || (version == 0) != (m->vec == NULL)) return ERR_PROTO;
     if (p->known) return version == 0 ? 0 : ERR_PROTO; /* without a body it may come behind the first delta */
     hat_begin(d, p, m->vec != NULL ? (const float *)(const void *)m->vec->data : d->x0);
@@ -288,7 +310,8 @@ static void trained(struct delicoco *d, const struct algo_event *e, struct algo_
         algo_train(acts, d->x, d->every - d->steps);
         return;
     }
-    delta_send(d, e->now_us, acts);
+    wait_begin(d, e->now_us);
+    if (!d->overlapped) delta_send(d, e->now_us, acts);
     advance(d, e->now_us, acts);
 }
 

@@ -2,7 +2,7 @@
 #ifndef GADABOUT_ALGO_DELICOCO_INTERNAL_H
 #define GADABOUT_ALGO_DELICOCO_INTERNAL_H
 
-#include "algo/compress/compress.h"
+#include "algo/compress/pack.h"
 #include "algo/step.h"
 
 /* Kinds on the wire. */
@@ -37,15 +37,16 @@ struct delicoco {
     uint32_t every;  /* local steps a round */
     uint32_t gossip; /* gossip steps a round, Q */
     float gamma;
+    bool overlapped; /* deltas travel while the next steps are trained */
     const struct trace *trace;
-    struct compressor *compressor;
+    struct pack *pack;
     float *x0, *x, *hat; /* (dim) common start, model, public copy */
     float *scratch;      /* (dim) x - hat; a delta being checked */
     uint64_t step;       /* gossip step being worked on, from 1; round = (step - 1) / gossip */
     uint64_t version;    /* deltas made */
     uint64_t at;         /* step of the last delta in hat; 0 = none */
     uint32_t steps;      /* local steps done in this round */
-    bool waiting;        /* our delta of this step is in hat and out; training rests */
+    bool waiting;        /* for the deltas of this step; ours is in hat and out, training rests */
     uint64_t expires_us; /* waiting: when those still missing are left out */
     struct algo_report report;
 };

@@ -1,7 +1,7 @@
 /* DeLi-CoCo, CHOCO-SGD and DGD: their parameters, what fits them, making and ending. They differ in the
  * parameters alone; delicoco.c is the method.
  *
- * Refused with ERR_USAGE and a remedy: a compressor that needs matrices, one that does not contract, and a
+ * Refused with ERR_USAGE and a remedy: powersgd where no matrix is, a compressor that does not contract, and a
  * gamma left to a compressor that promises too little to choose it from. */
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +23,7 @@ static void destroy(struct algo *a)
         free(d->peer[i].hat);
         blob_unref(d->peer[i].early);
     }
-    compressor_free(d->compressor);
+    pack_free(d->pack);
     free(d->peer);
     free(d->x0);
     free(d->x);
@@ -32,26 +32,34 @@ static void destroy(struct algo *a)
     free(d);
 }
 
-/* Chooses gamma when it was not given, and refuses what does not contract. */
-static int settle_gamma(const struct choice *compress, size_t dim, double *gamma, struct err_text *why)
+/* The consensus step for which CHOCO-Gossip converges by proof (Koloskova et al. 2019, theorem 2). */
+static double gamma_star(const struct graph *g, double omega)
 {
-    const char *name = compress->spec->name;
-    if (strcmp(name, "powersgd") == 0)
+    double delta = spectral_gap(g), beta = spectral_beta(g), beta2 = beta * beta;
+    return delta * delta * omega /
+           (16 * delta + delta * delta + 4 * beta2 + 2 * delta * beta2 - 8 * delta * omega);
+}
+
+/* Chooses gamma when it was not given, and refuses what does not contract. */
+static int settle_gamma(const struct algo_config *config, const struct pack *pack, bool star, double *gamma,
+                        struct err_text *why)
+{
+    const char *name = config->compress != NULL ? config->compress->spec->name : "none";
+    double omega = pack_omega(pack);
+    if (strcmp(name, "powersgd") == 0 && pack_size_max(pack) == config->dim * sizeof(float))
         return err_set(why, ERR_USAGE,
-                       "--compress: powersgd needs matrices, and here the model is one vector; "
-                       "try topk or qsgd");
-    struct compressor *c = compressor_new(compress);
-    double omega = compressor_omega(c, dim);
-    compressor_free(c);
+                       "--compress: powersgd needs matrices, and this model has none that its factors would "
+                       "shorten; try topk or qsgd");
     if (omega <= 0)
         return err_set(why, ERR_USAGE, "--compress: this %s enlarges vectors; leave out variant=unbiased",
                        name);
-    if (*gamma == 0 && omega < omega_min)
+    if (*gamma > 0) return 0;
+    if (!star && omega < omega_min)
         return err_set(why, ERR_USAGE,
                        "--algorithm: gamma cannot be chosen from the quality %.2g that %s promises for %zu "
                        "parameters; give it, as in gamma=0.3",
-                       omega, name, dim);
-    if (*gamma == 0) *gamma = omega;
+                       omega, name, config->dim);
+    *gamma = star && config->node_count > 1 ? gamma_star(config->graph, omega) : omega;
     return 0;
 }
 
@@ -62,16 +70,23 @@ static float *copy_of(const float *from, size_t dim)
     return to;
 }
 
-/* every is local steps, gossip is Q; gamma 0 = choose it. */
-static int make(const struct algo_config *config, uint32_t every, uint32_t gossip, double gamma,
-                struct algo **out, struct err_text *why)
+struct settings {
+    uint32_t every, gossip; /* local steps, gossip steps of a round */
+    double gamma;           /* 0 = choose it */
+    bool star, overlapped;
+};
+
+static int make(const struct algo_config *config, const struct settings *s, struct algo **out,
+                struct err_text *why)
 {
     CHECK(config->rank < config->node_count && config->dim > 0);
-    struct choice none;
-    CHECK(choice_parse(compress_table, compress_table_count, "--compress", "none", &none, NULL) == 0);
-    const struct choice *compress = config->compress != NULL ? config->compress : &none;
-    int err = settle_gamma(compress, config->dim, &gamma, why);
-    if (err != 0) return err;
+    struct pack *pack = pack_new(config->compress, config->dim, config->tensor, config->tensor_count);
+    double gamma = s->gamma;
+    int err = settle_gamma(config, pack, s->star, &gamma, why);
+    if (err != 0) {
+        pack_free(pack);
+        return err;
+    }
     struct delicoco *d = mem_new_zero(1, sizeof *d);
     d->rank = config->rank;
     d->degree = graph_degree(config->graph, d->rank);
@@ -83,41 +98,72 @@ static int make(const struct algo_config *config, uint32_t every, uint32_t gossi
     d->dim = config->dim;
     d->seed = config->seed;
     d->patience_us = config->patience_us > 0 ? config->patience_us : 1;
-    d->every = every;
-    d->gossip = gossip;
+    d->every = s->every;
+    d->gossip = s->gossip;
     d->gamma = (float)gamma;
+    d->overlapped = s->overlapped;
     d->trace = config->trace;
-    d->compressor = compressor_new(compress);
+    d->pack = pack;
     d->x0 = copy_of(config->x0, d->dim);
     d->x = copy_of(config->x0, d->dim);
     d->hat = copy_of(config->x0, d->dim);
     d->scratch = mem_new(d->dim, sizeof *d->scratch);
     d->step = 1;
+    d->at = d->overlapped ? 1 : 0; /* overlapped: there is no delta of the first step */
     *out = (struct algo *)d;
     return 0;
+}
+
+static bool is_overlapped(const struct choice *params)
+{
+    return strcmp(choice_text(params, "order"), "overlapped") == 0;
+}
+
+static bool is_star(const struct choice *params)
+{
+    return strcmp(choice_text(params, "gamma_rule"), "star") == 0;
 }
 
 static int delicoco_create(const struct algo_config *config, const struct choice *params, struct algo **out,
                            struct err_text *why)
 {
-    return make(config, choice_integer(params, "every"), choice_integer(params, "q"),
-                choice_number(params, "gamma"), out, why);
+    struct settings s = {
+        .every = choice_integer(params, "every"),
+        .gossip = choice_integer(params, "q"),
+        .gamma = choice_number(params, "gamma"),
+        .star = is_star(params),
+        .overlapped = is_overlapped(params),
+    };
+    return make(config, &s, out, why);
 }
 
 static int choco_create(const struct algo_config *config, const struct choice *params, struct algo **out,
                         struct err_text *why)
 {
-    return make(config, choice_integer(params, "every"), 1, choice_number(params, "gamma"), out, why);
+    struct settings s = {
+        .every = choice_integer(params, "every"),
+        .gossip = 1,
+        .gamma = choice_number(params, "gamma"),
+        .star = is_star(params),
+        .overlapped = is_overlapped(params),
+    };
+    return make(config, &s, out, why);
 }
 
 static int dgd_create(const struct algo_config *config, const struct choice *params, struct algo **out,
                       struct err_text *why)
 {
     CHECK(config->compress == NULL);
-    return make(config, choice_integer(params, "every"), 1, 1, out, why);
+    struct settings s = {
+        .every = choice_integer(params, "every"),
+        .gossip = 1,
+        .gamma = 1,
+        .overlapped = is_overlapped(params),
+    };
+    return make(config, &s, out, why);
 }
 
-/* delicoco takes all, choco the first two, dgd the first. */
+/* delicoco takes all, choco the first four, dgd the first two. */
 static const struct param_spec params_of_all[] = {
     {.key = "every",
      .kind = PARAM_INTEGER,
@@ -125,12 +171,22 @@ static const struct param_spec params_of_all[] = {
      .low = 1,
      .high = 1e6,
      .help = "local steps of a round"},
+    {.key = "order",
+     .kind = PARAM_WORD,
+     .initial = "standard",
+     .words = "standard|overlapped",
+     .help = "overlapped: send while training, mix one step late"},
     {.key = "gamma",
      .kind = PARAM_REAL,
      .initial = "0",
      .low = 0,
      .high = 1,
-     .help = "consensus step; 0 = the omega of the compressor"},
+     .help = "consensus step; 0 = by gamma_rule"},
+    {.key = "gamma_rule",
+     .kind = PARAM_WORD,
+     .initial = "omega",
+     .words = "omega|star",
+     .help = "the compressor's omega, or the small step of the proof"},
     {.key = "q",
      .kind = PARAM_INTEGER,
      .initial = "4",
@@ -138,7 +194,7 @@ static const struct param_spec params_of_all[] = {
      .high = 1000,
      .help = "gossip steps of a round"},
 };
-enum { DGD_PARAMS = 1, CHOCO_PARAMS = 2, DELICOCO_PARAMS = 3 };
+enum { DGD_PARAMS = 2, CHOCO_PARAMS = 4, DELICOCO_PARAMS = 5 };
 
 const struct algo_type delicoco_type = {
     .spec = {.name = "delicoco",

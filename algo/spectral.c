@@ -1,4 +1,4 @@
-/* Spectral gap of the Metropolis-Hastings matrix W, by the Lanczos process: W is projected on the space
+/* Spectral gap and beta of the Metropolis-Hastings matrix W, by the Lanczos process: W is projected on the space
  * of v, W v, W^2 v, ... with v orthogonal to the constant vector; the extreme eigenvalues of the
  * tridiagonal projection approach lambda_2 and lambda_n from inside (Golub, Van Loan, ch. 10). No
  * reorthogonalisation: it would only keep copies of converged eigenvalues out (Paige 1971). */
@@ -103,25 +103,38 @@ static double greatest_magnitude(const struct lanczos *l)
     return (low + high) / 2;
 }
 
+/* Least of the projection's eigenvalues, all of which are in [-1, 1]. */
+static double least(const struct lanczos *l)
+{
+    double low = -1 - 1e-9, high = 1 + 1e-9;
+    for (int i = 0; i < 60; i++) {
+        double middle = (low + high) / 2;
+        if (count_below(l, middle) == 0)
+            low = middle;
+        else
+            high = middle;
+    }
+    return (low + high) / 2;
+}
+
 /* Doubles the rows until the answer stands still. The error shrinks at least like 1 / rows^2, so a change
  * below 1e-8 over a doubling bounds it. */
-static double lanczos_run(struct lanczos *l)
+static double lanczos_run(struct lanczos *l, double (*measure)(const struct lanczos *))
 {
-    double last = -1;
+    double last = 2;
     for (uint32_t target = LANCZOS_STEP_FIRST; target <= LANCZOS_STEP_MAX; target *= 2) {
         bool going = true;
         while (going && l->count < target) going = lanczos_step(l);
-        double magnitude = greatest_magnitude(l);
-        if (!going || fabs(magnitude - last) < 1e-8) return magnitude;
-        last = magnitude;
+        double found = measure(l);
+        if (!going || fabs(found - last) < 1e-8) return found;
+        last = found;
     }
     return last;
 }
 
-double spectral_gap(const struct graph *g)
+static double measure_graph(const struct graph *g, double (*measure)(const struct lanczos *))
 {
     uint32_t n = g->node_count;
-    if (n < 2) return 1;
     double *memory = mem_new_zero((size_t)n * 4 + 2 * LANCZOS_STEP_MAX, sizeof *memory);
     struct lanczos l = {.graph = g,
                         .self = memory,
@@ -138,7 +151,19 @@ double spectral_gap(const struct graph *g)
     }
     remove_mean(l.v, n);
     scale(l.v, 1 / sqrt(dot(l.v, l.v, n)), n);
-    double magnitude = lanczos_run(&l);
+    double found = lanczos_run(&l, measure);
     free(memory);
+    return found;
+}
+
+double spectral_gap(const struct graph *g)
+{
+    if (g->node_count < 2) return 1;
+    double magnitude = measure_graph(g, greatest_magnitude);
     return magnitude < 1 ? 1 - magnitude : 0;
+}
+
+double spectral_beta(const struct graph *g)
+{
+    return g->node_count < 2 ? 0 : 1 - measure_graph(g, least);
 }

@@ -56,6 +56,9 @@ double metropolis_weight(const struct graph *g, rank_t a, rank_t b);
  * node. */
 double spectral_gap(const struct graph *g);
 
+/* ||I - W||_2 = 1 - lambda_n of the same matrix, likewise; 0 for a lone node. */
+double spectral_beta(const struct graph *g);
+
 /* All mean-delay shortest paths from `source` restricted to nodes with alive[v] != 0 (alive may be
  * NULL = all): dist (node_count, INFINITY where unreachable), parent (node_count, RANK_NONE at source
  * and unreachable nodes). Ties go to the lower rank. */

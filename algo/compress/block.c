@@ -75,5 +75,10 @@ static void block_apply(struct compressor *c, const struct compress_context *con
     floats_apply(bytes + 4 * head, count - head, add, scale, out);
 }
 
-const struct compress_family compress_block = {block_size_max, block_omega, block_encode, block_validate,
-                                               block_apply};
+const struct compress_family compress_block = {
+    .size_max = block_size_max,
+    .omega = block_omega,
+    .encode = block_encode,
+    .validate = block_validate,
+    .apply = block_apply,
+};

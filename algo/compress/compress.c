@@ -198,7 +198,7 @@ bool compressor_copies_values(const struct compressor *c)
 
 /* Four sums, so that an addition need not wait for the one before; squares of floats cannot overflow a
  * double, so the sum is finite exactly when every entry is. */
-static double sum_of_squares(size_t dim, const float *x)
+double sum_of_squares(size_t dim, const float *x)
 {
     double sum[4] = {0, 0, 0, 0};
     size_t i = 0;

@@ -46,8 +46,13 @@ static void none_apply(struct compressor *c, const struct compress_context *cont
     floats_apply(bytes, dim, add, scale, out);
 }
 
-const struct compress_family compress_none = {none_size_max, none_omega, none_encode, none_validate,
-                                              none_apply};
+const struct compress_family compress_none = {
+    .size_max = none_size_max,
+    .omega = none_omega,
+    .encode = none_encode,
+    .validate = none_validate,
+    .apply = none_apply,
+};
 
 /* -- fp16 -------------------------------------------------------------------------------------- */
 
@@ -130,8 +135,13 @@ static void fp16_apply(struct compressor *c, const struct compress_context *cont
     for (size_t i = 0; i < dim; i++) put_value(&out[i], fp16_value(load_u16(bytes + 2 * i)), add, scale);
 }
 
-const struct compress_family compress_fp16 = {half_size_max, fp16_omega, fp16_encode, fp16_validate,
-                                              fp16_apply};
+const struct compress_family compress_fp16 = {
+    .size_max = half_size_max,
+    .omega = fp16_omega,
+    .encode = fp16_encode,
+    .validate = fp16_validate,
+    .apply = fp16_apply,
+};
 
 /* -- bf16 -------------------------------------------------------------------------------------- */
 
@@ -194,5 +204,10 @@ static void bf16_apply(struct compressor *c, const struct compress_context *cont
     for (size_t i = 0; i < dim; i++) put_value(&out[i], bf16_value(load_u16(bytes + 2 * i)), add, scale);
 }
 
-const struct compress_family compress_bf16 = {half_size_max, bf16_omega, bf16_encode, bf16_validate,
-                                              bf16_apply};
+const struct compress_family compress_bf16 = {
+    .size_max = half_size_max,
+    .omega = bf16_omega,
+    .encode = bf16_encode,
+    .validate = bf16_validate,
+    .apply = bf16_apply,
+};

@@ -91,5 +91,10 @@ static void int8_apply(struct compressor *c, const struct compress_context *cont
     }
 }
 
-const struct compress_family compress_int8 = {int8_size_max, int8_omega, int8_encode, int8_validate,
-                                              int8_apply};
+const struct compress_family compress_int8 = {
+    .size_max = int8_size_max,
+    .omega = int8_omega,
+    .encode = int8_encode,
+    .validate = int8_validate,
+    .apply = int8_apply,
+};

@@ -22,6 +22,10 @@ struct compress_family {
     /* out = C(x) when add is false, else out += scale * C(x). */
     void (*apply)(struct compressor *c, const struct compress_context *context, size_t dim,
                   const uint8_t *bytes, bool add, float scale, float *out);
+    /* The size of every message about a matrix of so many rows, 0 = it depends on the draw. NULL = size_max. */
+    size_t (*size)(const struct compressor *c, size_t rows, size_t dim);
+    /* omega for a matrix of so many rows. NULL = as for any vector. */
+    double (*matrix_omega)(const struct compressor *c, size_t rows, size_t dim);
 };
 
 extern const struct compress_family compress_none, compress_fp16, compress_bf16, compress_int8, compress_topk,
@@ -56,6 +60,9 @@ float *compressor_scratch(struct compressor *c, size_t count);
 /* Starts the stream of draws that belongs to the context; `private_draw` takes `dither` in as well. */
 void context_stream(const struct compress_context *context, const char *label, bool private_draw,
                     struct prng *out);
+
+/* ||x||^2, finite exactly when every entry is. */
+double sum_of_squares(size_t dim, const float *x);
 
 size_t kept_count(double fraction, size_t dim); /* topk and randk: round to even, within [1, dim] */
 unsigned index_width(size_t dim);               /* ceil(log2 dim) */

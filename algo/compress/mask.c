@@ -97,12 +97,10 @@ static int validate_masked(const struct compressor *c, const uint8_t *bytes, siz
     return floats_validate(bytes, c->mask_count, norm2) ? 0 : ERR_FORMAT;
 }
 
-/* The mask is that of validate, called just before. */
-static void mask_apply(struct compressor *c, const struct compress_context *context, size_t dim,
-                       const uint8_t *bytes, bool add, float scale, float *out)
+/* With the mask drawn last. */
+static void apply_masked(const struct compressor *c, size_t dim, const uint8_t *bytes, bool add, float scale,
+                         float *out)
 {
-    CHECK(c->mask_key.dim == dim);
-    CHECK(c->mask_key.round == context->round);
     if (!add) memset(out, 0, dim * sizeof *out);
     for (size_t w = 0; w < (dim + 63) / 64; w++)
         for (uint64_t left = c->mask[w]; left != 0; left &= left - 1, bytes += 4)
@@ -140,8 +138,20 @@ static int randk_validate(struct compressor *c, const struct compress_context *c
     return validate_masked(c, bytes, size, norm2);
 }
 
-const struct compress_family compress_randk = {randk_size_max, randk_omega, randk_encode, randk_validate,
-                                               mask_apply};
+static void randk_apply(struct compressor *c, const struct compress_context *context, size_t dim,
+                        const uint8_t *bytes, bool add, float scale, float *out)
+{
+    draw_randk(c, context, dim); /* validate has, unless it went on to other tensors since */
+    apply_masked(c, dim, bytes, add, scale, out);
+}
+
+const struct compress_family compress_randk = {
+    .size_max = randk_size_max,
+    .omega = randk_omega,
+    .encode = randk_encode,
+    .validate = randk_validate,
+    .apply = randk_apply,
+};
 
 /* -- bernoulli --------------------------------------------------------------------------------- */
 
@@ -172,5 +182,26 @@ static int bernoulli_validate(struct compressor *c, const struct compress_contex
     return validate_masked(c, bytes, size, norm2);
 }
 
-const struct compress_family compress_bernoulli = {bernoulli_size_max, bernoulli_omega, bernoulli_encode,
-                                                   bernoulli_validate, mask_apply};
+static void bernoulli_apply(struct compressor *c, const struct compress_context *context, size_t dim,
+                            const uint8_t *bytes, bool add, float scale, float *out)
+{
+    draw_bernoulli(c, context, dim);
+    apply_masked(c, dim, bytes, add, scale, out);
+}
+
+static size_t bernoulli_size(const struct compressor *c, size_t rows, size_t dim)
+{
+    (void)c;
+    (void)rows;
+    (void)dim;
+    return 0;
+}
+
+const struct compress_family compress_bernoulli = {
+    .size_max = bernoulli_size_max,
+    .omega = bernoulli_omega,
+    .encode = bernoulli_encode,
+    .validate = bernoulli_validate,
+    .apply = bernoulli_apply,
+    .size = bernoulli_size,
+};

@@ -15,9 +15,9 @@ struct shape {
     size_t rows, columns, rank; /* rank 0: sent whole */
 };
 
-static struct shape shape_of(const struct compressor *c, const struct compress_context *context, size_t dim)
+static struct shape shape_of(const struct compressor *c, size_t rows, size_t dim)
 {
-    struct shape s = {context->rows > 1 ? context->rows : 1, 0, c->rank};
+    struct shape s = {rows > 1 ? rows : 1, 0, c->rank};
     s.columns = dim / s.rows;
     if (s.rank > s.rows) s.rank = s.rows;
     if (s.rank > s.columns) s.rank = s.columns;
@@ -29,6 +29,20 @@ static size_t powersgd_size_max(const struct compressor *c, size_t dim)
 {
     (void)c;
     return 4 * dim;
+}
+
+static size_t powersgd_size(const struct compressor *c, size_t rows, size_t dim)
+{
+    struct shape s = shape_of(c, rows, dim);
+    return 4 * (s.rank > 0 ? (s.rows + s.columns) * s.rank : dim);
+}
+
+static double powersgd_matrix_omega(const struct compressor *c, size_t rows, size_t dim)
+{
+    struct shape s = shape_of(c, rows, dim);
+    if (s.rank == 0) return 1;
+    double omega = (double)s.rank / (double)(s.rows < s.columns ? s.rows : s.columns) - 1e-6;
+    return omega < 1 ? omega : 1 - 1e-6;
 }
 
 /* The least over the shapes of dim entries. */
@@ -92,7 +106,7 @@ static size_t powersgd_encode(struct compressor *c, const struct compress_contex
                               const float *x, double norm, uint8_t *out, float *decoded)
 {
     (void)norm;
-    struct shape s = shape_of(c, context, dim);
+    struct shape s = shape_of(c, context->rows, dim);
     if (s.rank == 0) {
         floats_store(x, dim, out, decoded);
         return 4 * dim;
@@ -114,7 +128,7 @@ static size_t powersgd_encode(struct compressor *c, const struct compress_contex
 static int powersgd_validate(struct compressor *c, const struct compress_context *context, size_t dim,
                              const uint8_t *bytes, size_t size, double *norm2)
 {
-    struct shape s = shape_of(c, context, dim);
+    struct shape s = shape_of(c, context->rows, dim);
     size_t p_count = s.rows * s.rank, q_count = s.columns * s.rank;
     if (s.rank == 0) {
         if (size != 4 * dim) return ERR_FORMAT;
@@ -131,7 +145,7 @@ static int powersgd_validate(struct compressor *c, const struct compress_context
 static void powersgd_apply(struct compressor *c, const struct compress_context *context, size_t dim,
                            const uint8_t *bytes, bool add, float scale, float *out)
 {
-    struct shape s = shape_of(c, context, dim);
+    struct shape s = shape_of(c, context->rows, dim);
     if (s.rank == 0) {
         floats_apply(bytes, dim, add, scale, out);
         return;
@@ -142,5 +156,12 @@ static void powersgd_apply(struct compressor *c, const struct compress_context *
     multiply_factors(s, p, p + s.rows * s.rank, add, scale, out);
 }
 
-const struct compress_family compress_powersgd = {powersgd_size_max, powersgd_omega, powersgd_encode,
-                                                  powersgd_validate, powersgd_apply};
+const struct compress_family compress_powersgd = {
+    .size_max = powersgd_size_max,
+    .omega = powersgd_omega,
+    .encode = powersgd_encode,
+    .validate = powersgd_validate,
+    .apply = powersgd_apply,
+    .size = powersgd_size,
+    .matrix_omega = powersgd_matrix_omega,
+};

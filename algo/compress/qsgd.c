@@ -100,5 +100,10 @@ static void qsgd_apply(struct compressor *c, const struct compress_context *cont
         put_value(&out[i], value_of(unit, bits_get(&codes, c->code_width)), add, scale);
 }
 
-const struct compress_family compress_qsgd = {qsgd_size_max, qsgd_omega, qsgd_encode, qsgd_validate,
-                                              qsgd_apply};
+const struct compress_family compress_qsgd = {
+    .size_max = qsgd_size_max,
+    .omega = qsgd_omega,
+    .encode = qsgd_encode,
+    .validate = qsgd_validate,
+    .apply = qsgd_apply,
+};

@@ -77,5 +77,10 @@ static void sign_apply(struct compressor *c, const struct compress_context *cont
         put_value(&out[i], signed_scale(step, (unsigned)bytes[4 + i / 8] >> i % 8 & 1u), add, scale);
 }
 
-const struct compress_family compress_sign = {sign_size_max, sign_omega, sign_encode, sign_validate,
-                                              sign_apply};
+const struct compress_family compress_sign = {
+    .size_max = sign_size_max,
+    .omega = sign_omega,
+    .encode = sign_encode,
+    .validate = sign_validate,
+    .apply = sign_apply,
+};

@@ -187,5 +187,10 @@ static void topk_apply(struct compressor *c, const struct compress_context *cont
     }
 }
 
-const struct compress_family compress_topk = {topk_size_max, topk_omega, topk_encode, topk_validate,
-                                              topk_apply};
+const struct compress_family compress_topk = {
+    .size_max = topk_size_max,
+    .omega = topk_omega,
+    .encode = topk_encode,
+    .validate = topk_validate,
+    .apply = topk_apply,
+};

@@ -19,6 +19,8 @@ struct model_ops {
                   uint32_t *correct);
 };
 
+enum { HIDDEN_LAYER_MAX = 8, LAYER_MAX = HIDDEN_LAYER_MAX + 1, TENSOR_MAX = 2 * LAYER_MAX };
+
 /* First member of every model. */
 struct model {
     const struct model_ops *ops;
@@ -26,15 +28,20 @@ struct model {
     struct model_shape shape;
     size_t dim;
     uint32_t piece_rows; /* rows that scratch memory has room for */
+    uint32_t tensor_count;
+    struct tensor tensor[TENSOR_MAX]; /* filled by model_add_tensor */
 };
 
 /* Creators, one per row of model_table: fill *out with an owned model, base fields by model_init. */
 typedef int model_create(const struct choice *choice, const struct model_shape *shape,
                          const struct vec_ops *vec, struct model **out, struct err_text *why);
-model_create quadratic_create, logistic_create, softmax_create, mlp_create;
+model_create average_create, quadratic_create, logistic_create, softmax_create, mlp_create;
 
 void model_init(struct model *m, const struct model_ops *ops, const struct vec_ops *vec,
                 const struct model_shape *shape, size_t dim);
+
+/* The next tensor of x, behind those before. */
+void model_add_tensor(struct model *m, size_t rows, size_t columns);
 
 /* l2=auto|number of a choice: ERR_USAGE with why when it is neither. */
 int model_parse_l2(const struct choice *choice, const struct model_shape *shape, double *out,

@@ -98,6 +98,8 @@ int logistic_create(const struct choice *choice, const struct model_shape *shape
     l->nonconvex = choice_number(choice, "nonconvex");
     l->bias = choice_integer(choice, "bias") == 0;
     model_init(&l->base, &logistic_ops, vec, shape, (size_t)shape->features + (l->bias ? 1 : 0));
+    model_add_tensor(&l->base, 1, shape->features);
+    if (l->bias) model_add_tensor(&l->base, 1, 1);
     l->z = mem_new(l->base.piece_rows, sizeof *l->z);
     *out = &l->base;
     return 0;

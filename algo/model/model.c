@@ -31,7 +31,7 @@ static const struct param_spec mlp_params[] = {
     {"l2", PARAM_TEXT, "0", 0, 0, NULL, L2_HELP},
 };
 
-enum { MODEL_QUADRATIC, MODEL_LOGISTIC, MODEL_SOFTMAX, MODEL_MLP };
+enum { MODEL_QUADRATIC, MODEL_LOGISTIC, MODEL_SOFTMAX, MODEL_MLP, MODEL_AVERAGE };
 
 #define PARAMS(p) (p), sizeof(p) / sizeof(p)[0]
 const struct choice_spec model_table[] = {
@@ -41,14 +41,14 @@ const struct choice_spec model_table[] = {
     [MODEL_SOFTMAX] = {"softmax", "multinomial logistic regression", "", PARAMS(softmax_params)},
     [MODEL_MLP] = {"mlp", "perceptron with relu layers and softmax output", "He et al. 2015 (start)",
                    PARAMS(mlp_params)},
+    [MODEL_AVERAGE] = {"average", "no training: consensus on the mean of the nodes' mean rows", "", NULL, 0},
 };
 const size_t model_table_count = sizeof model_table / sizeof model_table[0];
 
 static model_create *const creators[] = {
-    [MODEL_QUADRATIC] = quadratic_create,
-    [MODEL_LOGISTIC] = logistic_create,
-    [MODEL_SOFTMAX] = softmax_create,
-    [MODEL_MLP] = mlp_create,
+    [MODEL_QUADRATIC] = quadratic_create, [MODEL_LOGISTIC] = logistic_create,
+    [MODEL_SOFTMAX] = softmax_create,     [MODEL_MLP] = mlp_create,
+    [MODEL_AVERAGE] = average_create,
 };
 static_assert(sizeof creators / sizeof creators[0] == sizeof model_table / sizeof model_table[0], "every "
                                                                                                   "model has "
@@ -115,6 +115,22 @@ size_t model_dim(const struct model *m)
 bool model_classifies(const struct model *m)
 {
     return m->ops->classifies;
+}
+
+void model_tensors(const struct model *m, const struct tensor **tensor, uint32_t *count)
+{
+    CHECK(m->tensor_count > 0);
+    *tensor = m->tensor;
+    *count = m->tensor_count;
+}
+
+void model_add_tensor(struct model *m, size_t rows, size_t columns)
+{
+    CHECK(m->tensor_count < TENSOR_MAX);
+    const struct tensor *last = m->tensor_count > 0 ? &m->tensor[m->tensor_count - 1] : NULL;
+    size_t offset = last != NULL ? last->offset + last->rows * last->columns : 0;
+    m->tensor[m->tensor_count++] = (struct tensor){offset, rows, columns};
+    CHECK(offset + rows * columns <= m->dim);
 }
 
 void model_start(const struct model *m, uint64_t seed, float *x)

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "algo/step.h"
 #include "algo/vec.h"
 #include "base/choice.h"
 #include "base/err.h"
@@ -36,6 +37,7 @@ struct model_shape {
 struct model;
 
 /* quadratic: f(x) = mean over rows of 1/2 (x - row)' A (x - row), for exact tests; cond = condition of A
+ * average  : the same with A = I, whose trainer is consensus alone (agent/trainer_average.c)
  * logistic : two classes, one weight vector, bias, L2      softmax : classes x features (+ bias), L2
  * mlp      : hidden=100 (or 128-64), relu, softmax output */
 extern const struct choice_spec model_table[];
@@ -49,6 +51,9 @@ void model_free(struct model *m);
 
 size_t model_dim(const struct model *m);
 bool model_classifies(const struct model *m); /* false: model_evaluate counts nothing (quadratic) */
+
+/* The parameter tensors, in the order of x, without gaps: *tensor (*count) is borrowed from the model. */
+void model_tensors(const struct model *m, const struct tensor **tensor, uint32_t *count);
 
 /* x (dim) = the common start, a pure function of the seed: zeros for convex models, He-normal for mlp. */
 void model_start(const struct model *m, uint64_t seed, float *x);

@@ -12,7 +12,7 @@
 #include "base/check.h"
 #include "base/prng.h"
 
-enum { HIDDEN_LAYER_MAX = 8, LAYER_MAX = HIDDEN_LAYER_MAX + 1, WIDTH_MAX = 65536 };
+enum { WIDTH_MAX = 65536 };
 
 struct layer {
     uint32_t inputs, outputs;
@@ -182,8 +182,11 @@ static int network_create(const struct choice *choice, const struct model_shape 
                        choice->spec->name, (unsigned long long)dim, MODEL_DIM_MAX);
     }
     model_init(&n->base, &network_ops, vec, shape, (size_t)dim);
-    for (uint32_t i = 0; i < n->layer_count; i++)
+    for (uint32_t i = 0; i < n->layer_count; i++) {
+        model_add_tensor(&n->base, n->layer[i].outputs, n->layer[i].inputs);
+        if (bias) model_add_tensor(&n->base, 1, n->layer[i].outputs);
         n->layer[i].out = mem_new((size_t)n->base.piece_rows * n->layer[i].outputs, sizeof(float));
+    }
     n->back = mem_new((size_t)n->base.piece_rows * widest, sizeof(float));
     *out = &n->base;
     return 0;

@@ -4,7 +4,7 @@
  *
  * A diagonal, its eigenvalues spread geometrically from 1 to cond over the coordinates. The optimum is the
  * mean of the rows whatever A is; over several nodes it is the weighted mean of their means, so an algorithm
- * that is biased towards some node shows it at once. */
+ * that is biased towards some node shows it at once. The task `average` is the case A = I. */
 #include "algo/model/internal.h"
 
 #include <math.h>
@@ -63,19 +63,32 @@ static const struct model_ops quadratic_ops = {
     .sum = quadratic_sum,
 };
 
-int quadratic_create(const struct choice *choice, const struct model_shape *shape, const struct vec_ops *vec,
-                     struct model **out, struct err_text *why)
+static int create(const char *name, double cond, const struct model_shape *shape, const struct vec_ops *vec,
+                  struct model **out, struct err_text *why)
 {
     if (shape->sparse)
         return err_set(why, ERR_USAGE,
-                       "--task: quadratic needs dense rows, but the data are sparse; "
-                       "use dense data or --task logistic");
-    double cond = choice_number(choice, "cond");
+                       "--task: %s needs dense rows, but the data are sparse; "
+                       "use dense data or --task logistic",
+                       name);
     struct quadratic *q = mem_new_zero(1, sizeof *q);
     model_init(&q->base, &quadratic_ops, vec, shape, shape->features);
+    model_add_tensor(&q->base, 1, shape->features);
     q->eigenvalue = mem_new(shape->features, sizeof *q->eigenvalue);
     for (uint32_t j = 0; j < shape->features; j++)
         q->eigenvalue[j] = shape->features > 1 ? (float)pow(cond, (double)j / (shape->features - 1)) : 1.0f;
     *out = &q->base;
     return 0;
+}
+
+int quadratic_create(const struct choice *choice, const struct model_shape *shape, const struct vec_ops *vec,
+                     struct model **out, struct err_text *why)
+{
+    return create(choice->spec->name, choice_number(choice, "cond"), shape, vec, out, why);
+}
+
+int average_create(const struct choice *choice, const struct model_shape *shape, const struct vec_ops *vec,
+                   struct model **out, struct err_text *why)
+{
+    return create(choice->spec->name, 1, shape, vec, out, why);
 }

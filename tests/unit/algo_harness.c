@@ -220,6 +220,8 @@ static void instance_start(struct harness *h, rank_t r, bool rejoining)
                                  .patience_us = h->patience_us,
                                  .compress = h->compressed ? &h->compress : NULL,
                                  .site = h->site,
+                                 .tensor = h->tensor,
+                                 .tensor_count = h->tensor_count,
                                  .rejoining = rejoining};
     struct err_text why = {""};
     int err = algo_create(h->type, &config, &h->params, &in->algo, &why);

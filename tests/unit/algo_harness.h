@@ -48,6 +48,8 @@ void harness_set_trainer(struct harness *h, harness_train_fn train, void *ctx);
 void harness_set_compress(struct harness *h, const char *text); /* as --compress; before the start; none */
 void harness_set_site(struct harness *h,
                       const uint32_t *site); /* algo_config.site, borrowed; before the start */
+void harness_set_tensors(struct harness *h, const struct tensor *tensor,
+                         uint32_t count); /* borrowed for life */
 void harness_set_hook(struct harness *h, harness_hook_fn hook, void *ctx);
 void harness_set_trace(struct harness *h, FILE *out); /* a line per event and send; NULL = none */
 

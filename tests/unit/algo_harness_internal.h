@@ -65,6 +65,8 @@ struct harness {
     const struct algo_type *type;
     struct choice params, compress;
     bool compressed;
+    const struct tensor *tensor; /* (tensor_count) or NULL; borrowed */
+    uint32_t tensor_count;
     const struct graph *graph;
     double *weight;
     const uint32_t *site; /* borrowed; NULL = none */

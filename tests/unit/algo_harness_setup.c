@@ -135,6 +135,13 @@ void harness_set_compress(struct harness *h, const char *text)
     h->compressed = true;
 }
 
+void harness_set_tensors(struct harness *h, const struct tensor *tensor, uint32_t count)
+{
+    CHECK(!h->started);
+    h->tensor = tensor;
+    h->tensor_count = count;
+}
+
 /* -- looking ----------------------------------------------------------------------------------- */
 
 uint64_t harness_now(const struct harness *h)

@@ -15,107 +15,21 @@
 #include "algo/delicoco_internal.h"
 #include "base/check.h"
 #include "base/prng.h"
-#include "tests/unit/gossip_fixture.h"
+#include "tests/unit/delicoco_fixture.h"
 
-extern const struct algo_type delicoco_type;
-extern const struct algo_type choco_type;
-extern const struct algo_type dgd_type;
-
-enum { DIM = 40, ROUNDS = 10 };
-
-static const char *const compressors[] = {"none",
-                                          "topk:fraction=0.1",
-                                          "randk:fraction=0.2",
-                                          "block:fraction=0.2",
-                                          "bernoulli:p=0.3",
-                                          "sign",
-                                          "qsgd:bits=2",
-                                          "int8:block=16",
-                                          "fp16"};
-enum { COMPRESSOR_COUNT = sizeof compressors / sizeof compressors[0] };
-
-static struct delicoco *state_of(const struct harness *h, rank_t r)
-{
-    return (struct delicoco *)harness_algo(h, r);
-}
-
-static struct harness *wide(const struct algo_type *type, const char *params, const char *compress,
-                            const struct graph *g, uint64_t seed)
-{
-    float start[DIM];
-    for (uint32_t i = 0; i < DIM; i++) start[i] = (float)i / 8;
-    struct harness *h = harness_new(type, params, g, NULL, DIM, start, seed, PATIENCE);
-    if (compress != NULL) harness_set_compress(h, compress);
-    return h;
-}
-
-/* Every node walks at random, each its own way: all coordinates move and the models differ. */
-static uint32_t train_randomly(void *ctx, rank_t r, const float *x, uint32_t max_steps, float *delta)
-{
-    struct prng *random = ctx;
-    (void)x;
-    for (uint32_t i = 0; i < DIM; i++) delta[i] = (float)(prng_unit(&random[r]) - 0.5);
-    return max_steps;
-}
-
-/* Moves once, then does nothing: what is left is averaging alone. */
-static uint32_t train_once(void *ctx, rank_t r, const float *x, uint32_t max_steps, float *delta)
-{
-    struct prng *random = ctx;
-    (void)x;
-    if (random[NODE_MAX + r].word[0] != 0) return max_steps;
-    random[NODE_MAX + r].word[0] = 1;
-    for (uint32_t i = 0; i < DIM; i++) delta[i] = (float)(prng_unit(&random[r]) - 0.5);
-    return max_steps;
-}
-
-static void seed_all(struct prng random[2 * NODE_MAX], uint64_t seed)
-{
-    memset(random, 0, 2 * NODE_MAX * sizeof *random);
-    for (uint64_t r = 0; r < NODE_MAX; r++) prng_split(&random[r], seed, "walk", r);
-}
+enum { ROUNDS = 10 };
 
 /* -- agreement of the copies ----------------------------------------------------------------------- */
 
-struct agreement {
-    uint32_t compared, unequal;
-    bool plant;       /* rank 0 adds its original, not what the others decode */
-    uint64_t planted; /* version at which that was done last */
-};
+static const char *const orders[] = {"delicoco:q=3,gamma=0.1", "delicoco:q=3,gamma=0.1,order=overlapped"};
 
-/* Whether r's copy of its neighbour is what the neighbour holds; counted when both speak of one version. */
-static void compare_copies(struct agreement *a, struct harness *h, rank_t r)
-{
-    const struct delicoco *d = state_of(h, r);
-    for (uint32_t i = 0; i < d->degree; i++) {
-        const struct delicoco_peer *p = &d->peer[i];
-        const struct delicoco *other = state_of(h, d->neighbour[i]);
-        if (other == NULL || !p->up || !p->known || p->early != NULL || p->version != other->version)
-            continue;
-        a->compared++;
-        a->unequal += memcmp(p->hat, other->hat, DIM * sizeof *p->hat) != 0;
-    }
-}
-
-static void check_agreement(void *ctx, struct harness *h, rank_t rank, const struct algo_event *e)
-{
-    struct agreement *a = ctx;
-    struct delicoco *d = state_of(h, rank);
-    (void)e;
-    if (a->plant && rank == 0 && d->waiting && d->version > a->planted) {
-        a->planted = d->version;
-        memcpy(d->hat, d->x, DIM * sizeof *d->hat);
-    }
-    if (harness_algo(h, rank) != NULL) compare_copies(a, h, rank);
-}
-
-static struct agreement run_agreement(const char *compress, bool plant, uint64_t seed)
+static struct agreement run_agreement(const char *params, const char *compress, bool plant, uint64_t seed)
 {
     struct prng random[2 * NODE_MAX];
     seed_all(random, seed);
     struct graph g = graph_make("ring", 5);
     struct agreement a = {.plant = plant};
-    struct harness *h = wide(&delicoco_type, "delicoco:q=3,gamma=0.1", compress, &g, seed);
+    struct harness *h = wide(&delicoco_type, params, compress, &g, seed);
     harness_set_trainer(h, train_randomly, random);
     harness_set_hook(h, check_agreement, &a);
     harness_run_until(h, 2 * SECOND);
@@ -128,18 +42,20 @@ static struct agreement run_agreement(const char *compress, bool plant, uint64_t
 static void both_ends_hold_the_same_copy_after_every_event(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < COMPRESSOR_COUNT; i++) {
-        struct agreement a = run_agreement(compressors[i], false, 1 + i);
-        if (a.compared < 100 || a.unequal != 0)
-            fail_msg("%s: %u of %u copies differ", compressors[i], a.unequal, a.compared);
+    for (size_t i = 0; i < compressor_count; i++) {
+        for (int order = 0; order < 2; order++) {
+            struct agreement a = run_agreement(orders[order], compressors[i], false, 1 + i);
+            if (a.compared < 100 || a.unequal != 0)
+                fail_msg("%s: %u of %u copies differ", compressors[i], a.unequal, a.compared);
+        }
     }
 }
 
 static void a_sender_that_adds_its_original_is_caught(void **state)
 {
     (void)state;
-    for (size_t i = 1; i < COMPRESSOR_COUNT; i++) { /* with none, the two are the same to rounding */
-        struct agreement a = run_agreement(compressors[i], true, 1 + i);
+    for (size_t i = 1; i < compressor_count; i++) { /* with none, the two are the same to rounding */
+        struct agreement a = run_agreement(orders[0], compressors[i], true, 1 + i);
         if (a.unequal == 0) fail_msg("%s: not caught", compressors[i]);
     }
 }
@@ -234,25 +150,6 @@ static void one_gossip_step_is_choco(void **state)
 
 /* -- averaging alone ------------------------------------------------------------------------------- */
 
-/* sum over nodes of ||x - mean||^2 + ||x - copy||^2; *mean_error is how far the mean is from `mean`. */
-static double spread(const struct harness *h, uint32_t n, double mean[DIM], double *moved)
-{
-    double sum = 0;
-    *moved = 0;
-    for (uint32_t i = 0; i < DIM; i++) {
-        double now = 0;
-        for (rank_t v = 0; v < n; v++) now += (double)harness_model(h, v)[i] / n;
-        *moved = fmax(*moved, fabs(now - mean[i]));
-        mean[i] = now;
-        for (rank_t v = 0; v < n; v++) {
-            double x = (double)harness_model(h, v)[i];
-            sum += (x - now) * (x - now) +
-                   (x - (double)state_of(h, v)->hat[i]) * (x - (double)state_of(h, v)->hat[i]);
-        }
-    }
-    return sum;
-}
-
 static void gossip_alone_contracts_and_keeps_the_mean(void **state)
 {
     (void)state;
@@ -300,7 +197,7 @@ static void a_link_that_flaps_and_nodes_that_restart_come_back_into_step(void **
         struct graph g = graph_make("ring", 5);
         struct agreement a = {0};
         struct harness *h =
-            wide(&delicoco_type, "delicoco:q=2,gamma=0.1", compressors[seed % COMPRESSOR_COUNT], &g, seed);
+            wide(&delicoco_type, orders[seed / 3 % 2], compressors[seed % compressor_count], &g, seed);
         harness_set_trainer(h, train_randomly, random);
         harness_set_hook(h, check_agreement, &a);
         uint64_t now_us = 0;
@@ -364,7 +261,7 @@ static void a_gap_in_the_deltas_is_refused(void **state)
     harness_run_until(h, SECOND);
     struct delicoco *d = state_of(h, 0);
     uint8_t bytes[64] = {0};
-    struct blob *body = blob_copy(bytes, compressor_size_max(d->compressor, DIM));
+    struct blob *body = blob_copy(bytes, pack_size_max(d->pack));
     struct algo_msg m = {.kind = DELICOCO_DELTA,
                          .field_count = 2,
                          .field = {d->step + 5, d->peer[0].version + 2},
@@ -385,7 +282,7 @@ static void malformed_messages_are_refused_and_change_nothing(void **state)
     harness_run_until(h, SECOND);
     struct delicoco *d = state_of(h, 0);
     uint64_t step = d->step, next = d->peer[0].version + 1;
-    size_t size = compressor_size_max(d->compressor, DIM);
+    size_t size = pack_size_max(d->pack);
     uint8_t good[16] = {0}, infinite[16] = {0, 0, 0x80, 0x7f}, negative[16] = {0, 0, 0x80, 0xbf};
     assert_true(size <= sizeof good);
     float whole[DIM] = {0};

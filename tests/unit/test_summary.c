@@ -143,6 +143,7 @@ static void the_summary_has_its_fields_in_order(void **state)
         "command",
         "algorithm",
         "compress",
+        "compress_by",
         "topology",
         "nodes",
         "task",

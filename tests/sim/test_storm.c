@@ -79,7 +79,10 @@ static const struct {
     {"choco:gamma=0.3", NULL, 4},
     {"choco:gamma=0.3", "topk:fraction=0.25", 6},
     {"choco:gamma=0.3", "sign", 4},
+    {"choco:gamma=0.3,order=overlapped", NULL, 4},
+    {"choco:gamma=0.2,order=overlapped", "qsgd:bits=4", 4},
     {"delicoco:q=3", NULL, 4},
+    {"delicoco:q=2,gamma=0.1,order=overlapped", "topk:fraction=0.2", 4},
     {"delicoco:q=3,gamma=0.3", "qsgd:bits=4", 4},
     {"delicoco:q=3,gamma=0.3", "randk:fraction=0.25", 4},
 };

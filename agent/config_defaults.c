@@ -132,6 +132,21 @@ static int check_topology(const struct config *c, struct err_text *why)
     return err;
 }
 
+static int check_compress_by(const struct config *c, struct err_text *why)
+{
+    if (c->algorithm->by_tensor || strcmp(c->compress_by.spec->name, "model") == 0) return 0;
+    char fits[160] = "";
+    for (size_t i = 0; i < algo_type_count; i++) {
+        size_t used = strlen(fits);
+        if (!algo_types[i]->by_tensor || used >= sizeof fits) continue;
+        snprintf(fits + used, sizeof fits - used, "%s%s", used > 0 ? ", " : "", algo_types[i]->spec.name);
+    }
+    return err_set(why, ERR_USAGE,
+                   "--compress-by: '%s' does not fit --algorithm %s, which packs a model as one vector; give "
+                   "--compress-by model, or one of --algorithm %s",
+                   c->compress_by.spec->name, c->algorithm->spec.name, fits);
+}
+
 int config_check(const struct config_parse *p, struct err_text *why)
 {
     const struct config *c = p->config;
@@ -159,5 +174,6 @@ int config_check(const struct config_parse *p, struct err_text *why)
     }
     if (err == 0) err = algo_fit_topology(c->algorithm, c->topology.spec, why);
     if (err == 0) err = algo_fit_compress(c->algorithm, &c->compress, 0, why);
+    if (err == 0) err = check_compress_by(c, why);
     return err != 0 ? err : check_topology(c, why);
 }

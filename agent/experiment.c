@@ -69,7 +69,8 @@ int experiment_open(const struct config *config, const struct vec_ops *vec, stru
         goto failed;
     }
     out->dim = model_dim(out->evaluator);
-    if (compress_is_by_tensor(&config->compress, &config->compress_by))
+    bool by_tensor = config->algorithm != NULL && config->algorithm->by_tensor;
+    if (by_tensor && compress_is_by_tensor(&config->compress, &config->compress_by))
         model_tensors(out->evaluator, &out->tensor, &out->tensor_count);
     out->x0 = mem_new(out->dim, sizeof *out->x0);
     model_start(out->evaluator, config->seed, out->x0);

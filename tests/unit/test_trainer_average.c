@@ -7,6 +7,8 @@
 #include "algo/compress/pack.h"
 #include "experiment_fixture.h"
 
+extern const struct algo_type choco_type;
+
 /* Greatest difference of the first step from x0 to the mean of node v's rows. */
 static double distance_to_mean(const struct experiment *e, const struct dataset *all, const float *delta,
                                uint32_t v)
@@ -93,6 +95,7 @@ static void tensors_are_told_when_messages_are_compressed_by_them(void **state)
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct config c = config_of(MIXTURE, rows[i].task, "iid", 3, 0);
+        c.algorithm = &choco_type;
         c.compress = choose(compress_table, compress_table_count, rows[i].compress);
         c.compress_by = choose(compress_by_table, compress_by_table_count, rows[i].by);
         struct experiment e = open_experiment(&c);

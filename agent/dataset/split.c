@@ -8,7 +8,7 @@
 #include "agent/dataset/split_internal.h"
 #include "base/check.h"
 
-enum split_kind { SPLIT_IID, SPLIT_SORTED, SPLIT_LABEL, SPLIT_DIRICHLET, SPLIT_SIZES };
+enum split_kind { SPLIT_IID, SPLIT_SORTED, SPLIT_LABEL, SPLIT_DIRICHLET, SPLIT_SIZES, SPLIT_BLOCKS };
 
 static const struct param_spec label_params[] = {
     {"k", PARAM_INTEGER, "2", 1, DATASET_CLASS_MAX, NULL, "classes a node holds"},
@@ -32,6 +32,7 @@ const struct choice_spec split_table[] = {
                          dirichlet_params, 1},
     [SPLIT_SIZES] = {"sizes", "geometric block sizes", "DIGEST's experiments", sizes_params,
                      sizeof sizes_params / sizeof sizes_params[0]},
+    [SPLIT_BLOCKS] = {"blocks", "in the order of the file, equal blocks", "AsGrad's experiments", NULL, 0},
 };
 const size_t split_table_count = sizeof split_table / sizeof split_table[0];
 
@@ -93,9 +94,9 @@ void class_rows_deinit(struct class_rows *c)
 
 /* -- even blocks and geometric blocks --------------------------------------------------------------- */
 
-static void split_evenly(const struct split_input *in, bool sorted, uint32_t *owner)
+static void split_evenly(const struct split_input *in, bool shuffled, bool sorted, uint32_t *owner)
 {
-    uint32_t *order = split_order(in, !sorted, sorted);
+    uint32_t *order = split_order(in, shuffled, sorted);
     for (uint32_t v = 0; v < in->node_count; v++) {
         uint64_t from = (uint64_t)in->rows * v / in->node_count,
                  to = (uint64_t)in->rows * (v + 1) / in->node_count;
@@ -162,7 +163,8 @@ static int deal(const struct split_input *in, uint32_t *owner, struct err_text *
     switch (kind) {
     case SPLIT_IID:
     case SPLIT_SORTED:
-        split_evenly(in, kind == SPLIT_SORTED, owner);
+    case SPLIT_BLOCKS:
+        split_evenly(in, kind == SPLIT_IID, kind == SPLIT_SORTED, owner);
         return 0;
     case SPLIT_LABEL:
         return split_by_label(in, owner, why);

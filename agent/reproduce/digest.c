@@ -5,7 +5,7 @@
 #include "agent/reproduce/list.h"
 
 #define IID "iid"
-#define UNEQUAL "unequal shares"
+#define UNEQUAL "unequal, by label"
 
 /* the same methods on both splits */
 #define METHODS(panel, split)                                                                                \
@@ -100,7 +100,7 @@ static bool single_sends_least(const struct study_results *r, char *measured, si
 #define RESIMULATION "; re-simulation of the authors' rules"
 
 static const struct study_claim claims[] = {
-    {"(a) unequal shares: streams beat asynchronous gossip with fewer transfers",
+    {"(a) unequal shares by label: streams beat asynchronous gossip with fewer transfers",
      "multi-stream (H <= 100) is ahead in wall-clock with 2.4 (H=20) to 11 (H=100) times fewer "
      "transfers" RESIMULATION,
      multi_beats_gossip},
@@ -114,8 +114,8 @@ static const struct study_claim claims[] = {
 };
 
 static const struct study_plot plots[] = {
-    {UNEQUAL, "unequal shares: which is fastest?", COLUMN_VIRTUAL_S, COLUMN_LOSS, 0, NULL, false, true},
-    {UNEQUAL, "unequal shares: which sends least?", COLUMN_TRANSFERS, COLUMN_LOSS, 0, NULL, true, true},
+    {UNEQUAL, "unequal shares by label: which is fastest?", COLUMN_VIRTUAL_S, COLUMN_LOSS, 0, NULL, false, true},
+    {UNEQUAL, "unequal shares by label: which sends least?", COLUMN_TRANSFERS, COLUMN_LOSS, 0, NULL, true, true},
     {IID, "iid: which is fastest?", COLUMN_VIRTUAL_S, COLUMN_LOSS, 0, NULL, false, true},
     {IID, "iid: which sends least?", COLUMN_TRANSFERS, COLUMN_LOSS, 0, NULL, true, true},
 };
@@ -128,7 +128,8 @@ const struct study study_digest = {
     .setting =
         "logistic regression on w8a, 100 nodes, G(100, 0.05), a transfer takes 1 + Exp(m) s with m in 1..9,\n"
         "one step a second, batch 1; step 10/(t + 1000). With the authors' 10/(t + 100) the first steps\n"
-        "overshoot at delayed models, and (b) holds for one stream only.\n",
+        "overshoot at delayed models, and (b) holds for one stream only. Unequal shares are sorted by label; with\n"
+               "mixed labels (--split sizes:ratio=1.9936,sorted=no) gossip is level: 0.1205 against 0.1208.\n",
     .common =
         "-n 100 --topology er:p=0.05 --task logistic --data @w8a --virtual-time 25000 --report-every 250 "
         "--step-size inverse:scale=10,offset=1000",

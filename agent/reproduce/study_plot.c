@@ -16,12 +16,14 @@
 #include "agent/reproduce/study.h"
 #include "base/check.h"
 
-enum { NOT_INSTALLED = 127, STYLE_COUNT = 10, LEGEND_ROW = 5 };
+enum { NOT_INSTALLED = 127, STYLE_COUNT = 10 };
 
 #define PANEL_HEIGHT 360
 #define WIDTH 1120
 #define TITLE_HEIGHT 80
 #define LEGEND_LINE 24
+#define LEGEND_SAMPLE 70 /* of a line, with space around it */
+#define LEGEND_LETTER 8
 
 static const char *const axis_texts[COLUMN_COUNT] = {
     [COLUMN_VIRTUAL_S] = "virtual time (s)",
@@ -89,11 +91,18 @@ static void write_quoted(const char *text, FILE *to)
 
 /* -- the script -------------------------------------------------------------------------------- */
 
-static size_t name_count(const struct study *s)
+/* Lines that the legend needs: its columns are as wide as the longest name. */
+static size_t legend_lines(const struct study *s)
 {
-    size_t count = 0;
-    for (size_t i = 0; i < s->run_count; i++) count += is_first_of_name(s, i) && is_drawn(s, i);
-    return count;
+    size_t count = 0, longest = 0;
+    for (size_t i = 0; i < s->run_count; i++) {
+        if (!is_first_of_name(s, i) || !is_drawn(s, i)) continue;
+        count++;
+        if (strlen(s->run[i].name) > longest) longest = strlen(s->run[i].name);
+    }
+    size_t columns = WIDTH / (LEGEND_SAMPLE + LEGEND_LETTER * longest);
+    if (columns == 0) columns = 1;
+    return (count + columns - 1) / columns;
 }
 
 static void write_head(const struct study_results *r, const struct study_verdict *verdict, int height,
@@ -231,7 +240,7 @@ static void write_panel(const struct study_results *r, size_t k, double top, dou
 {
     const struct study_plot *p = &r->study->plot[k];
     struct grid g = grid_of(r->study, k, top, bottom);
-    fprintf(to, "\nset lmargin at screen %.4f\nset rmargin at screen %.4f\n", g.left + 0.075,
+    fprintf(to, "\nset lmargin at screen %.4f\nset rmargin at screen %.4f\n", g.left + 0.085,
             g.left + g.width - 0.02);
     fprintf(to, "set tmargin at screen %.4f\nset bmargin at screen %.4f\n", g.top - 0.12 * g.height,
             g.top - g.height + 0.17 * g.height);
@@ -243,7 +252,7 @@ static void write_panel(const struct study_results *r, size_t k, double top, dou
     char label[128];
     snprintf(label, sizeof label, "%s%s", axis_texts[p->y], y_less_of(r, p) != 0 ? " above the optimum" : "");
     write_quoted(label, to);
-    fprintf(to, " offset 0.5,0\n%s logscale x\n%s logscale y\n", p->log_x ? "set" : "unset",
+    fprintf(to, " offset 1,0\n%s logscale x\n%s logscale y\n", p->log_x ? "set" : "unset",
             p->log_y ? "set" : "unset");
     fprintf(to, "set format x '%s'\n", x_format(r, p));
     fprintf(to, "set format y '%s'\n", p->log_y && y_less_of(r, p) != 0 ? "%.0e" : "%g");
@@ -277,7 +286,7 @@ int study_write_plot(const struct study_results *r, const struct study_verdict *
 {
     const struct study *s = r->study;
     size_t rows = s->plot_count > 1 ? (s->plot_count + 1) / 2 : 1;
-    size_t lines = (name_count(s) + LEGEND_ROW - 1) / LEGEND_ROW;
+    size_t lines = legend_lines(s);
     int legend = (int)lines * LEGEND_LINE + 20, height = TITLE_HEIGHT + (int)rows * PANEL_HEIGHT + legend;
     write_head(r, verdict, height, to);
     double top = 1 - (double)TITLE_HEIGHT / height, bottom = (double)legend / height;

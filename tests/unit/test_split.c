@@ -94,7 +94,8 @@ static void test_every_kind_is_a_partition_and_repeats_from_its_seed(void **stat
                                         "dirichlet:alpha=0.1",
                                         "dirichlet:alpha=100",
                                         "sizes:ratio=1.3",
-                                        "sizes:ratio=1.3,sorted=no"};
+                                        "sizes:ratio=1.3,sorted=no",
+                                        "blocks"};
     static const uint32_t nodes[] = {1, 2, 7, 10};
     float *target = cycle_targets(1003, 10);
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
@@ -109,6 +110,18 @@ static void test_every_kind_is_a_partition_and_repeats_from_its_seed(void **stat
             split_deinit(&first);
             split_deinit(&again);
         }
+    free(target);
+}
+
+static void test_blocks_keep_the_order_of_the_file(void **state)
+{
+    (void)state;
+    float *target = cycle_targets(1003, 10);
+    struct split s;
+    build("blocks", target, 1003, 10, 7, 5, &s);
+    for (uint32_t i = 0; i < 1003; i++) assert_int_equal(s.row[i], i);
+    assert_int_equal(s.offset[1], 143);
+    split_deinit(&s);
     free(target);
 }
 
@@ -390,6 +403,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_kind_is_a_partition_and_repeats_from_its_seed),
+        cmocka_unit_test(test_blocks_keep_the_order_of_the_file),
         cmocka_unit_test(test_the_check_catches_planted_faults),
         cmocka_unit_test(test_iid_shuffles_by_seed_into_equal_blocks),
         cmocka_unit_test(test_sorted_is_stable_by_target),

@@ -12,7 +12,8 @@
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 
 #define EIGHTH "--virtual-time 3000 --report-every 25 --step-size constant:value=0.125 --algorithm async:"
-#define SMALL_STEP "--virtual-time 12000 --report-every 100 --step-size constant:value=0.03125 --algorithm async:"
+#define SMALL_STEP                                                                                           \
+    "--virtual-time 12000 --report-every 100 --step-size constant:value=0.03125 --algorithm async:"
 #define SHORT "--virtual-time 1000 --report-every 10"
 #define SHORT_SMALL "--virtual-time 4000 --report-every 40"
 
@@ -60,8 +61,8 @@ static bool in_order(const struct study_results *r, const char *panel, char *mea
 {
     double pure = plateau(r, panel, "pure"), random = plateau(r, panel, "random");
     double shuffled = plateau(r, panel, "shuffled");
-    snprintf(measured, size, "gradient norm at the end %.3g (shuffled), %.3g (random), %.3g (pure)", shuffled, random,
-             pure);
+    snprintf(measured, size, "gradient norm at the end %.3g (shuffled), %.3g (random), %.3g (pure)", shuffled,
+             random, pure);
     return shuffled < random && random < pure;
 }
 
@@ -86,8 +87,8 @@ static bool noise_falls(const struct study_results *r, char *measured, size_t si
 {
     double random = plateau(r, FIXED, "random") / plateau(r, SMALL, "random");
     double shuffled = plateau(r, FIXED, "shuffled") / plateau(r, SMALL, "shuffled");
-    snprintf(measured, size, "from step 1/8 to 1/32: %.2f times less (random), %.2f times less (shuffled)", random,
-             shuffled);
+    snprintf(measured, size, "from step 1/8 to 1/32: %.2f times less (random), %.2f times less (shuffled)",
+             random, shuffled);
     return random > 1.4 && random < 2.9 && shuffled > 2.9 && shuffled < 5.5;
 }
 
@@ -102,8 +103,8 @@ static bool delays_are_conserved(const struct study_results *r, char *measured, 
         if (delay < (five ? least_5 : least)) *(five ? &least_5 : &least) = delay;
         if (delay > (five ? most_5 : most)) *(five ? &most_5 : &most) = delay;
     }
-    snprintf(measured, size, "mean delay %.2f to %.2f updates (b=1), %.2f to %.2f (b=5)", least, most, least_5,
-             most_5);
+    snprintf(measured, size, "mean delay %.2f to %.2f updates (b=1), %.2f to %.2f (b=5)", least, most,
+             least_5, most_5);
     return least > 8.5 && most < 9.1 && least_5 > 0.9 && most_5 < 1.1;
 }
 
@@ -121,9 +122,12 @@ static bool pure_is_faster(const struct study_results *r, char *measured, size_t
 static bool waiting_helps(const struct study_results *r, char *measured, size_t size)
 {
     double pure = plateau(r, FIXED, "pure"), pure_5 = plateau(r, FIXED, "pure, 5 gradients an update");
-    double random = plateau(r, FIXED, "random"), random_5 = plateau(r, FIXED, "random, 5 gradients an update");
-    double shuffled = plateau(r, FIXED, "shuffled"), shuffled_5 = plateau(r, FIXED, "shuffled, 5 gradients an update");
-    snprintf(measured, size, "gradient norm %.3g to %.3g (pure), %.3g to %.3g (random), %.3g to %.3g (shuffled)", pure,
+    double random = plateau(r, FIXED, "random"),
+           random_5 = plateau(r, FIXED, "random, 5 gradients an update");
+    double shuffled = plateau(r, FIXED, "shuffled"),
+           shuffled_5 = plateau(r, FIXED, "shuffled, 5 gradients an update");
+    snprintf(measured, size,
+             "gradient norm %.3g to %.3g (pure), %.3g to %.3g (random), %.3g to %.3g (shuffled)", pure,
              pure_5, random, random_5, shuffled, shuffled_5);
     return pure_5 < pure && random_5 < random && shuffled_5 < shuffled;
 }
@@ -131,15 +135,17 @@ static bool waiting_helps(const struct study_results *r, char *measured, size_t 
 static const struct study_claim claims[] = {
     {"shuffled beats random beats pure", "7.5e-3 < 2.32e-2 < 5.95e-2 after 500 updates; re-implementation",
      shuffled_wins},
-    {"with Poisson delays, too", "1.17e-3 < 3.27e-3 < 1.36e-2 (phishing); re-implementation", shuffled_wins_poisson},
+    {"with Poisson delays, too", "1.17e-3 < 3.27e-3 < 1.36e-2 (phishing); re-implementation",
+     shuffled_wins_poisson},
     {"pure ends at a wrong point, whatever the step",
      "sum p_i grad f_i = 0 with p_i by speed: norm 5.868751e-2, independent of the step", pure_is_biased},
     {"a four times smaller step: random 2 times, shuffled 4 times nearer",
      "plateau ~ sqrt(step) for random, ~ step for shuffled", noise_falls},
     {"the mean delay is n/b - 1 updates", "9 and 1: outstanding jobs are conserved", delays_are_conserved},
-    {"pure computes faster", "sum 1/s_i = 2.929 gradients a second against at most n / max s_i = 1", pure_is_faster},
-    {"waiting for five gradients helps all three", "3.02e-2, 6.7e-3, 1.54e-3 after 500 updates; re-implementation",
-     waiting_helps},
+    {"pure computes faster", "sum 1/s_i = 2.929 gradients a second against at most n / max s_i = 1",
+     pure_is_faster},
+    {"waiting for five gradients helps all three",
+     "3.02e-2, 6.7e-3, 1.54e-3 after 500 updates; re-implementation", waiting_helps},
 };
 
 static const struct study_plot plots[] = {
@@ -152,11 +158,15 @@ static const struct study_plot plots[] = {
 const struct study study_async = {
     .name = "async",
     .title = "Asynchronous SGD: shuffled jobs end nearest to the optimum, pure ones at a wrong point",
-    .source = "Islamov, Safaryan, Alistarh: AsGrad, arXiv:2310.20452; figures of a re-implementation of its rules",
-    .setting = "logistic regression with 0.1 sum w^2/(1 + w^2) on w7a (24,600 rows), 10 nodes, full local gradients;\n"
-               "in the order of the file: all 739 positive rows are at the fastest node; node v takes v + 1 s a gradient\n",
-    .common = "-n 10 --topology complete --task logistic:bias=no,l2=0,nonconvex=0.1 --data @w7a-t --split blocks "
-              "--batch 0 --latency fixed:delay=0 --speeds linear",
+    .source =
+        "Islamov, Safaryan, Alistarh: AsGrad, arXiv:2310.20452; figures of a re-implementation of its rules",
+    .setting = "logistic regression with 0.1 sum w^2/(1 + w^2) on w7a (24,600 rows), 10 nodes, full local "
+               "gradients;\n"
+               "in the order of the file: all 739 positive rows are at the fastest node; node v takes v + 1 "
+               "s a gradient\n",
+    .common =
+        "-n 10 --topology complete --task logistic:bias=no,l2=0,nonconvex=0.1 --data @w7a-t --split blocks "
+        "--batch 0 --latency fixed:delay=0 --speeds linear",
     .gradient = true,
     .run = runs,
     .run_count = COUNT_OF(runs),
@@ -164,5 +174,7 @@ const struct study study_async = {
     .claim_count = COUNT_OF(claims),
     .plot = plots,
     .plot_count = COUNT_OF(plots),
-    .measure = {{"gradient norm", plateau_of_run}, {"mean delay", mean_delay}, {"gradients/s", steps_a_second}},
+    .measure = {{"gradient norm", plateau_of_run},
+                {"mean delay", mean_delay},
+                {"gradients/s", steps_a_second}},
 };

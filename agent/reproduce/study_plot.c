@@ -252,7 +252,7 @@ static void write_panel(const struct study_results *r, size_t k, double top, dou
     char label[128];
     snprintf(label, sizeof label, "%s%s", axis_texts[p->y], y_less_of(r, p) != 0 ? " above the optimum" : "");
     write_quoted(label, to);
-    fprintf(to, " offset 1,0\n%s logscale x\n%s logscale y\n", p->log_x ? "set" : "unset",
+    fprintf(to, " offset 0,0\n%s logscale x\n%s logscale y\n", p->log_x ? "set" : "unset",
             p->log_y ? "set" : "unset");
     fprintf(to, "set format x '%s'\n", x_format(r, p));
     fprintf(to, "set format y '%s'\n", p->log_y && y_less_of(r, p) != 0 ? "%.0e" : "%g");

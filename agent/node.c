@@ -22,6 +22,7 @@ struct node *node_new(const struct node_config *config, const struct node_sink *
     n->rank = RANK_NONE;
     n->begin_at_us = TIME_NEVER;
     n->redial_at_us = TIME_NEVER;
+    n->finish_at_us = n->hold_until_us = TIME_NEVER;
     n->armed_us = TIME_NEVER;
     n->packed_size_max = pack_bound(config->compress, config->dim, config->tensor, config->tensor_count);
     n->x0 = mem_new(config->dim, sizeof *n->x0);
@@ -166,7 +167,9 @@ static void node_begin(struct node *n)
                n->config.node_count, n->rank, graph_degree(n->graph, n->rank));
     node_undial_seeds(n);
     node_build_neighbours(n);
-    n->redial_at_us = n->host->ops->now_us(n->host) + n->config.patience_us;
+    uint64_t now_us = n->host->ops->now_us(n->host);
+    n->redial_at_us = now_us + n->config.patience_us;
+    if (!n->config.rejoining && n->neighbour_count > 0) n->hold_until_us = now_us + n->config.patience_us / 2;
     node_links_begin(n);
     struct algo_event event = {.kind = ALGO_START};
     CHECK(node_feed(n, &event) == 0);
@@ -191,6 +194,8 @@ void node_arm(struct node *n)
     if (n->failed) return;
     uint64_t at_us = n->algo != NULL ? n->config.algo->deadline_us(n->algo) : n->begin_at_us;
     if (n->redial_at_us < at_us) at_us = n->redial_at_us;
+    if (n->finish_at_us < at_us) at_us = n->finish_at_us;
+    if (n->job.held && n->hold_until_us < at_us) at_us = n->hold_until_us;
     if (at_us == n->armed_us) return;
     n->armed_us = at_us;
     n->host->ops->set_deadline(n->host, at_us);
@@ -223,6 +228,7 @@ int node_feed(struct node *n, const struct algo_event *event)
     n->stepping = false;
     CHECK_IMPLIES(err != 0, err == ERR_PROTO && event->kind == ALGO_MESSAGE);
     node_apply(n);
+    if (n->asked_in_vain) node_train_finish(n);
     node_arm(n);
     return err;
 }
@@ -241,6 +247,8 @@ static void node_on_deadline(void *ctx)
         n->redial_at_us = TIME_NEVER;
         node_links_redial(n);
     }
+    if (n->finish_at_us <= now_us) node_train_finish(n);
+    if (n->hold_until_us <= now_us) node_train_release(n);
     if (n->config.algo->deadline_us(n->algo) <= now_us) {
         struct algo_event event = {.kind = ALGO_DEADLINE};
         CHECK(node_feed(n, &event) == 0);

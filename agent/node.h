@@ -66,7 +66,7 @@ struct node_config {
 enum node_phase {
     NODE_JOINING, /* the roster is not complete */
     NODE_TRAINING,
-    NODE_FINISHED, /* steps_max reached; still mixing */
+    NODE_FINISHED, /* steps_max done, and the round they belong to; still mixing */
 };
 
 struct node_report {

@@ -56,6 +56,7 @@ struct node_job {
     struct job base;         /* first: the host's pointer is ours */
     struct trainer *trainer; /* owned by the node */
     bool running;
+    bool held; /* running, but not given to the host yet */
     uint32_t max_steps, steps;
     double loss;
     float *x, *delta; /* (dim) each, owned */
@@ -75,9 +76,13 @@ struct node {
     uint64_t begin_at_us;  /* roster complete and start_after_us over */
     uint64_t redial_at_us; /* neighbours without a link are dialled from our side too, strangers are closed;
                             * TIME_NEVER */
-    uint64_t armed_us;     /* deadline the host has; TIME_NEVER */
-    float *x0;             /* (dim) owned until the algorithm is there */
-    double *weight;        /* (node_count) owned */
+    uint64_t
+        finish_at_us; /* steps_max is reached and the algorithm has this long for its last round; TIME_NEVER */
+    uint64_t
+        hold_until_us; /* the first job waits for the links to all neighbours, but not longer; TIME_NEVER */
+    uint64_t armed_us; /* deadline the host has; TIME_NEVER */
+    float *x0;         /* (dim) owned until the algorithm is there */
+    double *weight;    /* (node_count) owned */
     struct graph own_graph;
     const struct graph *graph; /* NULL while joining */
     struct algo *algo;         /* NULL while joining */
@@ -94,7 +99,8 @@ struct node {
     bool ever_presented; /* a neighbour was up at some time */
     struct node_warned warned[NODE_WARN_COUNT];
     struct node_job job;
-    uint64_t steps; /* local steps done here */
+    uint64_t steps;     /* local steps done here */
+    bool asked_in_vain; /* for steps beyond steps_max */
     double loss;
 };
 
@@ -135,6 +141,8 @@ void node_warn(struct node *n, enum node_warning kind, const char *format, ...)
 void node_train_init(struct node *n);
 void node_train_start(struct node *n, const float *x, uint32_t max_steps);
 void node_train_done(struct node *n);
+void node_train_release(struct node *n); /* the first job need not wait any longer */
+void node_train_finish(struct node *n);  /* FINISHED, if it is not yet */
 void node_train_deinit(struct node *n);
 
 #endif

@@ -278,6 +278,7 @@ void node_link_present(struct node *n, struct link *l)
     n->ever_presented = true;
     struct algo_event event = {.kind = ALGO_PEER_UP, .peer = l->rank, .boot = l->boot};
     CHECK(node_feed(n, &event) == 0);
+    if (n->presented_count == n->neighbour_count) node_train_release(n);
 }
 
 void node_ready_heard(struct node *n, struct link *from, uint64_t fingerprint)

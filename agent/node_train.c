@@ -3,9 +3,13 @@
  *
  * Normal course
  *  - TRAIN copies the model, the host runs the job, TRAINED brings back delta, steps and loss.
- *  - steps_max caps the steps asked for; when it is reached the node is FINISHED and later TRAINs stay
- *    unanswered: it still mixes.
+ *  - steps_max caps the steps asked for. When they are done the algorithm ends what it does with them, a round
+ *    for example; the TRAIN that comes then stays unanswered, and the node is FINISHED. It still mixes.
+ *  - the first job of a start is held until the links to all neighbours are there, so that a method of rounds
+ *    has them all in its first one.
  * Failure courses
+ *  - a neighbour does not come within half the patience: the first job starts without it.
+ *  - no TRAIN comes within the patience (a walking model is elsewhere): FINISHED all the same.
  *  - progress that is not finite (the step size is too large) would be refused by every peer: the node stops
  *    with a line that says so, and the model keeps its last finite value. */
 #include <stdlib.h>
@@ -50,11 +54,23 @@ void node_train_start(struct node *n, const float *x, uint32_t max_steps)
     CHECK(!job->running);
     CHECK(max_steps >= 1);
     uint64_t left = steps_left(n);
-    if (left == 0) return;
+    if (left == 0) {
+        n->asked_in_vain = true;
+        return;
+    }
     job->max_steps = left < max_steps ? (uint32_t)left : max_steps;
     memcpy(job->x, x, n->config.dim * sizeof *x);
     job->running = true;
-    CHECK(n->host->ops->start_job(n->host, &job->base) == 0);
+    job->held = n->hold_until_us != TIME_NEVER && n->host->ops->now_us(n->host) < n->hold_until_us;
+    if (!job->held) CHECK(n->host->ops->start_job(n->host, &job->base) == 0);
+}
+
+void node_train_release(struct node *n)
+{
+    n->hold_until_us = TIME_NEVER;
+    if (!n->job.held || n->failed) return;
+    n->job.held = false;
+    CHECK(n->host->ops->start_job(n->host, &n->job.base) == 0);
 }
 
 static void loss_fold(struct node *n, const struct node_job *job)
@@ -85,8 +101,16 @@ void node_train_done(struct node *n)
     event.trained.loss = job->loss;
     event.trained.delta = job->delta;
     CHECK(node_feed(n, &event) == 0);
-    if (n->phase == NODE_TRAINING && steps_left(n) == 0) {
-        n->phase = NODE_FINISHED;
-        if (n->sink.on_finished != NULL) n->sink.on_finished(n->sink.ctx);
-    }
+    if (n->phase != NODE_TRAINING || steps_left(n) > 0) return;
+    uint64_t now_us = n->host->ops->now_us(n->host), patience_us = n->config.patience_us;
+    n->finish_at_us = patience_us < TIME_NEVER - now_us ? now_us + patience_us : TIME_NEVER;
+    node_arm(n);
+}
+
+void node_train_finish(struct node *n)
+{
+    if (n->phase != NODE_TRAINING) return;
+    n->phase = NODE_FINISHED;
+    n->finish_at_us = TIME_NEVER;
+    if (n->sink.on_finished != NULL) n->sink.on_finished(n->sink.ctx);
 }

@@ -1,4 +1,5 @@
 """What the integration tests share: running the program, looking at processes, reading what it wrote."""
+import array
 import json
 import os
 import pathlib
@@ -117,6 +118,12 @@ def read_safetensors(path):
     check(tensor["data_offsets"] == [0, 4 * tensor["shape"][0]], f"{path}: {tensor}")
     check(len(data) == 8 + size + 4 * tensor["shape"][0], f"{path}: {len(data)} bytes")
     return header, tensor["shape"][0]
+
+
+def read_model(path):
+    """The floats of a model file."""
+    _, count = read_safetensors(path)
+    return array.array("f", pathlib.Path(path).read_bytes()[-4 * count:]).tolist()
 
 
 SUMMARY_KEYS = ("algorithm compress topology nodes task data split seed steps_total loss accuracy accuracy_min "

@@ -43,6 +43,7 @@ static const struct law laws[] = {
      .unrest = walk_unrest},
     {.method = "gossip", .share = LAW_SHARE_EQUAL},
     {.method = "local", .share = LAW_SHARE_EQUAL},
+    {.method = "hsgd", .share = LAW_SHARE_EQUAL},
     {.method = "delicoco", .share = LAW_SHARE_EQUAL, .look_at_rest = copies_look_at_rest, .end = copies_end},
     {.method = "choco", .share = LAW_SHARE_EQUAL, .look_at_rest = copies_look_at_rest, .end = copies_end},
     {.method = "dgd", .share = LAW_SHARE_EQUAL, .look_at_rest = copies_look_at_rest, .end = copies_end},

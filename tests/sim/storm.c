@@ -156,7 +156,9 @@ static void draw_world(struct storm *s)
     static const char *const topologies[] = {"ring",      "torus",    "regular:d=4",
                                              "er:p=0.25", "er:p=0.4", "complete"};
     struct prng *p = &s->prng;
-    snprintf(s->topology, sizeof s->topology, "%s", topologies[prng_below(p, 6)]);
+    const char *drawn = topologies[prng_below(p, 6)];
+    bool all = s->setup.algo->links == ALGO_LINKS_ALL;
+    snprintf(s->topology, sizeof s->topology, "%s", all ? "complete" : drawn);
     snprintf(s->latency, sizeof s->latency, "exp:mean=%ums", 2 + prng_below(p, 19));
     uint32_t step_ms = 20 + prng_below(p, 31);
     if (prng_below(p, 2) == 0)

@@ -20,7 +20,8 @@
  *  - a round makes no progress for patience: ASK. Who does not answer within patience, or has not begun by
  *    then, is left out. All have answered and begun: the same members, from scratch.
  *  - a node hears of a greater view without it: it waits outside, and is taken in with a new view at the end of
- *    a round there, once it is linked to all members. Those inside gone or silent too: it makes a view itself.
+ *    a round there, once it is linked to all members and has begun (or was cut off, or is fresh): who trains no more
+ *    holds nobody up twice. Those inside gone or silent too: it makes a view itself.
  *  - a node that starts afresh waits outside likewise. A member that turns out to be fresh: a new view at once.
  *  - two halves of a partition go on. When they meet, the lesser view's members are outside; in the view of all
  *    the greater history counts.
@@ -243,6 +244,7 @@ enum allreduce_outcome allreduce_begin(struct allreduce *a, uint64_t now_us, con
     a->progress_us = now_us;
     a->asked_us = TIME_NEVER;
     begun_tell(a, acts);
+    if (a->phase == PHASE_OUT) status_spread(a, 0, acts); /* they take in who has begun */
     run_try(a, acts);
     watch(a, acts);
     return outcome_take(a);

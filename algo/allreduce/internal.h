@@ -94,6 +94,7 @@ struct allreduce {
 
     enum phase phase;
     struct view_id view;
+    uint64_t adopted_us;  /* when it began */
     uint64_t number_max;  /* of any view heard of */
     uint32_t view_count;  /* members of the view */
     uint64_t entered_us;  /* of the phase */
@@ -181,6 +182,7 @@ int on_status(struct allreduce *a, uint32_t from, const struct algo_msg *m, stru
 int on_state(struct allreduce *a, uint32_t from, const struct algo_msg *m);
 int on_ask(struct allreduce *a, uint32_t from, const struct algo_msg *m, struct algo_actions *acts);
 void sync_try(struct allreduce *a, struct algo_actions *acts);
+void status_spread(struct allreduce *a, uint8_t flags, struct algo_actions *acts); /* to all linked */
 void view_propose(struct allreduce *a, struct algo_actions *acts);
 
 /* -- watch.c: when a new view is due ------------------------------------------------------------ */

@@ -31,7 +31,7 @@ void status_send(struct allreduce *a, uint32_t to, uint8_t flags, struct algo_ac
     m->bits_size = 2 * a->map_size;
 }
 
-static void status_spread(struct allreduce *a, uint8_t flags, struct algo_actions *acts)
+void status_spread(struct allreduce *a, uint8_t flags, struct algo_actions *acts)
 {
     for (uint32_t i = 0; i < a->count; i++)
         if (a->member[i].up) status_send(a, i, flags, acts);
@@ -69,6 +69,7 @@ static void adopt(struct allreduce *a, struct view_id view, const uint8_t *map, 
         if (a->member[i].in_view && !map_get(map, a->member[i].rank)) a->counts.left_out++;
     leave_view(a);
     a->view = view;
+    a->adopted_us = a->now_us;
     a->view_count = 0;
     for (uint32_t i = 0; i < a->count; i++) {
         a->member[i].in_view = map_get(map, a->member[i].rank);

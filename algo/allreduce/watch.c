@@ -20,6 +20,14 @@ static bool is_linked_to_all(const struct allreduce *a, const struct member *p, 
     return true;
 }
 
+/* Outside our view: is it to be taken in? Who was left out because it did not begin has to begin first. */
+static bool is_takeable(const struct allreduce *a, const struct member *p)
+{
+    if (p->in_view || !p->up || !p->heard || p->suspect || was_silent(a, p)) return false;
+    return a->phase == PHASE_OUT || (p->flags & (FLAG_BEGUN | FLAG_FRESH)) != 0 ||
+           p->changed_us >= a->adopted_us;
+}
+
 /* First the living of our view, then everybody else who is linked to all of those. */
 uint32_t candidates(const struct allreduce *a, uint8_t *map)
 {
@@ -34,7 +42,7 @@ uint32_t candidates(const struct allreduce *a, uint8_t *map)
     }
     for (uint32_t i = 0; i < a->count; i++) {
         const struct member *p = &a->member[i];
-        if (i == a->self || p->in_view || !p->up || !p->heard || p->suspect || was_silent(a, p)) continue;
+        if (i == a->self || !is_takeable(a, p)) continue;
         if (!is_linked_to_all(a, p, map)) continue;
         map_set(map, p->rank);
         count++;
@@ -46,7 +54,7 @@ bool others_wait(const struct allreduce *a)
 {
     for (uint32_t i = 0; i < a->count; i++) {
         const struct member *p = &a->member[i];
-        if (i == a->self || p->in_view || !p->up || !p->heard || p->suspect) continue;
+        if (i == a->self || !is_takeable(a, p)) continue;
         bool linked = true;
         for (uint32_t k = 0; k < a->count && linked; k++)
             linked = !a->member[k].in_view || map_get(p->links, a->member[k].rank);

@@ -1,0 +1,40 @@
+/* Shared by the files of error feedback over an all-reduce only. */
+#ifndef GADABOUT_ALGO_DEF_INTERNAL_H
+#define GADABOUT_ALGO_DEF_INTERNAL_H
+
+#include "algo/allreduce/allreduce.h"
+#include "algo/compress/compress.h"
+
+struct def {
+    size_t dim;
+    uint64_t seed;
+    float lam;                   /* how far ahead of the residual the gradient is taken */
+    uint32_t every;              /* local steps of a round */
+    double weight;               /* of this worker's progress in the mean */
+    bool ahead;                  /* the model shown is x - e, not x */
+    const struct tensor *tensor; /* (tensor_count) borrowed */
+    uint32_t tensor_count;
+    struct tensor whole; /* the one tensor when none were told */
+    struct compressor *compressor;
+    struct allreduce *ring;
+    const struct trace *trace;
+
+    float *x;     /* (dim) the same bits on all workers of a view */
+    float *e;     /* (dim) residual; while a round is trained p = e - (progress so far) */
+    float *w;     /* (dim) where training stands */
+    float *c;     /* (dim) C(p) of the round begun; scratch for what is decoded */
+    float *shown; /* (dim) x - e when ahead, else NULL */
+    float *body;  /* (body_max) the kept entries of p, tensor after tensor */
+    size_t body_max, body_size, *part; /* part: (tensor_count) floats of each tensor */
+    uint64_t began_round;
+    uint32_t steps; /* done in this round */
+    struct algo_report report;
+};
+
+/* The type's functions, as in algo/step.h. */
+int def_step(struct algo *a, const struct algo_event *e, struct algo_actions *acts);
+uint64_t def_deadline_us(const struct algo *a);
+const float *def_model(const struct algo *a);
+void def_report(const struct algo *a, struct algo_report *out);
+
+#endif

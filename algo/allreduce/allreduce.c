@@ -4,13 +4,13 @@
  * has all sums of a round has the history (rounds over, view of the last one).
  *
  * Normal course
- *  - everybody is in view (0, 0) with all members. allreduce_begin starts the round as soon as the links of the
- *    plan are up: DATA goes up and down the slices' trees (plan.c, run.c).
+ *  - everybody is in view (0, 0) with all members. allreduce_begin starts the round as soon as the links of
+ *    the plan are up: DATA goes up and down the slices' trees (plan.c, run.c).
  *  - DATA for a round not begun here is kept; a window bounds how much that is.
  *  - all sums are here: ALLREDUCE_SUM.
  * Failure courses (watch.c says when, view.c what)
- *  - a link of the plan goes down during a round: after patience/8, or as soon as it is back (what was on it is
- *    lost), a new view. The proposer adopts it and tells all it is linked to: STATUS. Everybody adopts the
+ *  - a link of the plan goes down during a round: after patience/8, or as soon as it is back (what was on it
+ *    is lost), a new view. The proposer adopts it and tells all it is linked to: STATUS. Everybody adopts the
  *    greatest view, voids partial sums and sends its own STATUS.
  *  - all members' STATUS is here: the greatest history counts. Who is not at it gets STATE from the lowest
  *    rank that is, the others run the round again with the same x. Every vector is in a sum once: it is added
@@ -19,12 +19,13 @@
  *    patience: the next view, without it.
  *  - a round makes no progress for patience: ASK. Who does not answer within patience, or has not begun by
  *    then, is left out. All have answered and begun: the same members, from scratch.
- *  - a node hears of a greater view without it: it waits outside, and is taken in with a new view at the end of
- *    a round there, once it is linked to all members and has begun (or was cut off, or is fresh): who trains no more
- *    holds nobody up twice. Those inside gone or silent too: it makes a view itself.
- *  - a node that starts afresh waits outside likewise. A member that turns out to be fresh: a new view at once.
- *  - two halves of a partition go on. When they meet, the lesser view's members are outside; in the view of all
- *    the greater history counts.
+ *  - a node hears of a greater view without it: it waits outside, and is taken in with a new view at the end
+ *    of a round there, once it is linked to all members and has begun (or was cut off, or is fresh): who
+ *    trains no more holds nobody up twice. Those inside gone or silent too: it makes a view itself.
+ *  - a node that starts afresh waits outside likewise. A member that turns out to be fresh: a new view at
+ *    once.
+ *  - two halves of a partition go on. When they meet, the lesser view's members are outside; in the view of
+ *    all the greater history counts.
  *  - a lone member goes on alone.
  *  - a malformed message: ERR_PROTO, nothing changed. */
 #include "algo/allreduce/internal.h"

@@ -1,5 +1,5 @@
-/* Sum of a vector over a set of members, without a server: reduce-scatter, then all-gather, over rings of direct
- * links. A part for algorithms, a pure state machine like them. Every two members must be neighbours.
+/* Sum of a vector over a set of members, without a server: reduce-scatter, then all-gather, over rings of
+ * direct links. A part for algorithms, a pure state machine like them. Every two members must be neighbours.
  *
  * The vector is cut into slices. Each slice has an owner; its partial sums travel along a path that visits
  * every member once and ends at the owner (reduce-scatter), and the sum travels back along a path from there
@@ -11,7 +11,8 @@
  *
  * Rounds are numbered from 0. Between rounds the owner does what it likes (trains); allreduce_begin says
  * that this node is ready for the next one. Nobody waits for the dead: the living agree on a new view (a set
- * of members with a number) and run the round again without them. How, and every failure course: allreduce.c */
+ * of members with a number) and run the round again without them. How, and every failure course:
+ * allreduce.c */
 #ifndef GADABOUT_ALGO_ALLREDUCE_ALLREDUCE_H
 #define GADABOUT_ALGO_ALLREDUCE_ALLREDUCE_H
 
@@ -73,8 +74,8 @@ enum allreduce_outcome allreduce_begin(struct allreduce *a, uint64_t now_us, con
 int allreduce_step(struct allreduce *a, const struct algo_event *event, struct algo_actions *acts,
                    enum allreduce_outcome *out);
 
-/* After ALLREDUCE_SUM: what a laggard is to copy, (state_dim), borrowed: it must stay valid and unchanged until
- * the next ALLREDUCE_SUM or ALLREDUCE_COPY. */
+/* After ALLREDUCE_SUM: what a laggard is to copy, (state_dim), borrowed: it must stay valid and unchanged
+ * until the next ALLREDUCE_SUM or ALLREDUCE_COPY. */
 void allreduce_set_state(struct allreduce *a, const float *state);
 
 uint64_t allreduce_deadline_us(const struct allreduce *a);     /* ask after each call */

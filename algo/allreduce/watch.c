@@ -1,8 +1,8 @@
 /* When a new view is due, and with whom. Everything here is a function of the state, asked after every event:
  * a cause that passes (a link that comes back, an answer) needs no cancelling.
  *
- * A cause ripens at some time; then the lowest rank of those to be in the new view proposes at once, the others
- * later by patience/16 for each lower rank there, so that as a rule only one does. */
+ * A cause ripens at some time; then the lowest rank of those to be in the new view proposes at once, the
+ * others later by patience/16 for each lower rank there, so that as a rule only one does. */
 #include "algo/allreduce/internal.h"
 
 #include <string.h>

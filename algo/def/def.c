@@ -1,20 +1,23 @@
 /* Error feedback over an all-reduce: DEF, and with other lam EF-SGD (0) and step-ahead (1).
  * Sources: Xu, Huang 2022 (arXiv 2004.05298); Xu et al. 2020 (arXiv 2008.05823).
  *
- * x is the same on all workers, the residual e_k each worker's own. One round of worker k (delicoco_def.md 6.2):
+ * x is the same on all workers, the residual e_k each worker's own. One round of worker k (delicoco_def.md,
+ * section 6.2):
  *     w = x - lam e_k;  H local steps from w move it by delta = -sum eta m
  *     p = e_k - delta;  c = mean over workers of C(p);  e_k = p - C(p);  x -= c
  * C keeps entries that all workers draw alike from (seed, round, tensor): the kept entries are summed as they
- * are, no index travels, and mean C(p_k) = C(mean p_k). y = x - mean e_k moves by mean delta exactly, for every
- * lam and C; DEF-A shows x - e_k, whose average over the workers is y.
+ * are, no index travels, and mean C(p_k) = C(mean p_k). y = x - mean e_k moves by mean delta exactly, for
+ * every lam and C; DEF-A shows x - e_k, whose average over the workers is y.
  *
  * Normal course
  *  - TRAIN from w, until H steps are done; allreduce_begin with the kept entries of p; ALLREDUCE_SUM; again.
  * Failure courses
  *  - who dies, is silent or comes back: allreduce/allreduce.c. The mean is over those who contributed.
- *  - ALLREDUCE_COPY: x is that of the others; the own kept entries leave p if they are in it, else p rides on.
- *  - p is not finite or far out: zeros are sent in its place, p rides on, and the trainer says what is wrong.
- *  - the mean does not decode (a worker sent what no worker sends): the round changes nothing, on all alike. */
+ *  - ALLREDUCE_COPY: x is that of the others; the own kept entries leave p if they are in it, else all of p
+ *    rides on.
+ *  - p is not finite or far out: zeros are sent for it, p rides on, and the trainer says what is wrong.
+ *  - the mean does not decode (a worker sent what no worker sends): the round changes nothing, on all alike.
+ */
 #include "algo/def/internal.h"
 
 #include <float.h>
@@ -70,7 +73,8 @@ static void body_fill(struct def *d)
         d->body[d->body_size++] = 0; /* a mask may be empty: the round is run all the same */
 }
 
-/* Divides the sum into body and decodes it into w, which is free between training. False: it does not decode. */
+/* Divides the sum into body and decodes it into w, which is free between training. False: it does not
+ * decode. */
 static bool mean_decode(struct def *d)
 {
     double weight = allreduce_weight(d->ring);

@@ -1,8 +1,8 @@
-/* DEF, DEF-A, EF-SGD, step-ahead and plain all-reduce SGD: their parameters, what fits them, making and ending.
- * They differ in lam, in the compressor and in the model they show; def.c is the method.
+/* DEF, DEF-A, EF-SGD, step-ahead and plain all-reduce SGD: their parameters, what fits them, making and
+ * ending. They differ in lam, in the compressor and in the model they show; def.c is the method.
  *
- * Refused with ERR_USAGE and a remedy, beside what algo/fit.c refuses: a compressor that does not send values as
- * they are, as sums of anything else do not decode. */
+ * Refused with ERR_USAGE and a remedy, beside what algo/fit.c refuses: a compressor that does not send
+ * values as they are, as sums of anything else do not decode. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "tests/unit/gossip_fixture.h"
 
 static const struct param_spec params[] = {
     {.key = "every", .kind = PARAM_INTEGER, .initial = "1", .low = 1, .high = 1000, .help = "steps a round"},
@@ -167,4 +168,48 @@ struct allreduce_counts counts_at(const struct harness *h, rank_t r)
     struct allreduce_counts counts;
     allreduce_counts(counter_at(h, r)->ring, &counts);
     return counts;
+}
+
+struct harness *ring_make(const char *text, const struct graph *g, size_t dim, uint64_t seed)
+{
+    float zero[256] = {0};
+    CHECK(dim <= 256);
+    return harness_new(&counter_type, text, g, NULL, dim, zero, seed, PATIENCE);
+}
+
+uint64_t round_at(const struct harness *h, rank_t r)
+{
+    return allreduce_round(counter_at(h, r)->ring);
+}
+
+/* -- checks ------------------------------------------------------------------------------------ */
+
+struct verdict judge(const struct harness *h, uint32_t n, size_t dim)
+{
+    struct verdict v = {true, true, true, UINT64_MAX};
+    for (rank_t r = 0; r < n; r++) {
+        const float *x = harness_model(h, r);
+        if (x == NULL) continue;
+        for (rank_t u = 0; u < r; u++) {
+            if (harness_model(h, u) == NULL) continue;
+            bool same = round_at(h, u) == round_at(h, r);
+            v.level = v.level && same;
+            v.agree = v.agree && (!same || memcmp(x, harness_model(h, u), dim * sizeof *x) == 0);
+        }
+        if (round_at(h, r) < v.rounds) v.rounds = round_at(h, r);
+        for (rank_t u = 0; u < n; u++) v.honest = v.honest && (double)x[u] <= (double)harness_steps(h, u);
+    }
+    return v;
+}
+
+void settle(struct harness *h)
+{
+    harness_stop_training(h);
+    harness_run_until(h, harness_now(h) + PATIENCE * 9 / 10);
+}
+
+bool is_complete(const struct harness *h, rank_t r)
+{
+    double missing = (double)harness_steps(h, r) - (double)harness_model(h, 0)[r];
+    return missing == 0 || missing == 1;
 }

@@ -1,8 +1,8 @@
-/* Goal: error feedback over the all-reduce does what its recursion says: y = x - mean e moves by the mean progress
- * whatever lam and compressor, x is y as it was when an entry was last sent and the same bits everywhere, lam = 1
- * alone is momentum SGD, and stability ends where theory says (delicoco_def.md 3.8, 6.4).
- * Method: instances in virtual time (algo_harness.h). Progress in multiples of 1/64 and powers of two as weights
- * make float32 exact, so the facts are tested for equality. The factors of 3.8 are measured over 1e5
+/* Goal: error feedback over the all-reduce does what its recursion says: y = x - mean e moves by the mean
+ * progress whatever lam and compressor, x is y as it was when an entry was last sent and the same bits
+ * everywhere, lam = 1 alone is momentum SGD, and stability ends where theory says (delicoco_def.md 3.8, 6.4).
+ * Method: instances in virtual time (algo_harness.h). Progress in multiples of 1/64 and powers of two as
+ * weights make float32 exact, so the facts are tested for equality. The factors of 3.8 are measured over 1e5
  * transmissions. A worker that forgets its residual must be caught by the check of the facts. */
 #include <math.h>
 #include <setjmp.h>

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "algo/compress/pack.h"
 #include "algo/def/internal.h"
 #include "base/check.h"
 
@@ -57,7 +58,8 @@ static void ring_make(struct def *d, const struct algo_config *config)
 {
     rank_t *member = mem_new(config->node_count, sizeof *member);
     for (rank_t r = 0; r < config->node_count; r++) member[r] = r;
-    size_t bound = compress_size_max(config->compress, config->dim) / sizeof(float);
+    size_t bound =
+        pack_bound(config->compress, config->dim, config->tensor, config->tensor_count) / sizeof(float);
     struct allreduce_config ring = {.rank = config->rank,
                                     .node_count = config->node_count,
                                     .graph = config->graph,
@@ -158,9 +160,9 @@ enum { PLAIN_PARAMS = 2, DEF_PARAMS = 3 };
                  .params = params_of_all,                                                                    \
                  .param_count = count_},                                                                     \
         .eval = ALGO_EVAL_AVERAGE, .links = ALGO_LINKS_ALL, .packs = true, .compresses = compresses_,        \
-        .support = compresses_ ? ALGO_SUPPORT_SHARED : ALGO_SUPPORT_ANY, .create = create_,                  \
-        .destroy = destroy, .step = def_step, .deadline_us = def_deadline_us, .model = def_model,            \
-        .report = def_report                                                                                 \
+        .by_tensor = compresses_, .support = compresses_ ? ALGO_SUPPORT_SHARED : ALGO_SUPPORT_ANY,           \
+        .create = create_, .destroy = destroy, .step = def_step, .deadline_us = def_deadline_us,             \
+        .model = def_model, .report = def_report                                                             \
     }
 
 const struct algo_type def_type =

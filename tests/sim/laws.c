@@ -47,6 +47,17 @@ static const struct law laws[] = {
     {.method = "delicoco", .share = LAW_SHARE_EQUAL, .look_at_rest = copies_look_at_rest, .end = copies_end},
     {.method = "choco", .share = LAW_SHARE_EQUAL, .look_at_rest = copies_look_at_rest, .end = copies_end},
     {.method = "dgd", .share = LAW_SHARE_EQUAL, .look_at_rest = copies_look_at_rest, .end = copies_end},
+    {.method = "def", .share = LAW_SHARE_EQUAL, .same_bits = true, .disagreement = residuals_disagreement},
+    {.method = "def-a", .share = LAW_SHARE_EQUAL, .same_bits = true, .disagreement = residuals_disagreement},
+    {.method = "ef-sgd", .share = LAW_SHARE_EQUAL, .same_bits = true, .disagreement = residuals_disagreement},
+    {.method = "step-ahead",
+     .share = LAW_SHARE_EQUAL,
+     .same_bits = true,
+     .disagreement = residuals_disagreement},
+    {.method = "allreduce",
+     .share = LAW_SHARE_EQUAL,
+     .same_bits = true,
+     .disagreement = residuals_disagreement},
 };
 
 const struct law *law_of(const char *method)

@@ -14,4 +14,6 @@ void digest_end(struct storm *s);
 void copies_look_at_rest(struct storm *s, rank_t v);
 void copies_end(struct storm *s);
 
+const char *residuals_disagreement(struct storm *s);
+
 #endif

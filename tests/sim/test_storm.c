@@ -85,6 +85,11 @@ static const struct {
     {"delicoco:q=2,gamma=0.1,order=overlapped", "topk:fraction=0.2", 4},
     {"delicoco:q=3,gamma=0.3", "qsgd:bits=4", 4},
     {"delicoco:q=3,gamma=0.3", "randk:fraction=0.25", 4},
+    {"allreduce:every=3", NULL, 10},
+    {"def", "block:fraction=0.25", 8},
+    {"def-a:every=2", "bernoulli:p=0.3", 4},
+    {"ef-sgd", "randk:fraction=0.3", 4},
+    {"step-ahead", NULL, 4},
 };
 
 static void every_method_weathers_storms(void **state)

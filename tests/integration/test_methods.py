@@ -57,6 +57,11 @@ METHODS = {
     "choco": [Expect("choco:gamma=0.3", repeats=REPEATS)],
     "hsgd": [Expect("hsgd:periods=8-2", repeats=REPEATS)],
     "dgd": [Expect("dgd", repeats=REPEATS)],
+    "def": [Expect("def", spread=0, repeats=REPEATS), Expect("def:lam=0.5,every=2", spread=0, repeats=REPEATS)],
+    "def-a": [Expect("def-a", repeats=REPEATS)],
+    "ef-sgd": [Expect("ef-sgd", spread=0, repeats=REPEATS)],
+    "step-ahead": [Expect("step-ahead", spread=0, repeats=REPEATS)],
+    "allreduce": [Expect("allreduce", spread=0, repeats=REPEATS)],
     "walk": [Expect("walk:steps=1", 0.05, math.inf, FALLING, 6000)],
     "local": [Expect("local:every=4", repeats=REPEATS)],
 }

@@ -7,7 +7,7 @@
 #include "algo/step.h"
 #include "base/check.h"
 
-enum { LIST_MAX = 200 };
+enum { LIST_MAX = 200, TYPICAL_DIM = 100 };
 
 static void list_add(char *list, const char *name)
 {
@@ -26,7 +26,7 @@ int algo_fit_topology(const struct algo_type *type, const struct choice_spec *to
 
 /* -- compressors ------------------------------------------------------------------------------- */
 
-enum misfit { FITS, SENDS_WHOLE, NEEDS_MATRICES, NEEDS_SHARED_SUPPORT, ENLARGES };
+enum misfit { FITS, SENDS_WHOLE, NEEDS_MATRICES, NEEDS_SHARED_SUPPORT, ENLARGES, DROPS_MUCH };
 
 static enum misfit misfit_of(const struct algo_type *type, const struct choice *compress, size_t dim)
 {
@@ -35,9 +35,11 @@ static enum misfit misfit_of(const struct algo_type *type, const struct choice *
     if (strcmp(compress->spec->name, "powersgd") == 0 && !type->by_tensor) return NEEDS_MATRICES;
     struct compressor *c = compressor_new(compress);
     bool shared = compressor_is_shared(c), contracts = dim == 0 || compressor_omega(c, dim) > 0;
+    bool keeps = compressor_omega(c, dim == 0 ? TYPICAL_DIM : dim) >= type->omega_min;
     compressor_free(c);
     if (type->support == ALGO_SUPPORT_SHARED && !shared) return NEEDS_SHARED_SUPPORT;
-    return contracts ? FITS : ENLARGES;
+    if (!contracts) return ENLARGES;
+    return type->omega_min == 0 || keeps ? FITS : DROPS_MUCH;
 }
 
 /* The methods that a compressor fits. */
@@ -92,6 +94,13 @@ int algo_fit_compress(const struct algo_type *type, const struct choice *compres
                        "--compress: this '%s' enlarges vectors, and --algorithm %s needs one that does not; "
                        "leave out variant=unbiased",
                        compress->spec->name, method);
+    case DROPS_MUCH:
+        list_compressors(type, fits);
+        return err_set(
+            why, ERR_USAGE,
+            "--compress: this '%s' drops too much for --algorithm %s, which needs a quality omega of "
+            "%.2g; give one of %s",
+            compress->spec->name, method, type->omega_min, fits);
     }
     UNREACHABLE();
 }

@@ -6,6 +6,11 @@
  * Both weight nodes equally. reweight=yes scales node v's local steps by n * w_v, so that the same fixed
  * point as with data-weighted averaging is aimed at.
  *
+ * --compress: models travel through a mirror per direction of a link (compress/mirror.h). Mixing is between
+ * the two models as both ends of the link know them, never with the own x: so both ends add opposite amounts
+ * and the sum over nodes stays, however much is dropped; what was dropped is part of the next difference.
+ * gamma scales each mixing step, as copies that lag behind overshoot with a full one.
+ *
  * This file: parameters, what both modes share, and dispatch.
  *
  * steps_handed_over counts the steps in a model we sent, once the peer's model of the same exchange or
@@ -13,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "algo/compress/gamma.h"
 #include "algo/gossip_internal.h"
 #include "base/check.h"
 
@@ -43,6 +49,12 @@ static const struct param_spec gossip_params[] = {
      .initial = "no",
      .words = "no|yes",
      .help = "scale local steps by n times the node's share of the data"},
+    {.key = "gamma",
+     .kind = PARAM_REAL,
+     .initial = "0",
+     .low = 0,
+     .high = 1,
+     .help = "share of a mixing step that is taken; 0 = the omega of the compressor"},
 };
 
 /* -- shared by the modes ----------------------------------------------------------------------- */
@@ -71,15 +83,21 @@ void gossip_fold(struct gossip *g, const float *delta, uint32_t steps)
     g->report.steps += steps;
 }
 
-void gossip_send(struct gossip *g, struct algo_actions *acts, uint32_t place, enum gossip_kind kind,
-                 uint64_t field, struct blob *vec)
+struct algo_msg *gossip_send(struct gossip *g, struct algo_actions *acts, uint32_t place,
+                             enum gossip_kind kind, uint64_t field)
 {
     CHECK(place < g->degree);
     struct algo_msg *m = algo_send(acts, g->neighbour[place], (uint8_t)kind);
     m->field_count = 1;
     m->field[0] = field;
-    m->vec = vec;
-    g->report.model_transfers += vec != NULL;
+    return m;
+}
+
+struct blob *gossip_send_model(struct gossip *g, struct algo_actions *acts, uint32_t place,
+                               enum gossip_kind kind, uint64_t field, struct blob *whole)
+{
+    g->report.model_transfers++;
+    return mirror_send(&g->out[place], g->x, whole, gossip_send(g, acts, place, kind, field));
 }
 
 uint64_t gossip_later(uint64_t now_us, uint64_t span_us)
@@ -94,10 +112,24 @@ const float *gossip_floats(const struct blob *b)
 
 /* -- the type ---------------------------------------------------------------------------------- */
 
+static void make_mirrors(struct gossip *g, const struct algo_config *config)
+{
+    if (!compress_is_none(config->compress)) g->compressor = compressor_new(config->compress);
+    g->in = mem_new(g->degree, sizeof *g->in);
+    g->out = mem_new(g->degree, sizeof *g->out);
+    for (uint32_t i = 0; i < g->degree; i++) {
+        rank_t peer = g->neighbour[i];
+        mirror_init(&g->in[i], g->compressor, g->dim, config->seed, peer, g->rank, 0);
+        mirror_init(&g->out[i], g->compressor, g->dim, config->seed, g->rank, peer, 0);
+    }
+}
+
 static int gossip_create(const struct algo_config *config, const struct choice *params, struct algo **out,
                          struct err_text *why)
 {
-    (void)why; /* gossip fits every connected graph */
+    double gamma = choice_number(params, "gamma");
+    int err = compress_settle_gamma(config->compress, config->dim, &gamma, why);
+    if (err != 0) return err;
     CHECK(config->rank < config->node_count);
     CHECK(config->graph->node_count == config->node_count);
     CHECK(config->dim > 0);
@@ -116,6 +148,8 @@ static int gossip_create(const struct algo_config *config, const struct choice *
         g->step_scale = (float)(config->node_count * config->weight[config->rank]);
     g->trace = config->trace;
     prng_split(&g->random, config->seed, "gossip", g->rank);
+    g->gamma = (float)gamma;
+    make_mirrors(g, config);
     g->x = mem_new(g->dim, sizeof *g->x);
     memcpy(g->x, config->x0, g->dim * sizeof *g->x);
     if (g->sync)
@@ -134,6 +168,13 @@ static void gossip_destroy(struct algo *a)
         rounds_deinit(g);
     else
         pairwise_deinit(g);
+    for (uint32_t i = 0; i < g->degree; i++) {
+        mirror_forget(&g->in[i]);
+        mirror_forget(&g->out[i]);
+    }
+    free(g->in);
+    free(g->out);
+    compressor_free(g->compressor);
     free(g->up);
     free(g->x);
     free(g);
@@ -157,6 +198,8 @@ static void gossip_peer_down(struct gossip *g, uint32_t place, struct algo_actio
     CHECK(g->up[place]);
     g->up[place] = 0;
     g->up_count--;
+    mirror_forget(&g->in[place]);
+    mirror_forget(&g->out[place]);
     if (g->sync)
         rounds_peer_down(g, place, acts);
     else
@@ -230,6 +273,8 @@ const struct algo_type gossip_type = {
              .params = gossip_params,
              .param_count = sizeof gossip_params / sizeof gossip_params[0]},
     .eval = ALGO_EVAL_AVERAGE,
+    .packs = true,
+    .compresses = true,
     .create = gossip_create,
     .destroy = gossip_destroy,
     .step = gossip_step,

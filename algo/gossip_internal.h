@@ -3,6 +3,7 @@
 #ifndef GADABOUT_ALGO_GOSSIP_INTERNAL_H
 #define GADABOUT_ALGO_GOSSIP_INTERNAL_H
 
+#include "algo/compress/mirror.h"
 #include "algo/step.h"
 #include "base/prng.h"
 
@@ -11,9 +12,9 @@ enum gossip_kind {
     GOSSIP_REQUEST = 1, /* async: exchange id */
     GOSSIP_ACCEPT = 2,  /* async: exchange id */
     GOSSIP_BUSY = 3,    /* async: exchange id */
-    GOSSIP_MODEL = 4,   /* async: exchange id, vec */
+    GOSSIP_MODEL = 4,   /* async: exchange id, the model */
     GOSSIP_STATUS = 5,  /* sync: round the sender works on */
-    GOSSIP_ROUND = 6,   /* sync: round, vec */
+    GOSSIP_ROUND = 6,   /* sync: round, the model */
 };
 
 enum exchange_state {
@@ -27,7 +28,7 @@ struct pairwise {
     uint32_t peer;          /* its place among the neighbours; state != NONE */
     uint64_t id;            /* counter * node_count + rank of the initiator */
     uint64_t expires_us;    /* when the exchange is given up; state != NONE */
-    struct blob *own;       /* OPEN: x as it was sent, one reference; else NULL */
+    struct blob *own;       /* OPEN: x as the peer got it, one reference; else NULL */
     uint64_t steps_sent;    /* OPEN: report.steps as it was sent */
     uint64_t counter;       /* of exchanges we asked for */
     uint64_t *request_seen; /* (degree) greatest id each neighbour asked with on this link */
@@ -40,13 +41,15 @@ struct rounds {
     uint32_t steps;      /* local steps done in it */
     bool waiting;        /* our model of this round is out; training rests */
     uint64_t expires_us; /* waiting: when those still missing are left out */
-    struct blob *own;    /* waiting: x as it was sent, one reference; else NULL */
     double *weight;      /* (degree) mixing weight of each neighbour */
-    const float **part;  /* (degree) scratch: models that take part in a mix */
-    float *part_weight;  /* (degree) scratch: their weights */
+    struct round_part {
+        const float *theirs, *ours;
+        float weight;
+    } * part; /* (degree) scratch: what takes part in a mix */
     struct round_peer {
         uint64_t told;       /* greatest round it spoke of on this link */
         bool absent;         /* missed a round: not waited for until it speaks of ours or a later one */
+        struct blob *sent;   /* waiting: our model as it got it on this link; else NULL */
         struct blob *vec[2]; /* its models of our round and of the next; NULL = not here */
     } * peer;                /* (degree) */
 };
@@ -62,7 +65,10 @@ struct gossip {
     size_t dim;
     uint64_t patience_us;
     uint32_t every;
-    float step_scale; /* multiplies each delta: 1, or n * w_v */
+    float step_scale;              /* multiplies each delta: 1, or n * w_v */
+    float gamma;                   /* multiplies each mixing step */
+    struct compressor *compressor; /* NULL = none */
+    struct mirror *in, *out;       /* (degree) what we know of a neighbour's model, and it of ours */
     const struct trace *trace;
     struct prng random;
     float *x; /* (dim) */
@@ -79,9 +85,14 @@ uint32_t gossip_place(const struct gossip *g, rank_t peer);
 /* x += step_scale * delta, counted. delta is (dim). */
 void gossip_fold(struct gossip *g, const float *delta, uint32_t steps);
 
-/* Appends a message with one field; takes vec (may be NULL). */
-void gossip_send(struct gossip *g, struct algo_actions *acts, uint32_t place, enum gossip_kind kind,
-                 uint64_t field, struct blob *vec);
+/* Appends a message with one field and no body; returns it, to be changed before the next append. */
+struct algo_msg *gossip_send(struct gossip *g, struct algo_actions *acts, uint32_t place,
+                             enum gossip_kind kind, uint64_t field);
+
+/* The same with our model, compressed if possible. Returns the model as the neighbour will know it, one
+ * reference owned by the caller. `whole`: as mirror_send. */
+struct blob *gossip_send_model(struct gossip *g, struct algo_actions *acts, uint32_t place,
+                               enum gossip_kind kind, uint64_t field, struct blob *whole);
 
 /* now + span, at most TIME_NEVER - 1. */
 uint64_t gossip_later(uint64_t now_us, uint64_t span_us);

@@ -7,7 +7,8 @@
  *  - ACCEPT: the initiator sends MODEL(id, x0_i).
  *  - MODEL: x <- x + (x0_other - x0_own) / 2, that is z + (x_now - x0_own) with z the mean of both: what was
  *    learnt meanwhile is kept. Both ends add opposite amounts, so the sum over all nodes stays. Idle again.
- *    The blob that was sent is the memory of x0_own.
+ *    The blob that was sent is the memory of x0_own. With compression x0 is the model as both ends know it,
+ *    and gamma scales the change.
  *  - The trainer is silent for the patience (it has finished): an idle node starts an exchange all the
  *    same, and again four times per patience, so that the models go on drawing together.
  * Failure courses
@@ -17,7 +18,8 @@
  *  - MODEL overtakes ACCEPT: it accepts as well.
  *  - The link goes down, or the patience passes, before the exchange is over: idle again; once our model is
  *    out, the peer may have applied what we did not, which exchanges_torn counts.
- *  - A word about an exchange that is not the present one (late, repeated): dropped and counted.
+ *  - A word about an exchange that is not the present one (late, repeated): dropped and counted; a model is
+ *    taken down first, as the next one may be told as a difference to it.
  *  - A malformed message, an id that names neither of the two as initiator: ERR_PROTO, nothing changed. */
 #include <stdlib.h>
 
@@ -63,10 +65,9 @@ static void exchange_open(struct gossip *g, struct algo_actions *acts)
     struct pairwise *p = &g->pairwise;
     CHECK(p->state == EXCHANGE_REQUESTED);
     CHECK(p->own == NULL);
-    p->own = blob_copy(g->x, g->dim * sizeof *g->x);
+    p->own = gossip_send_model(g, acts, p->peer, GOSSIP_MODEL, p->id, NULL);
     p->steps_sent = g->report.steps;
     p->state = EXCHANGE_OPEN;
-    gossip_send(g, acts, p->peer, GOSSIP_MODEL, p->id, blob_ref(p->own));
 }
 
 static void exchange_apply(struct gossip *g, const struct blob *other)
@@ -74,8 +75,8 @@ static void exchange_apply(struct gossip *g, const struct blob *other)
     struct pairwise *p = &g->pairwise;
     CHECK(p->state == EXCHANGE_OPEN);
     const float *theirs = gossip_floats(other), *ours = gossip_floats(p->own);
-    float *x = g->x;
-    for (size_t i = 0; i < g->dim; i++) x[i] += (theirs[i] - ours[i]) * 0.5f;
+    float *x = g->x, half = 0.5f * g->gamma;
+    for (size_t i = 0; i < g->dim; i++) x[i] += (theirs[i] - ours[i]) * half;
     g->report.mixes++;
     if (p->steps_sent > g->report.steps_handed_over) g->report.steps_handed_over = p->steps_sent;
     exchange_close(g);
@@ -92,7 +93,7 @@ static void exchange_request(struct gossip *g, uint64_t now_us, struct algo_acti
     CHECK(place < g->degree);
     p->steps = 0;
     exchange_begin(g, now_us, place, ++p->counter * g->node_count + g->rank);
-    gossip_send(g, acts, place, GOSSIP_REQUEST, p->id, NULL);
+    gossip_send(g, acts, place, GOSSIP_REQUEST, p->id);
 }
 
 /* -- messages ---------------------------------------------------------------------------------- */
@@ -120,11 +121,11 @@ static void on_request(struct gossip *g, uint64_t now_us, uint32_t place, uint64
         exchange_close(g);
     }
     if (p->state != EXCHANGE_NONE) {
-        gossip_send(g, acts, place, GOSSIP_BUSY, id, NULL);
+        gossip_send(g, acts, place, GOSSIP_BUSY, id);
         return;
     }
     exchange_begin(g, now_us, place, id);
-    gossip_send(g, acts, place, GOSSIP_ACCEPT, id, NULL);
+    gossip_send(g, acts, place, GOSSIP_ACCEPT, id);
     exchange_open(g, acts);
 }
 
@@ -142,11 +143,17 @@ static void on_answer(struct gossip *g, uint32_t place, uint64_t id, bool accept
         exchange_close(g);
 }
 
-static void on_model(struct gossip *g, uint32_t place, const struct algo_msg *m, struct algo_actions *acts)
+static int on_model(struct gossip *g, uint32_t place, const struct algo_msg *m, struct algo_actions *acts)
 {
-    if (!is_present(g, place, m->field[0])) return;
-    if (g->pairwise.state == EXCHANGE_REQUESTED) exchange_open(g, acts);
-    exchange_apply(g, m->vec);
+    struct blob *model;
+    int err = mirror_receive(&g->in[place], m, &model);
+    if (err != 0) return err;
+    if (is_present(g, place, m->field[0])) {
+        if (g->pairwise.state == EXCHANGE_REQUESTED) exchange_open(g, acts);
+        exchange_apply(g, model);
+    }
+    blob_unref(model);
+    return 0;
 }
 
 int pairwise_message(struct gossip *g, uint64_t now_us, uint32_t place, const struct algo_msg *m,
@@ -155,7 +162,7 @@ int pairwise_message(struct gossip *g, uint64_t now_us, uint32_t place, const st
     uint64_t id = m->field[0];
     rank_t initiator = (rank_t)(id % g->node_count);
     bool ours = initiator == g->rank, theirs = initiator == g->neighbour[place];
-    if ((m->kind == GOSSIP_MODEL) != (m->vec != NULL)) return ERR_PROTO;
+    if (m->kind != GOSSIP_MODEL && (m->vec != NULL || m->packed != NULL)) return ERR_PROTO;
     switch (m->kind) {
     case GOSSIP_REQUEST:
         if (!theirs) return ERR_PROTO;
@@ -168,8 +175,7 @@ int pairwise_message(struct gossip *g, uint64_t now_us, uint32_t place, const st
         return 0;
     case GOSSIP_MODEL:
         if (!ours && !theirs) return ERR_PROTO;
-        on_model(g, place, m, acts);
-        return 0;
+        return on_model(g, place, m, acts);
     }
     return ERR_PROTO;
 }

@@ -2,9 +2,11 @@
  *
  * Normal course
  *  - TRAIN asks for exactly the steps the round still lacks. When they are done, ROUND(r, x) goes to every
- *    neighbour that is up (one blob), and training rests.
- *  - When the models of round r of all of these are here: x <- x + sum_j W_ij (x_j - x), neighbours in
+ *    neighbour that is up, and training rests.
+ *  - When the models of round r of all of these are here: x <- x + gamma sum_j W_ij (x_j - x), neighbours in
  *    ascending rank; W are Metropolis-Hastings weights, or 1 / (degree + 1). Round r + 1 begins.
+ *    With compression x_j and x are the models as told on the link of i and j: x may differ from link to
+ *    link, but not between the ends of one.
  *  - A neighbour may be one round ahead: its model is kept (at most two per neighbour).
  *  - PEER_UP: both ends tell their round by STATUS; one that is waiting sends its model behind it.
  * Failure courses
@@ -26,9 +28,9 @@ static const uint64_t round_max = UINT64_C(1) << 62; /* so that round + 1 never 
 
 /* -- mixing ------------------------------------------------------------------------------------ */
 
-/* x += sum_k weight[k] * (part[k] - x), each (dim), in one pass: a block of x stays in the first cache
- * while the parts stream by. The form keeps x exactly when all parts equal it. */
-static void mix(size_t dim, float *x, uint32_t count, const float *const *part, const float *weight)
+/* x += sum_k weight_k (theirs_k - ours_k), each (dim), in one pass: the block's sum stays in the first cache
+ * while the parts stream by. The form keeps x exactly when all are equal. */
+static void mix(size_t dim, float *x, uint32_t count, const struct round_part *part)
 {
     enum { BLOCK = 512 };
     float sum[BLOCK];
@@ -37,8 +39,8 @@ static void mix(size_t dim, float *x, uint32_t count, const float *const *part, 
         float *here = x + start;
         memset(sum, 0, size * sizeof *sum);
         for (uint32_t k = 0; k < count; k++) {
-            const float *other = part[k] + start;
-            for (size_t i = 0; i < size; i++) sum[i] += weight[k] * (other[i] - here[i]);
+            const float *theirs = part[k].theirs + start, *ours = part[k].ours + start;
+            for (size_t i = 0; i < size; i++) sum[i] += part[k].weight * (theirs[i] - ours[i]);
         }
         for (size_t i = 0; i < size; i++) here[i] += sum[i];
     }
@@ -50,12 +52,6 @@ static void vec_drop(struct blob **vec)
     *vec = NULL;
 }
 
-static void own_drop(struct rounds *s)
-{
-    vec_drop(&s->own);
-    s->waiting = false;
-}
-
 /* Mixes with the models that are here and begins the next round. */
 static void round_finish(struct gossip *g, struct algo_actions *acts)
 {
@@ -63,21 +59,25 @@ static void round_finish(struct gossip *g, struct algo_actions *acts)
     CHECK(s->waiting);
     uint32_t count = 0;
     for (uint32_t i = 0; i < g->degree; i++) {
-        if (s->peer[i].vec[0] == NULL) continue;
-        s->part[count] = gossip_floats(s->peer[i].vec[0]);
-        s->part_weight[count++] = (float)s->weight[i];
+        const struct round_peer *peer = &s->peer[i];
+        if (peer->vec[0] == NULL) continue;
+        CHECK(peer->sent != NULL); /* the link is up, and who waits has told everybody */
+        s->part[count++] = (struct round_part){.theirs = gossip_floats(peer->vec[0]),
+                                               .ours = gossip_floats(peer->sent),
+                                               .weight = g->gamma * (float)s->weight[i]};
     }
     if (count > 0) {
-        mix(g->dim, g->x, count, s->part, s->part_weight);
+        mix(g->dim, g->x, count, s->part);
         g->report.mixes += count;
         g->report.steps_handed_over = g->report.steps;
     }
     for (uint32_t i = 0; i < g->degree; i++) {
+        vec_drop(&s->peer[i].sent);
         vec_drop(&s->peer[i].vec[0]);
         s->peer[i].vec[0] = s->peer[i].vec[1];
         s->peer[i].vec[1] = NULL;
     }
-    own_drop(s);
+    s->waiting = false;
     s->round++;
     s->steps = 0;
     algo_train(acts, g->x, g->every);
@@ -99,13 +99,26 @@ static void round_check(struct gossip *g, struct algo_actions *acts)
     round_finish(g, acts);
 }
 
+/* Tells one neighbour our model of the round. `whole`: as mirror_send. */
+static void own_send_to(struct gossip *g, uint32_t place, struct blob *whole, struct algo_actions *acts)
+{
+    struct round_peer *peer = &g->rounds.peer[place];
+    CHECK(g->rounds.waiting);
+    vec_drop(&peer->sent);
+    peer->sent = gossip_send_model(g, acts, place, GOSSIP_ROUND, g->rounds.round, whole);
+}
+
 static void own_send(struct gossip *g, uint64_t now_us, struct algo_actions *acts)
 {
     struct rounds *s = &g->rounds;
-    CHECK(s->waiting && s->own != NULL);
+    struct blob *whole = NULL; /* made once for all who need it */
     s->expires_us = gossip_later(now_us, g->patience_us);
-    for (uint32_t i = 0; i < g->degree; i++)
-        if (g->up[i]) gossip_send(g, acts, i, GOSSIP_ROUND, s->round, blob_ref(s->own));
+    for (uint32_t i = 0; i < g->degree; i++) {
+        if (!g->up[i]) continue;
+        if (whole == NULL && mirror_sends_whole(&g->out[i])) whole = blob_copy(g->x, g->dim * sizeof *g->x);
+        own_send_to(g, i, whole, acts);
+    }
+    blob_unref(whole);
 }
 
 /* Joins a later round, at least two ahead: whatever is here belongs to rounds that are over. */
@@ -135,31 +148,38 @@ static void note_round(struct gossip *g, uint64_t now_us, uint32_t place, uint64
     if (round > s->round + 1) round_join(g, now_us, round, acts);
 }
 
-static void on_round(struct gossip *g, uint64_t now_us, uint32_t place, const struct algo_msg *m,
-                     struct algo_actions *acts)
+static int on_round(struct gossip *g, uint64_t now_us, uint32_t place, const struct algo_msg *m,
+                    struct algo_actions *acts)
 {
     struct rounds *s = &g->rounds;
     uint64_t round = m->field[0];
+    struct blob *model; /* taken down also when it is late: the next one may be told as a difference to it */
+    int err = mirror_receive(&g->in[place], m, &model);
+    if (err != 0) return err;
     note_round(g, now_us, place, round, acts);
     CHECK(round <= s->round + 1);
     struct blob **slot = round < s->round ? NULL : &s->peer[place].vec[round - s->round];
     if (slot == NULL || *slot != NULL) {
         g->report.duplicates_dropped++;
-        return;
+        blob_unref(model);
+    } else {
+        *slot = model;
     }
-    *slot = blob_ref(m->vec);
+    return 0;
 }
 
 int rounds_message(struct gossip *g, uint64_t now_us, uint32_t place, const struct algo_msg *m,
                    struct algo_actions *acts)
 {
-    if ((m->kind == GOSSIP_ROUND) != (m->vec != NULL)) return ERR_PROTO;
     if (m->field[0] > round_max) return ERR_PROTO;
     if (m->kind != GOSSIP_ROUND && m->kind != GOSSIP_STATUS) return ERR_PROTO;
-    if (m->kind == GOSSIP_ROUND)
-        on_round(g, now_us, place, m, acts);
-    else
+    if (m->kind == GOSSIP_ROUND) {
+        int err = on_round(g, now_us, place, m, acts);
+        if (err != 0) return err;
+    } else {
+        if (m->vec != NULL || m->packed != NULL) return ERR_PROTO;
         note_round(g, now_us, place, m->field[0], acts);
+    }
     round_check(g, acts);
     return 0;
 }
@@ -171,7 +191,6 @@ void rounds_init(struct gossip *g, const struct graph *graph, bool uniform)
     struct rounds *s = &g->rounds;
     s->weight = mem_new(g->degree, sizeof *s->weight);
     s->part = mem_new(g->degree, sizeof *s->part);
-    s->part_weight = mem_new(g->degree, sizeof *s->part_weight);
     s->peer = mem_new_zero(g->degree, sizeof *s->peer);
     for (uint32_t i = 0; i < g->degree; i++)
         s->weight[i] = uniform ? 1.0 / (g->degree + 1.0) : metropolis_weight(graph, g->rank, g->neighbour[i]);
@@ -181,13 +200,12 @@ void rounds_deinit(struct gossip *g)
 {
     struct rounds *s = &g->rounds;
     for (uint32_t i = 0; i < g->degree; i++) {
+        vec_drop(&s->peer[i].sent);
         vec_drop(&s->peer[i].vec[0]);
         vec_drop(&s->peer[i].vec[1]);
     }
-    own_drop(s);
     free(s->weight);
     free(s->part);
-    free(s->part_weight);
     free(s->peer);
 }
 
@@ -202,12 +220,13 @@ void rounds_peer_up(struct gossip *g, uint32_t place, struct algo_actions *acts)
     CHECK(s->peer[place].vec[0] == NULL && s->peer[place].vec[1] == NULL);
     s->peer[place].told = 0;
     s->peer[place].absent = false;
-    gossip_send(g, acts, place, GOSSIP_STATUS, s->round, NULL);
-    if (s->waiting) gossip_send(g, acts, place, GOSSIP_ROUND, s->round, blob_ref(s->own));
+    gossip_send(g, acts, place, GOSSIP_STATUS, s->round);
+    if (s->waiting) own_send_to(g, place, NULL, acts);
 }
 
 void rounds_peer_down(struct gossip *g, uint32_t place, struct algo_actions *acts)
 {
+    vec_drop(&g->rounds.peer[place].sent);
     vec_drop(&g->rounds.peer[place].vec[0]);
     vec_drop(&g->rounds.peer[place].vec[1]);
     round_check(g, acts);
@@ -223,7 +242,6 @@ void rounds_trained(struct gossip *g, const struct algo_event *e, struct algo_ac
         algo_train(acts, g->x, g->every - s->steps);
         return;
     }
-    s->own = blob_copy(g->x, g->dim * sizeof *g->x);
     s->waiting = true;
     own_send(g, e->now_us, acts);
     round_check(g, acts);

@@ -169,6 +169,7 @@ struct algo_type {
     bool packs;      /* sends packed bodies */
     bool compresses; /* heeds config.compress; packs then */
     enum algo_support support;
+    double omega_min; /* least compressor_omega for the model; 0 = any above zero */
     bool by_tensor; /* packs each of config.tensor by itself, so that compressors of matrices fit too */
     /* Called through algo_create. Returns an owned algorithm in *out, or ERR_USAGE with why when the parameters do not fit the
      * topology, the number of nodes, ... */
@@ -187,7 +188,8 @@ struct algo_type {
 /* -- what fits --------------------------------------------------------------------------------- */
 
 /* May the type be used with this topology, with this compressor (NULL = none)? 0 or ERR_USAGE with a line that
- * names the option and what would fit; why may be NULL. dim 0 = not known: then not whether it contracts. */
+ * names the option and what would fit; why may be NULL. dim 0 = not known: then not whether it contracts, and
+ * omega_min is judged for a vector of 100 entries. */
 int algo_fit_topology(const struct algo_type *type, const struct choice_spec *topology, struct err_text *why);
 int algo_fit_compress(const struct algo_type *type, const struct choice *compress, size_t dim,
                       struct err_text *why);

@@ -46,12 +46,11 @@ static void hold(struct mirror *m, struct blob *value)
     m->value = value;
 }
 
-static struct blob *send_whole(struct mirror *m, const float *x, struct blob *whole, struct algo_msg *msg)
+void mirror_send_whole(struct mirror *m, struct blob *x, struct algo_msg *msg)
 {
-    struct blob *value = whole != NULL ? blob_ref(whole) : blob_copy(x, m->dim * sizeof *x);
-    hold(m, value);
-    msg->vec = blob_ref(value);
-    return value;
+    CHECK(x->size == m->dim * sizeof(float));
+    hold(m, x);
+    msg->vec = blob_ref(x);
 }
 
 /* NULL: this difference cannot be compressed. */
@@ -81,8 +80,11 @@ static struct blob *send_packed(struct mirror *m, const float *x, struct algo_ms
 struct blob *mirror_send(struct mirror *m, const float *x, struct blob *whole, struct algo_msg *msg)
 {
     struct blob *value = NULL;
-    if (m->compressor != NULL && m->value != NULL) value = send_packed(m, x, msg);
-    return value != NULL ? value : send_whole(m, x, whole, msg);
+    if (!mirror_sends_whole(m)) value = send_packed(m, x, msg);
+    if (value != NULL) return value;
+    value = whole != NULL ? blob_ref(whole) : blob_copy(x, m->dim * sizeof *x);
+    mirror_send_whole(m, value, msg);
+    return value;
 }
 
 int mirror_receive(struct mirror *m, const struct algo_msg *msg, struct blob **x)

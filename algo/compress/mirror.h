@@ -30,6 +30,15 @@ void mirror_forget(struct mirror *m); /* the link is gone; also the end of a mir
  * x already, so that none is made. */
 struct blob *mirror_send(struct mirror *m, const float *x, struct blob *whole, struct algo_msg *msg);
 
+/* Whether the next message will be whole, so that a blob shared by several directions pays. */
+static inline bool mirror_sends_whole(const struct mirror *m)
+{
+    return m->compressor == NULL || m->value == NULL;
+}
+
+/* Sender: puts `x` whole into msg->vec, whatever came before: for what must arrive as it is. */
+void mirror_send_whole(struct mirror *m, struct blob *x, struct algo_msg *msg);
+
 /* Receiver: returns 0 and in *x the vector, one reference owned by the caller; ERR_PROTO when msg has neither or
  * both bodies, or packed bytes that do not decode or that come before any whole vector: nothing changed. */
 int mirror_receive(struct mirror *m, const struct algo_msg *msg, struct blob **x);

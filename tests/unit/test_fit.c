@@ -83,6 +83,35 @@ static void properties_decide_which_compressor_fits(void **state)
     assert_int_equal(algo_fit_compress(&sums, NULL, DIM, NULL), 0);
 }
 
+static void a_type_may_ask_for_little_loss(void **state)
+{
+    (void)state;
+    static const struct algo_type careful = {
+        .spec = {.name = "careful"}, .compresses = true, .omega_min = 0.9, .create = never_create};
+    static const struct {
+        const char *compress;
+        bool fits;
+    } rows[] = {
+        {"none", true},
+        {"fp16", true},
+        {"bf16", true},
+        {"int8", true},
+        {"topk:fraction=0.95", true},
+        {"topk", false},
+        {"randk:fraction=0.5", false},
+        {"sign", false},
+        {"qsgd:bits=2", false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct choice c = compressor_of(rows[i].compress);
+        struct err_text why = {""};
+        assert_int_equal(algo_fit_compress(&careful, &c, DIM, &why), rows[i].fits ? 0 : ERR_USAGE);
+        assert_int_equal(algo_fit_compress(&careful, &c, 0, NULL), rows[i].fits ? 0 : ERR_USAGE);
+        if (!rows[i].fits)
+            assert_non_null(strstr(why.text, "omega of 0.9; give one of none, fp16, bf16, int8"));
+    }
+}
+
 static void refusals_say_what_would_fit(void **state)
 {
     (void)state;
@@ -193,6 +222,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(properties_decide_which_compressor_fits),
+        cmocka_unit_test(a_type_may_ask_for_little_loss),
         cmocka_unit_test(refusals_say_what_would_fit),
         cmocka_unit_test(who_needs_all_links_takes_complete_only),
         cmocka_unit_test(creation_begins_with_what_fits),

@@ -253,11 +253,12 @@ static void heal(struct harness *h, const struct graph *g, bool *dead)
 }
 
 /* Random faults, then none: everybody mixes again and agreement or equal rounds follow. */
-static uint64_t survive(const char *params, uint64_t seed, bool sync)
+static uint64_t survive(const char *params, const char *compress, uint64_t seed, bool sync)
 {
     enum { N = 8 };
     struct graph g = graph_make("regular:d=4", N);
     struct harness *h = harness_make(&gossip_type, params, &g, seed);
+    harness_set_compress(h, compress);
     struct prng p;
     prng_split(&p, seed, "disturb", 0);
     bool dead[N] = {false};
@@ -284,17 +285,23 @@ static void gossip_survives_random_faults(void **state)
 {
     (void)state;
     for (uint64_t seed = 1; seed <= 25; seed++) {
-        survive("gossip", seed, false);
-        survive("gossip:mode=sync,every=2", seed, true);
+        survive("gossip", "none", seed, false);
+        survive("gossip:mode=sync,every=2", "none", seed, true);
+    }
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        survive("gossip", "int8", seed, false);
+        survive("gossip:gamma=0.5", "topk:fraction=0.5", seed, false);
+        survive("gossip:mode=sync,every=2", "topk:fraction=0.25", seed, true);
     }
 }
 
 static void equal_seeds_give_equal_runs(void **state)
 {
     (void)state;
-    assert_true(survive("gossip", 5, false) == survive("gossip", 5, false));
-    assert_true(survive("gossip", 5, false) != survive("gossip", 6, false));
-    assert_true(survive("gossip:mode=sync", 5, true) == survive("gossip:mode=sync", 5, true));
+    assert_true(survive("gossip", "none", 5, false) == survive("gossip", "none", 5, false));
+    assert_true(survive("gossip", "int8", 5, false) == survive("gossip", "int8", 5, false));
+    assert_true(survive("gossip", "none", 5, false) != survive("gossip", "none", 6, false));
+    assert_true(survive("gossip:mode=sync", "none", 5, true) == survive("gossip:mode=sync", "none", 5, true));
 }
 
 /* One node of one, and a node whose neighbours never come. */

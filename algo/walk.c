@@ -1,66 +1,51 @@
-/* Random-walk SGD: one model walks over the nodes by Metropolis-Hastings and is trained where it is.
+/* Random-walk SGD: a model walks over the nodes by Metropolis-Hastings and is trained where it is. With walks=R,
+ * R models do so at once (Multi-Walk), and rank 0 aggregates them.
  *
- * Source: the URW baseline of Gholami, Seferoglu (docs/algorithms.md): the holder does `steps` SGD steps on the
- * model, proposes a uniform neighbour j and moves with probability min(1, deg_i / deg_j), else stays and
- * trains again. The stationary law is uniform over the nodes. The result of a run is the walking model.
+ * Source: the URW baseline of Gholami, Seferoglu, and their Multi-Walk (docs/algorithms.md): the holder does
+ * `steps` SGD steps on the model, proposes a uniform neighbour j and moves with probability min(1, deg_i /
+ * deg_j), else stays and trains again. The stationary law is uniform over the nodes. Walk r begins at rank r. At
+ * the aggregator, after its steps: x_r <- u_l + (x_r - u_r) / R; u_r <- x_r; l <- r, with u_r what x_r was when it
+ * last left there. The result of a run is the walking model with the most stops.
+ *
+ * --compress: a model is handed over through the mirror of the link (compress/mirror.h). What that drops of walk
+ * r stays at the sender and is added when walk r comes by again. That is many hops later, and the model is trained
+ * meanwhile as if it had never learnt it: a compressor that drops much makes the model swing further and further.
+ * Hence the omega that the type asks for.
  *
  * Normal course
- *  - START: rank 0 holds the model and trains; the others wait.
- *  - TRAINED: the progress is added; the model is handed over, or trained again.
- *  - MODEL: stored, acknowledged, trained.
- * Failure courses (custody of the model: token.h)
+ *  - START: rank r < R holds model r and trains; the others wait.
+ *  - TRAINED: the progress is added; the model is handed over, or waits to be trained again.
+ *  - MODEL: stored, acknowledged, trained. Several models at one node are trained in the order they came.
+ * Failure courses (custody of each model: token.h)
  *  - all neighbours are down: the model stays and is trained here.
- *  - the holder dies: the node with the newest copy goes on from it with a new generation.
+ *  - the holder dies: the node with the newest copy goes on from it with a new generation; what compression had
+ *    dropped of that copy is still in it. The dead node's residuals are lost.
  *  - the same or an older model comes again: acknowledged, dropped, counted.
- *  - a malformed message: ERR_PROTO, nothing changed.
+ *  - a hand-over is sent again over a new link: whole, bit for bit as it was told first.
+ *  - rank 0 is gone: the walks go on without each other. When it is back it knows no u_r: each walk that comes for
+ *    the first time is averaged with those that came before it, and that is its base.
+ *  - a malformed message: ERR_PROTO, nothing changed (walk_message.c).
  */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "algo/step.h"
-#include "algo/token.h"
+#include "algo/walk_internal.h"
 #include "base/check.h"
 #include "base/limits.h"
-#include "base/prng.h"
 
 extern const struct algo_type walk_type;
 
+enum { AGGREGATOR = 0 }; /* rank */
+
 static_assert(NODE_COUNT_MAX <= 1u << 16, "the maker of a stamp fits its place in a version");
 
-enum walk_message { WALK_MODEL = 1, WALK_ACK, WALK_SEEK };
-enum { FIELD_GENERATION, FIELD_MAKER, FIELD_SEQUENCE, STAMP_FIELDS };
-enum { FIELD_CLAIMANT = STAMP_FIELDS, FIELD_LIVING, FIELD_AGE, SEEK_FIELDS };
-
-struct walk {
-    rank_t rank;
-    uint32_t node_count;
-    const struct graph *graph;
-    const struct trace *trace;
-    size_t dim;
-    uint32_t steps_per_visit;
-    float *x;          /* (dim) the model, while held; the newest copy seen otherwise */
-    struct blob *copy; /* the model as it was handed over; owned; NULL when x is newer */
-    struct custody custody;
-    bool training; /* a TRAIN is outstanding */
-    bool *up;      /* by position among our neighbours */
-    uint64_t *boot;
-    struct prng prng;
-    uint64_t now_us;
-    struct algo_report counters;
-};
-
-static size_t neighbour_count(const struct walk *w)
-{
-    return graph_degree(w->graph, w->rank);
-}
-
-static rank_t neighbour_at(const struct walk *w, size_t i)
+static rank_t neighbour_at(const struct walk *w, uint32_t i)
 {
     return w->graph->neighbour[w->graph->offset[w->rank] + i];
 }
 
-static size_t slot_of(const struct walk *w, rank_t peer)
+static uint32_t place_of(const struct walk *w, rank_t peer)
 {
     return graph_edge_index(w->graph, w->rank, peer) - w->graph->offset[w->rank];
 }
@@ -71,17 +56,73 @@ static void destroy(struct algo *a)
 {
     struct walk *w = (struct walk *)a;
     if (w == NULL) return;
-    blob_unref(w->copy);
-    free(w->x);
+    for (uint32_t t = 0; t < w->walk_count; t++) {
+        blob_unref(w->walk[t].copy);
+        free(w->walk[t].x);
+        free(w->walk[t].residual);
+        free(w->walk[t].base);
+    }
+    for (uint32_t i = 0; i < w->degree; i++) {
+        mirror_forget(&w->in[i]);
+        mirror_forget(&w->out[i]);
+    }
+    compressor_free(w->compressor);
+    free(w->in);
+    free(w->out);
+    free(w->walk);
+    free(w->queue);
     free(w->up);
     free(w->boot);
     free(w);
 }
 
+static float *copy_of(const float *x, size_t dim)
+{
+    float *to = mem_new(dim, sizeof *to);
+    memcpy(to, x, dim * sizeof *to);
+    return to;
+}
+
+static void make_walks(struct walk *w, const struct algo_config *config)
+{
+    bool aggregates = w->rank == AGGREGATOR && w->walk_count > 1 && !config->rejoining;
+    w->walk = mem_new_zero(w->walk_count, sizeof *w->walk);
+    w->queue = mem_new(w->walk_count, sizeof *w->queue);
+    w->trainee = WALK_NONE;
+    w->joined = aggregates ? w->walk_count : 0;
+    for (uint32_t t = 0; t < w->walk_count; t++) {
+        struct walking *k = &w->walk[t];
+        k->x = copy_of(config->x0, w->dim);
+        if (aggregates) k->base = copy_of(config->x0, w->dim);
+        if (w->compressor != NULL) k->residual = mem_new(w->dim, sizeof *k->residual);
+        /* A node that comes back must not start a second walk: it waits, and the search finds the first. */
+        custody_init(&k->custody, w->rank, t == w->rank && !config->rejoining, config->patience_us, 0);
+    }
+}
+
+static void make_links(struct walk *w, const struct algo_config *config)
+{
+    w->degree = graph_degree(w->graph, w->rank);
+    w->up = mem_new_zero(w->degree, sizeof *w->up);
+    w->boot = mem_new_zero(w->degree, sizeof *w->boot);
+    w->in = mem_new(w->degree, sizeof *w->in);
+    w->out = mem_new(w->degree, sizeof *w->out);
+    for (uint32_t i = 0; i < w->degree; i++) {
+        rank_t peer = neighbour_at(w, i);
+        mirror_init(&w->in[i], w->compressor, w->dim, config->seed, peer, w->rank, 0);
+        mirror_init(&w->out[i], w->compressor, w->dim, config->seed, w->rank, peer, 0);
+    }
+}
+
 static int create(const struct algo_config *config, const struct choice *params, struct algo **out,
                   struct err_text *why)
 {
-    (void)why;
+    uint32_t walk_count = choice_integer(params, "walks");
+    if (walk_count > config->node_count)
+        return err_set(why, ERR_USAGE,
+                       "--algorithm: walks=%u needs as many nodes, to begin at, and there are %u; "
+                       "give walks=%u or less",
+                       walk_count, config->node_count, config->node_count);
     struct walk *w = mem_new_zero(1, sizeof *w);
     w->rank = config->rank;
     w->node_count = config->node_count;
@@ -89,63 +130,16 @@ static int create(const struct algo_config *config, const struct choice *params,
     w->trace = config->trace;
     w->dim = config->dim;
     w->steps_per_visit = choice_integer(params, "steps");
-    w->x = mem_new(w->dim, sizeof *w->x);
-    memcpy(w->x, config->x0, w->dim * sizeof *w->x);
-    w->up = mem_new_zero(neighbour_count(w), sizeof *w->up);
-    w->boot = mem_new_zero(neighbour_count(w), sizeof *w->boot);
+    w->walk_count = walk_count;
+    if (!compress_is_none(config->compress)) w->compressor = compressor_new(config->compress);
+    make_links(w, config);
+    make_walks(w, config);
     prng_split(&w->prng, config->seed, "walk", config->rank);
-    /* A node that comes back must not start a second walk: it waits, and the search finds the first one. */
-    custody_init(&w->custody, w->rank, w->rank == 0 && !config->rejoining, config->patience_us, 0);
     *out = (struct algo *)w;
     return 0;
 }
 
-/* -- messages ---------------------------------------------------------------------------------- */
-
-static void stamp_write(struct algo_msg *msg, const struct token_stamp *stamp)
-{
-    msg->field_count = STAMP_FIELDS;
-    msg->field[FIELD_GENERATION] = stamp->generation;
-    msg->field[FIELD_MAKER] = stamp->maker;
-    msg->field[FIELD_SEQUENCE] = stamp->sequence;
-}
-
-static bool stamp_read(const struct walk *w, const struct algo_msg *msg, struct token_stamp *stamp)
-{
-    if (msg->field_count < STAMP_FIELDS || msg->field[FIELD_GENERATION] > UINT32_MAX ||
-        msg->field[FIELD_MAKER] >= w->node_count || msg->field[FIELD_SEQUENCE] >= UINT64_MAX / 2)
-        return false;
-    stamp->generation = (uint32_t)msg->field[FIELD_GENERATION];
-    stamp->maker = (rank_t)msg->field[FIELD_MAKER];
-    stamp->sequence = msg->field[FIELD_SEQUENCE];
-    return true;
-}
-
-static void model_send(struct walk *w, struct algo_actions *acts)
-{
-    struct algo_msg *msg = algo_send(acts, w->custody.sent_to, WALK_MODEL);
-    stamp_write(msg, &w->custody.last);
-    msg->vec = blob_ref(w->copy);
-    w->counters.model_transfers++;
-}
-
-static void seek_send(const struct walk *w, rank_t to, const struct token_stamp *stamp, rank_t claimant,
-                      bool living, struct algo_actions *acts)
-{
-    struct algo_msg *msg = algo_send(acts, to, WALK_SEEK);
-    stamp_write(msg, stamp);
-    msg->field_count = SEEK_FIELDS;
-    msg->field[FIELD_CLAIMANT] = claimant;
-    msg->field[FIELD_LIVING] = living;
-    msg->field[FIELD_AGE] = living ? custody_age_us(&w->custody, w->now_us) : 0;
-}
-
-static void seek_flood(const struct walk *w, const struct token_stamp *stamp, rank_t claimant, bool living,
-                       struct algo_actions *acts)
-{
-    for (size_t i = 0; i < neighbour_count(w); i++)
-        if (w->up[i]) seek_send(w, neighbour_at(w, i), stamp, claimant, living, acts);
-}
+/* -- training ---------------------------------------------------------------------------------- */
 
 /* Orders models as their stamps do: a part of the cluster that was cut off may have gone on with an older
  * generation for longer, and its model is not the walking one. */
@@ -156,134 +150,153 @@ static uint64_t version_of(const struct token_stamp *s)
     return generation << 48 | (uint64_t)s->maker << 32 | sequence;
 }
 
-/* -- walking ----------------------------------------------------------------------------------- */
-
-static void train(struct walk *w, struct algo_actions *acts)
+void walk_note_version(struct walk *w, uint32_t t)
 {
-    if (w->training) return;
-    w->training = true;
-    algo_train(acts, w->x, w->steps_per_visit);
+    uint64_t version = version_of(&w->walk[t].custody.last);
+    if (t != w->newest && version <= w->counters.version) return;
+    w->newest = t;
+    w->counters.version = version;
 }
+
+/* Trains the next walk that is still here, if the trainer is free. */
+static void train_next(struct walk *w, struct algo_actions *acts)
+{
+    while (w->trainee == WALK_NONE && w->queue_count > 0) {
+        uint32_t t = w->queue[w->queue_at];
+        w->queue_at = (w->queue_at + 1) % w->walk_count;
+        w->queue_count--;
+        w->walk[t].queued = false;
+        if (w->walk[t].custody.place != CUSTODY_HELD) continue; /* fenced while it waited */
+        w->trainee = t;
+        algo_train(acts, w->walk[t].x, w->steps_per_visit);
+    }
+}
+
+void walk_train(struct walk *w, uint32_t t, struct algo_actions *acts)
+{
+    if (!w->walk[t].queued && w->trainee != t) {
+        w->queue[(w->queue_at + w->queue_count++) % w->walk_count] = t;
+        w->walk[t].queued = true;
+    }
+    train_next(w, acts);
+}
+
+/* x_t = base + (x_t - from) * share; base and from may be one. */
+static void move_to(const struct walk *w, struct walking *k, const float *base, const float *from,
+                    float share)
+{
+    for (size_t i = 0; i < w->dim; i++) k->x[i] = base[i] + (k->x[i] - from[i]) * share;
+}
+
+/* Walk t has trained at the aggregator. */
+static void aggregate(struct walk *w, uint32_t t)
+{
+    struct walking *k = &w->walk[t];
+    const float *last = w->walk[w->aggregated].base;
+    if (k->base != NULL) {
+        move_to(w, k, last, k->base, 1.0f / (float)w->walk_count);
+    } else {
+        w->joined++;
+        if (last != NULL) move_to(w, k, last, last, 1.0f / (float)w->joined);
+        k->base = mem_new(w->dim, sizeof *k->base);
+    }
+    memcpy(k->base, k->x, w->dim * sizeof *k->base);
+    w->aggregated = t;
+}
+
+/* -- walking ----------------------------------------------------------------------------------- */
 
 /* One Metropolis-Hastings step; RANK_NONE = stay. A neighbour that is down counts as a refusal. */
 static rank_t choose_hop(struct walk *w)
 {
-    uint32_t degree = (uint32_t)neighbour_count(w);
-    if (degree == 0) return RANK_NONE;
-    uint32_t pick = prng_below(&w->prng, degree);
+    if (w->degree == 0) return RANK_NONE;
+    uint32_t pick = prng_below(&w->prng, w->degree);
     double accept = prng_unit(&w->prng);
     rank_t to = neighbour_at(w, pick);
-    if (!w->up[pick] || accept * graph_degree(w->graph, to) >= degree) return RANK_NONE;
+    if (!w->up[pick] || accept * graph_degree(w->graph, to) >= w->degree) return RANK_NONE;
     return to;
 }
 
-static void move_on(struct walk *w, struct algo_actions *acts)
+static void move_on(struct walk *w, uint32_t t, struct algo_actions *acts)
 {
+    struct walking *k = &w->walk[t];
     rank_t to = choose_hop(w);
     if (to == RANK_NONE) {
-        train(w, acts);
+        walk_train(w, t, acts);
         return;
     }
-    blob_unref(w->copy);
-    w->copy = blob_copy(w->x, w->dim * sizeof *w->x);
-    w->counters.steps_handed_over = w->counters.steps;
-    custody_send(&w->custody, to);
-    model_send(w, acts);
+    w->counters.steps_handed_over += k->steps;
+    k->steps = 0;
+    custody_send(&k->custody, to);
+    walk_hand_over(w, t, acts);
 }
 
 static void on_trained(struct walk *w, const struct algo_event *event, struct algo_actions *acts)
 {
-    w->training = false;
+    uint32_t t = w->trainee;
+    CHECK(t != WALK_NONE);
+    struct walking *k = &w->walk[t];
+    w->trainee = WALK_NONE;
     w->counters.steps += event->trained.steps;
-    if (w->custody.place != CUSTODY_HELD) return; /* fenced meanwhile: this progress belongs to no model */
-    for (size_t j = 0; j < w->dim; j++) w->x[j] += event->trained.delta[j];
-    custody_advance(&w->custody);
-    w->counters.version = version_of(&w->custody.last);
-    move_on(w, acts);
-}
-
-static int on_model(struct walk *w, rank_t from, const struct algo_msg *msg, struct algo_actions *acts)
-{
-    struct token_stamp stamp;
-    if (msg->field_count != STAMP_FIELDS || msg->vec == NULL || !stamp_read(w, msg, &stamp)) return ERR_PROTO;
-    if (custody_receive(&w->custody, &stamp, w->now_us) == CUSTODY_REPEAT) {
-        w->counters.duplicates_dropped++;
-    } else {
-        memcpy(w->x, msg->vec->data, w->dim * sizeof *w->x);
-        w->counters.mixes++;
-        w->counters.version = version_of(&stamp);
-        train(w, acts);
+    if (k->custody.place == CUSTODY_HELD) { /* else fenced meanwhile: this progress belongs to no model */
+        for (size_t j = 0; j < w->dim; j++) k->x[j] += event->trained.delta[j];
+        k->steps += event->trained.steps;
+        if (w->rank == AGGREGATOR && w->walk_count > 1) aggregate(w, t);
+        custody_advance(&k->custody);
+        walk_note_version(w, t);
+        move_on(w, t, acts);
     }
-    stamp_write(algo_send(acts, from, WALK_ACK), &stamp);
-    return 0;
-}
-
-static int on_seek(struct walk *w, rank_t from, const struct algo_msg *msg, struct algo_actions *acts)
-{
-    struct token_stamp stamp;
-    if (msg->field_count != SEEK_FIELDS || !stamp_read(w, msg, &stamp) ||
-        msg->field[FIELD_CLAIMANT] >= w->node_count || msg->field[FIELD_LIVING] > 1)
-        return ERR_PROTO;
-    rank_t claimant = (rank_t)msg->field[FIELD_CLAIMANT];
-    struct custody *c = &w->custody;
-    switch (
-        custody_heard(c, &stamp, claimant, msg->field[FIELD_LIVING] == 1, msg->field[FIELD_AGE], w->now_us)) {
-    case CUSTODY_QUIET:
-        break;
-    case CUSTODY_FLOOD:
-        seek_flood(w, &c->best, c->best_at, false, acts);
-        break;
-    case CUSTODY_FLOOD_LIVE:
-        seek_flood(w, &c->known, w->rank, true, acts);
-        break;
-    case CUSTODY_ANSWER_LIVE:
-        seek_send(w, from, &c->known, w->rank, true, acts);
-        break;
-    }
-    return 0;
-}
-
-static int on_message(struct walk *w, rank_t from, const struct algo_msg *msg, struct algo_actions *acts)
-{
-    struct token_stamp stamp;
-    switch (msg->kind) {
-    case WALK_MODEL:
-        return on_model(w, from, msg, acts);
-    case WALK_ACK:
-        if (msg->field_count != STAMP_FIELDS || !stamp_read(w, msg, &stamp)) return ERR_PROTO;
-        custody_acknowledged(&w->custody, from, &stamp, w->now_us);
-        return 0;
-    case WALK_SEEK:
-        return on_seek(w, from, msg, acts);
-    default: /* a peer's number, not an enumeration of ours */
-        return ERR_PROTO;
-    }
+    train_next(w, acts);
 }
 
 static void on_peer_up(struct walk *w, rank_t peer, uint64_t boot, struct algo_actions *acts)
 {
-    size_t slot = slot_of(w, peer);
-    bool restarted = w->boot[slot] != 0 && w->boot[slot] != boot;
-    w->up[slot] = true;
-    w->boot[slot] = boot;
-    if (custody_peer_up(&w->custody, peer, restarted, w->now_us)) model_send(w, acts);
+    uint32_t i = place_of(w, peer);
+    bool restarted = w->boot[i] != 0 && w->boot[i] != boot;
+    w->up[i] = true;
+    w->boot[i] = boot;
+    for (uint32_t t = 0; t < w->walk_count; t++)
+        if (custody_peer_up(&w->walk[t].custody, peer, restarted, w->now_us))
+            walk_hand_over_again(w, t, acts);
 }
 
-static void search_tick(struct walk *w, struct algo_actions *acts)
+static void on_peer_down(struct walk *w, rank_t peer)
 {
-    switch (custody_tick(&w->custody, w->now_us)) {
+    uint32_t i = place_of(w, peer);
+    w->up[i] = false;
+    mirror_forget(&w->in[i]);
+    mirror_forget(&w->out[i]);
+    for (uint32_t t = 0; t < w->walk_count; t++) custody_peer_down(&w->walk[t].custody, peer, w->now_us);
+}
+
+static void search_tick(struct walk *w, uint32_t t, struct algo_actions *acts)
+{
+    struct walking *k = &w->walk[t];
+    switch (custody_tick(&k->custody, w->now_us)) {
     case CUSTODY_NOT_DUE:
         return;
     case CUSTODY_SEARCH:
-        seek_flood(w, &w->custody.best, w->custody.best_at, false, acts);
+        walk_seek_flood(w, t, false, acts);
         return;
     case CUSTODY_REGENERATE:
         w->counters.tokens_regenerated++;
         trace_line(w->trace, TRACE_WARN,
                    "the walking model was lost; going on from the newest copy, generation %u",
-                   w->custody.last.generation);
-        train(w, acts);
+                   k->custody.last.generation);
+        k->owed = false; /* the copy here holds it */
+        k->steps = 0;
+        walk_note_version(w, t);
+        walk_train(w, t, acts);
         return;
+    }
+}
+
+static void on_start(struct walk *w, struct algo_actions *acts)
+{
+    for (uint32_t t = 0; t < w->walk_count; t++) {
+        struct custody *c = &w->walk[t].custody;
+        custody_init(c, w->rank, c->place == CUSTODY_HELD, c->patience_us, w->now_us);
+        if (c->place == CUSTODY_HELD) walk_train(w, t, acts);
     }
 }
 
@@ -294,19 +307,16 @@ static int step(struct algo *a, const struct algo_event *event, struct algo_acti
     int err = 0;
     switch (event->kind) {
     case ALGO_START:
-        custody_init(&w->custody, w->rank, w->custody.place == CUSTODY_HELD, w->custody.patience_us,
-                     w->now_us);
-        if (w->custody.place == CUSTODY_HELD) train(w, acts);
+        on_start(w, acts);
         break;
     case ALGO_PEER_UP:
         on_peer_up(w, event->peer, event->boot, acts);
         break;
     case ALGO_PEER_DOWN:
-        w->up[slot_of(w, event->peer)] = false;
-        custody_peer_down(&w->custody, event->peer, w->now_us);
+        on_peer_down(w, event->peer);
         break;
     case ALGO_MESSAGE:
-        err = on_message(w, event->peer, event->msg, acts);
+        err = walk_take_message(w, event->peer, event->msg, acts);
         break;
     case ALGO_TRAINED:
         on_trained(w, event, acts);
@@ -314,7 +324,7 @@ static int step(struct algo *a, const struct algo_event *event, struct algo_acti
     case ALGO_DEADLINE:
         break;
     }
-    if (err == 0) search_tick(w, acts);
+    for (uint32_t t = 0; err == 0 && t < w->walk_count; t++) search_tick(w, t, acts);
     return err;
 }
 
@@ -323,12 +333,18 @@ static int step(struct algo *a, const struct algo_event *event, struct algo_acti
 static uint64_t deadline_us(const struct algo *a)
 {
     const struct walk *w = (const struct walk *)a;
-    return w->node_count > 1 ? custody_deadline_us(&w->custody) : TIME_NEVER;
+    uint64_t first = TIME_NEVER;
+    for (uint32_t t = 0; w->node_count > 1 && t < w->walk_count; t++) {
+        uint64_t due = custody_deadline_us(&w->walk[t].custody);
+        if (due < first) first = due;
+    }
+    return first;
 }
 
 static const float *model(const struct algo *a)
 {
-    return ((const struct walk *)a)->x;
+    const struct walk *w = (const struct walk *)a;
+    return w->walk[w->newest].x;
 }
 
 static void report(const struct algo *a, struct algo_report *out)
@@ -338,12 +354,16 @@ static void report(const struct algo *a, struct algo_report *out)
 
 static const struct param_spec params[] = {
     {"steps", PARAM_INTEGER, "1", 1, 1e6, NULL, "local steps per visit"},
+    {"walks", PARAM_INTEGER, "1", 1, 1000, NULL, "models that walk; rank 0 aggregates several"},
 };
 
 const struct algo_type walk_type = {
-    .spec = {"walk", "one model walks by Metropolis-Hastings and is trained where it is",
+    .spec = {"walk", "one model or several walk by Metropolis-Hastings and are trained where they are",
              "random-walk SGD, baseline of arXiv 2307.07652", params, sizeof params / sizeof params[0]},
     .eval = ALGO_EVAL_NEWEST,
+    .packs = true,
+    .compresses = true,
+    .omega_min = 0.9,
     .create = create,
     .destroy = destroy,
     .step = step,

@@ -1,0 +1,443 @@
+/* Goal: a walking model holds every step that was done on it, with compression together with what its hand-overs
+ * left at the nodes; links that break lose nothing, nodes that die do not end the walk; several models are
+ * aggregated as Multi-Walk says, and train one after the other where they meet.
+ * Method: the algorithm harness in virtual time with the counting trainer: coordinate r of the model and all
+ * residuals together is the number of steps rank r has done. That checker is shown a node which forgets what it
+ * owes, the one of the aggregation a wrong number of walks. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "algo/compress/compress.h"
+#include "algo/walk_internal.h"
+#include "base/prng.h"
+#include "tests/unit/algo_harness.h"
+
+extern const struct algo_type walk_type;
+
+enum { NODES = 8, DIM = 8 };
+#define PATIENCE UINT64_C(1000000)
+#define SECOND UINT64_C(1000000)
+
+static const char *const compressors[] = {"none",
+                                          "fp16",
+                                          "bf16",
+                                          "int8:block=4",
+                                          "topk:fraction=1",
+                                          "randk:fraction=0.95",
+                                          "bernoulli:p=0.95",
+                                          "qsgd:bits=5"};
+enum { COMPRESSOR_COUNT = sizeof compressors / sizeof compressors[0] };
+
+static struct walk *inside(const struct harness *h, rank_t r)
+{
+    return (struct walk *)harness_algo(h, r);
+}
+
+static void build_graph(const char *text, struct graph *g)
+{
+    struct choice choice;
+    assert_int_equal(choice_parse(topology_table, topology_table_count, "", text, &choice, NULL), 0);
+    assert_int_equal(topology_build(&choice, NODES, 3, g, NULL), 0);
+}
+
+static struct harness *start(const struct algo_type *type, const char *params, const char *compress,
+                             const struct graph *g, uint64_t seed)
+{
+    static const float origin[DIM];
+    struct harness *h = harness_new(type, params, g, NULL, DIM, origin, seed, PATIENCE);
+    harness_set_compress(h, compress);
+    return h;
+}
+
+/* The node that holds walk t; RANK_NONE = nobody. More than one fails the test. */
+static rank_t holder_of(const struct harness *h, uint32_t t)
+{
+    rank_t holder = RANK_NONE;
+    for (rank_t v = 0; v < NODES; v++) {
+        if (inside(h, v) == NULL || inside(h, v)->walk[t].custody.place != CUSTODY_HELD) continue;
+        assert_int_equal(holder, RANK_NONE);
+        holder = v;
+    }
+    return holder;
+}
+
+static struct algo_report report_of(const struct harness *h, rank_t v)
+{
+    struct algo_report report;
+    harness_report(h, v, &report);
+    return report;
+}
+
+/* -- nothing is lost ------------------------------------------------------------------------------- */
+
+/* Greatest difference between a rank's steps and what the model and the residuals hold of them. */
+static double missing_steps(const struct harness *h)
+{
+    rank_t holder = holder_of(h, 0);
+    assert_int_not_equal(holder, RANK_NONE);
+    double worst = 0;
+    for (rank_t r = 0; r < NODES; r++) {
+        double held = (double)inside(h, holder)->walk[0].x[r];
+        for (rank_t v = 0; v < NODES; v++)
+            if (inside(h, v)->walk[0].owed) held += (double)inside(h, v)->walk[0].residual[r];
+        worst = fmax(worst, fabs(held - (double)harness_steps(h, r)));
+    }
+    return worst;
+}
+
+/* A walk of four seconds; with resets a link breaks and comes back every 15 ms. */
+static double walk_and_measure(const struct algo_type *type, const char *compress, bool resets, uint64_t seed)
+{
+    struct graph g;
+    struct prng p;
+    build_graph(seed % 2 == 0 ? "ring" : "regular:d=3", &g);
+    struct harness *h = start(type, "walk:steps=3", compress, &g, seed);
+    prng_split(&p, seed, "resets", 0);
+    for (uint64_t now = 0; now < 4 * SECOND; now += 15000) {
+        harness_run_until(h, now);
+        rank_t a = prng_below(&p, NODES);
+        rank_t b = g.neighbour[g.offset[a] + prng_below(&p, graph_degree(&g, a))];
+        if (!resets) continue;
+        harness_link_down(h, a, b);
+        harness_link_up(h, a, b);
+    }
+    harness_stop_training(h);
+    assert_true(harness_run_until_quiet(h, 5 * SECOND));
+    double missing = missing_steps(h);
+    uint64_t mixes = 0;
+    for (rank_t v = 0; v < NODES; v++) {
+        mixes += report_of(h, v).mixes;
+        assert_int_equal(report_of(h, v).tokens_regenerated, 0);
+        assert_int_equal(report_of(h, v).steps, harness_steps(h, v));
+    }
+    assert_true(mixes > 100);
+    assert_true(!resets || harness_lost(h) > 3);
+    harness_free(h);
+    graph_deinit(&g);
+    return missing;
+}
+
+static void the_model_and_the_residuals_hold_every_step(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < COMPRESSOR_COUNT; k++)
+        for (uint64_t seed = 1; seed <= 6; seed++) {
+            double missing = walk_and_measure(&walk_type, compressors[k], seed > 2, seed);
+            if (!(missing <= (k == 0 ? 0 : 1e-3)))
+                fail_msg("%s, seed %llu: %g steps are missing", compressors[k], (unsigned long long)seed,
+                         missing);
+        }
+}
+
+static int step_forgetting_what_it_owes(struct algo *a, const struct algo_event *e, struct algo_actions *acts)
+{
+    struct walk *w = (struct walk *)a;
+    int err = walk_type.step(a, e, acts);
+    if (w->rank == 2) w->walk[0].owed = false;
+    return err;
+}
+
+static void the_checker_catches_a_forgotten_residual(void **state)
+{
+    (void)state;
+    struct algo_type planted = walk_type;
+    planted.step = step_forgetting_what_it_owes;
+    assert_true(walk_and_measure(&planted, "qsgd:bits=4", false, 1) > 0.01);
+    assert_true(walk_and_measure(&planted, "none", false, 1) == 0);
+}
+
+/* A second hand-over must tell the same bits as the first, though the mirror has changed since. */
+static void a_hand_over_is_repeated_bit_for_bit(void **state)
+{
+    (void)state;
+    struct graph g;
+    build_graph("ring", &g);
+    for (uint64_t seed = 1; seed <= 20; seed++) {
+        struct harness *h = start(&walk_type, "walk", "qsgd:bits=5", &g, seed);
+        harness_run_until(h, SECOND);
+        for (uint64_t now = SECOND; holder_of(h, 0) != RANK_NONE; now += 500) harness_run_until(h, now);
+        rank_t from = RANK_NONE;
+        for (rank_t v = 0; v < NODES; v++) { /* the latest: an older one may wait for its acknowledgement */
+            const struct custody *c = &inside(h, v)->walk[0].custody;
+            if (c->place != CUSTODY_SENT) continue;
+            if (from == RANK_NONE || c->last.sequence > inside(h, from)->walk[0].custody.last.sequence)
+                from = v;
+        }
+        rank_t to = inside(h, from)->walk[0].custody.sent_to;
+        float told[DIM];
+        memcpy(told, inside(h, from)->walk[0].copy->data, sizeof told);
+        struct walking *at = &inside(h, to)->walk[0];
+        for (uint32_t i = 0; i < DIM && at->owed; i++) told[i] += at->residual[i];
+        uint64_t before = report_of(h, to).mixes;
+        harness_link_down(h, from, to);
+        harness_link_up(h, from, to);
+        harness_stop_training(h);
+        harness_run_until(h, 3 * SECOND); /* both ends hear of it, and say it all again */
+        assert_int_equal(holder_of(h, 0), to);
+        assert_int_equal(report_of(h, to).mixes, before + 1);
+        assert_memory_equal(at->x, told, sizeof told);
+        harness_free(h);
+    }
+    graph_deinit(&g);
+}
+
+/* -- loss ------------------------------------------------------------------------------------------ */
+
+static void the_death_of_a_holder_does_not_end_the_walk(void **state)
+{
+    (void)state;
+    struct graph g;
+    build_graph("complete", &g);
+    for (size_t k = 0; k < COMPRESSOR_COUNT; k++) {
+        struct harness *h = start(&walk_type, "walk:steps=2", compressors[k], &g, k);
+        harness_run_until(h, 3 * SECOND);
+        harness_set_step_time(h, RANK_NONE, 50000); /* it is held for most of the time */
+        for (uint64_t now = 3 * SECOND; holder_of(h, 0) == RANK_NONE; now += 1000) harness_run_until(h, now);
+        rank_t dead = holder_of(h, 0);
+        harness_crash(h, dead);
+        harness_run_until(h, 30 * SECOND);
+        harness_restart(h, dead, true);
+        harness_run_until(h, 60 * SECOND);
+        uint64_t made = 0, steps = 0;
+        for (rank_t v = 0; v < NODES; v++) {
+            made += report_of(h, v).tokens_regenerated;
+            steps += report_of(h, v).steps;
+        }
+        assert_int_equal(made, 1);
+        assert_true(steps > 500);
+        harness_stop_training(h);
+        assert_true(harness_run_until_quiet(h, 62 * SECOND));
+        rank_t holder = holder_of(h, 0);
+        assert_int_not_equal(holder, RANK_NONE);
+        for (rank_t r = 0; r < NODES; r++) { /* much of everybody's work is in it, also of the dead node's */
+            assert_true(isfinite(inside(h, holder)->walk[0].x[r]));
+            assert_true((double)harness_steps(h, r) > 10);
+        }
+        harness_free(h);
+    }
+    graph_deinit(&g);
+}
+
+/* -- several walks --------------------------------------------------------------------------------- */
+
+struct aggregation {
+    uint32_t walks; /* as the checker takes it */
+    double x[NODES][DIM], base[NODES][DIM];
+    uint32_t last, steps;
+    uint32_t checked, wrong;
+};
+
+/* Follows rank 0: what each walk was when it came, the steps it did, what it was when it had trained. */
+static void follow_rank_0(void *ctx, struct harness *h, rank_t r, const struct algo_event *e)
+{
+    struct aggregation *a = ctx;
+    if (r != 0) return;
+    const struct walk *w = inside(h, 0);
+    if (e->kind == ALGO_TRAINED) {
+        uint32_t t = w->aggregated;
+        a->x[t][0] += (double)e->trained.steps;
+        for (uint32_t i = 0; i < DIM; i++) {
+            double expected = a->base[a->last][i] + (a->x[t][i] - a->base[t][i]) / a->walks;
+            a->wrong += fabs(expected - (double)w->walk[t].base[i]) > 1e-4 * (1 + fabs(expected));
+        }
+        for (uint32_t i = 0; i < DIM; i++) a->x[t][i] = a->base[t][i] = (double)w->walk[t].base[i];
+        a->last = t;
+        a->checked++;
+    }
+    for (uint32_t t = 0; t < w->walk_count && e->kind == ALGO_MESSAGE; t++)
+        for (uint32_t i = 0; i < DIM; i++) a->x[t][i] = (double)w->walk[t].x[i];
+}
+
+static struct aggregation run_aggregation(uint32_t taken_for)
+{
+    struct graph g;
+    build_graph("complete", &g);
+    struct aggregation a = {.walks = taken_for};
+    struct harness *h = start(&walk_type, "walk:steps=2,walks=3", "none", &g, 5);
+    harness_set_hook(h, follow_rank_0, &a);
+    harness_run_until(h, 5 * SECOND);
+    harness_free(h);
+    graph_deinit(&g);
+    return a;
+}
+
+static void rank_0_aggregates_as_multi_walk_says(void **state)
+{
+    (void)state;
+    struct aggregation a = run_aggregation(3);
+    assert_true(a.checked > 50);
+    assert_int_equal(a.wrong, 0);
+    assert_true(run_aggregation(2).wrong > 0); /* the checker would see it */
+}
+
+static void every_walk_goes_on_where_many_meet(void **state)
+{
+    (void)state;
+    struct graph g;
+    build_graph("star", &g); /* all of them pass through the middle, whose trainer takes one at a time */
+    for (size_t k = 0; k < COMPRESSOR_COUNT; k += 3) {
+        struct harness *h = start(&walk_type, "walk:walks=8", compressors[k], &g, 1);
+        harness_run_until(h, 10 * SECOND);
+        uint64_t sequence[NODES] = {0}, steps = 0, greatest = 0;
+        for (uint32_t t = 0; t < NODES; t++)
+            for (rank_t v = 0; v < NODES; v++) {
+                uint64_t here = inside(h, v)->walk[t].custody.last.sequence;
+                if (here > sequence[t]) sequence[t] = here;
+                if (here > greatest) greatest = here;
+            }
+        for (rank_t v = 0; v < NODES; v++) steps += harness_steps(h, v);
+        for (uint32_t t = 0; t < NODES; t++) {
+            assert_true(sequence[t] > 50);
+            steps -= sequence[t]; /* one step a stop */
+        }
+        assert_int_equal(steps, 0);
+        uint64_t newest = 0;
+        for (rank_t v = 0; v < NODES; v++)
+            if (report_of(h, v).version > newest) newest = report_of(h, v).version;
+        assert_int_equal(newest, greatest);
+        harness_free(h);
+    }
+    graph_deinit(&g);
+}
+
+static void walks_go_on_without_the_aggregator_and_find_it_again(void **state)
+{
+    (void)state;
+    struct graph g;
+    build_graph("complete", &g);
+    struct harness *h = start(&walk_type, "walk:walks=3", "int8", &g, 2);
+    harness_run_until(h, 3 * SECOND);
+    harness_crash(h, 0);
+    harness_run_until(h, 30 * SECOND);
+    uint64_t steps[NODES];
+    for (rank_t v = 1; v < NODES; v++) steps[v] = harness_steps(h, v);
+    harness_run_until(h, 40 * SECOND);
+    for (rank_t v = 1; v < NODES; v++) assert_true(harness_steps(h, v) > steps[v] + 50);
+    harness_restart(h, 0, true);
+    harness_run_until(h, 80 * SECOND);
+    assert_int_equal(inside(h, 0)->joined, 3);
+    for (uint32_t t = 0; t < 3; t++) assert_non_null(inside(h, 0)->walk[t].base);
+    assert_true(harness_steps(h, 0) > 500);
+    harness_free(h);
+    graph_deinit(&g);
+}
+
+static void equal_seeds_give_equal_runs(void **state)
+{
+    (void)state;
+    struct graph g;
+    uint64_t hash[3];
+    build_graph("ring", &g);
+    for (uint64_t k = 0; k < 3; k++) {
+        struct harness *h = start(&walk_type, "walk:walks=2", "qsgd:bits=4", &g, 7 + k / 2);
+        harness_run_until(h, 2 * SECOND);
+        hash[k] = harness_trace_hash(h);
+        harness_free(h);
+    }
+    assert_true(hash[0] == hash[1] && hash[0] != hash[2]);
+    graph_deinit(&g);
+}
+
+/* -- refusals -------------------------------------------------------------------------------------- */
+
+static void what_does_not_fit_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *params, *compress, *hint;
+    } rows[] = {
+        {"walk:walks=9", "none", "walks=8"},
+        {"walk", "randk:fraction=0.25,variant=unbiased", "variant=unbiased"},
+        {"walk", "topk:fraction=0.25", "int8"},
+        {"walk", "randk:fraction=0.5", "omega of 0.9"},
+        {"walk", "sign", "int8"},
+        {"walk", "powersgd", "int8"},
+    };
+    struct graph g;
+    build_graph("ring", &g);
+    for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
+        struct choice params, compress;
+        const struct algo_type *type;
+        struct err_text why = {""};
+        static const float origin[DIM * 100];
+        assert_int_equal(algo_choose(rows[k].params, &params, &type, NULL), 0);
+        assert_int_equal(
+            choice_parse(compress_table, compress_table_count, "", rows[k].compress, &compress, NULL), 0);
+        struct algo_config config = {.node_count = NODES,
+                                     .graph = &g,
+                                     .dim = DIM * 100,
+                                     .x0 = origin,
+                                     .patience_us = PATIENCE,
+                                     .compress = &compress};
+        struct algo *a = NULL;
+        assert_int_equal(algo_create(type, &config, &params, &a, &why), ERR_USAGE);
+        assert_null(a);
+        assert_non_null(strstr(why.text, rows[k].hint));
+    }
+    graph_deinit(&g);
+}
+
+static void malformed_messages_are_refused_whole(void **state)
+{
+    (void)state;
+    struct graph g;
+    build_graph("complete", &g);
+    struct harness *h = start(&walk_type, "walk:walks=2", "int8", &g, 4);
+    harness_set_step_time(h, RANK_NONE, 100 * SECOND);
+    harness_run_until(h, SECOND);
+    float x[DIM] = {1};
+    uint8_t junk[3] = {1, 2, 3};
+    struct blob *vec = blob_copy(x, sizeof x), *packed = blob_copy(junk, sizeof junk);
+    const struct algo_msg rows[] = {
+        {.kind = WALK_MODEL, .field_count = 4, .field = {0, 0, 9, 0}},                   /* no body */
+        {.kind = WALK_MODEL, .field_count = 3, .field = {0, 0, 9}, .vec = vec},          /* no number */
+        {.kind = WALK_MODEL, .field_count = 4, .field = {0, 0, 9, 2}, .vec = vec},       /* no such walk */
+        {.kind = WALK_MODEL, .field_count = 4, .field = {0, 8, 9, 0}, .vec = vec},       /* no such maker */
+        {.kind = WALK_MODEL, .field_count = 4, .field = {0, 0, 9, 0}, .packed = packed}, /* nothing before */
+        {.kind = WALK_ACK, .field_count = 4, .field = {0, 0, 9, 0}, .vec = vec},
+        {.kind = WALK_ACK, .field_count = 7, .field = {0, 0, 9, 0}},
+        {.kind = WALK_SEEK, .field_count = 4, .field = {0, 0, 9, 0}},
+        {.kind = WALK_SEEK, .field_count = 7, .field = {0, 0, 9, 0, 8, 0, 0}},
+        {.kind = WALK_SEEK, .field_count = 7, .field = {0, 0, 9, 0, 0, 2, 0}},
+        {.kind = 0, .field_count = 4},
+        {.kind = 9, .field_count = 4},
+    };
+    for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
+        struct walk *w = inside(h, 5);
+        struct token_stamp before = w->walk[0].custody.last;
+        assert_int_equal(harness_inject(h, 3, 5, &rows[k]), ERR_PROTO);
+        assert_int_equal(token_stamp_compare(&before, &w->walk[0].custody.last), 0);
+        assert_int_equal(w->walk[0].custody.place, CUSTODY_AWAY);
+        assert_true(w->walk[0].x[0] == 0);
+    }
+    struct algo_msg good = {.kind = WALK_MODEL, .field_count = 4, .field = {0, 0, 9, 0}, .vec = vec};
+    assert_int_equal(harness_inject(h, 3, 5, &good), 0);
+    assert_true(inside(h, 5)->walk[0].x[0] == 1);
+    blob_unref(vec);
+    blob_unref(packed);
+    harness_free(h);
+    graph_deinit(&g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_model_and_the_residuals_hold_every_step),
+        cmocka_unit_test(the_checker_catches_a_forgotten_residual),
+        cmocka_unit_test(a_hand_over_is_repeated_bit_for_bit),
+        cmocka_unit_test(the_death_of_a_holder_does_not_end_the_walk),
+        cmocka_unit_test(rank_0_aggregates_as_multi_walk_says),
+        cmocka_unit_test(every_walk_goes_on_where_many_meet),
+        cmocka_unit_test(walks_go_on_without_the_aggregator_and_find_it_again),
+        cmocka_unit_test(equal_seeds_give_equal_runs),
+        cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(malformed_messages_are_refused_whole),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

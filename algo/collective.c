@@ -8,6 +8,10 @@
  * - The root divides by the sum of the weights and sends RESULT(k) down; each node passes it on and is in
  *   round k + 1.
  *
+ * With compression (collective_pack.c) a sum is packed at each node, the average once, at the root; every node
+ * passes on the same bytes, so that all hold the same bits. What was dropped is owed only when the result holds
+ * it: a sum that is sent again, for another tree, begins with the same residual.
+ *
  * Failure courses
  * - A node that is absent (link down, or up but not begun) is left out by its tree neighbours: a child that
  *   is down for half of patience, a parent for all of it (so that of two living ends of a dead link only the
@@ -67,7 +71,7 @@ static bool well_formed(const struct collective *c, const struct algo_msg *m, in
     bool has_vector = kind == MSG_SUM || kind == MSG_RESULT;
     if (kind < 0 || kind >= MSG_KIND_COUNT) return false;
     if (m->field_count != (kind == MSG_ASK ? 1 : 2) || m->field[0] > ROUND_MAX) return false;
-    if ((m->vec != NULL) != has_vector) return false;
+    if ((m->vec != NULL) + (m->packed != NULL) != has_vector) return false;
     if (has_vector && (!isfinite(weight_of(m)) || weight_of(m) < 0)) return false;
     if (m->bits_size != c->out_size) return m->bits_size == 0 && kind != MSG_RESULT;
     uint32_t odd = c->config.graph->node_count % 8;
@@ -148,7 +152,7 @@ static enum collective_outcome take_message(struct collective *c, uint32_t from,
         return COLLECTIVE_NONE;
     }
     if (kind == MSG_RESULT && round >= c->round)
-        return collective_finish(c, round, m->vec, weight_of(m), m->bits, from, acts);
+        return collective_finish(c, round, m->vec, m->packed, weight_of(m), m->bits, from, acts);
     if (kind == MSG_RESULT) {
         c->counts.late_dropped++;
         return COLLECTIVE_NONE;
@@ -211,7 +215,13 @@ int collective_step(struct collective *c, const struct algo_event *event, struct
         CHECK(event->kind == ALGO_MESSAGE);
         int kind = (int)event->msg->kind - (int)c->config.first_kind;
         if (!c->link[i].up || !well_formed(c, event->msg, kind)) return ERR_PROTO;
-        *out = take_message(c, i, kind, event, acts);
+        struct algo_msg opened = *event->msg; /* with the vector beside the bytes it came as */
+        int err = collective_unpack(c, event->msg, &opened.vec);
+        if (err != 0) return err;
+        struct algo_event known = *event;
+        known.msg = &opened;
+        *out = take_message(c, i, kind, &known, acts);
+        blob_unref(opened.vec);
     }
     return 0;
 }
@@ -237,6 +247,10 @@ struct collective *collective_new(const struct collective_config *config)
         c->slot[k].share = mem_new_zero(c->degree, sizeof *c->slot[k].share);
     }
     c->asked = NO_POSITION;
+    if (compress_is_none(config->compress)) return c;
+    c->compressor = compressor_new(config->compress);
+    c->residual = mem_new_zero(config->dim, sizeof *c->residual);
+    c->left = mem_new_zero(config->dim, sizeof *c->left);
     return c;
 }
 
@@ -249,6 +263,10 @@ void collective_free(struct collective *c)
         free(c->slot[k].share);
     }
     blob_unref(c->last);
+    blob_unref(c->last_packed);
+    compressor_free(c->compressor);
+    free(c->residual);
+    free(c->left);
     free(c->last_out);
     free(c->child);
     free(c->link);

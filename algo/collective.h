@@ -4,7 +4,12 @@
  * Rounds are numbered from 0. Between rounds the owner does what it likes (trains); collective_begin says
  * that this node is ready for the next one. The result is
  *     sum over participants of w_v x_v / sum over participants of w_v
- *    and the same bits on every node that got it. Who is absent for longer than patience is left out. */
+ *    and the same bits on every node that got it. Who is absent for longer than patience is left out.
+ *
+ * With a compressor, sums and averages travel packed. What that drops of a sum stays at the node that sent it, what
+ * it drops of the average at the root, and is part of their sum in the next round that holds their vector:
+ * averages times weights and all residuals together are the sums of what went in. The compressor should lose
+ * little, as every entry is sent as it is, not as a difference. */
 #ifndef GADABOUT_ALGO_COLLECTIVE_H
 #define GADABOUT_ALGO_COLLECTIVE_H
 
@@ -12,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "algo/compress/compress.h"
 #include "algo/step.h"
 
 enum { COLLECTIVE_KIND_COUNT = 4 }; /* message kinds used, from first_kind on */
@@ -23,8 +29,10 @@ struct collective_config {
     double weight; /* of this node, >= 0 */
     uint64_t patience_us;
     uint8_t first_kind;
-    bool curious;              /* ask the first neighbour for the latest average (a node that rejoins) */
-    const struct trace *trace; /* may be NULL; borrowed for life */
+    bool curious;                  /* ask the first neighbour for the latest average (a node that rejoins) */
+    const struct trace *trace;     /* may be NULL; borrowed for life */
+    const struct choice *compress; /* NULL = none; borrowed during the making */
+    uint64_t seed;                 /* of the experiment; for the compressor */
 };
 
 enum collective_outcome {

@@ -66,7 +66,12 @@ struct collective {
     uint32_t asked; /* position, UINT32_MAX = none */
     uint64_t ask_us;
 
-    struct blob *last; /* latest result, NULL before the first */
+    struct compressor *compressor; /* NULL = none */
+    float *residual; /* (dim) what compression has dropped of our sums so far; NULL without a compressor */
+    float *left;     /* (dim) the same after the message that is out, should the result hold it; likewise */
+
+    struct blob *last;        /* latest result, NULL before the first */
+    struct blob *last_packed; /* the same as it travels; NULL = whole */
     uint64_t last_round;
     uint8_t *last_out; /* (out_size) who is not in it */
     double last_weight;
@@ -102,10 +107,11 @@ enum collective_outcome collective_ask_somebody(struct collective *c, uint64_t n
 enum collective_outcome collective_progress(struct collective *c, uint64_t now_us, bool announce,
                                             uint32_t restate_to, struct algo_actions *acts);
 
-/* The round is over with `vec` (a reference is taken), which came from position `from`. */
+/* The round is over with `vec`, which travels as `packed` (NULL = as it is) and came from position `from`.
+ * Takes references of its own. */
 enum collective_outcome collective_finish(struct collective *c, uint64_t round, struct blob *vec,
-                                          double weight, const uint8_t *out, uint32_t from,
-                                          struct algo_actions *acts);
+                                          struct blob *packed, double weight, const uint8_t *out,
+                                          uint32_t from, struct algo_actions *acts);
 
 /* No result to be had. Who was left out in vain gets a new chance, and so does this node. */
 enum collective_outcome collective_give_up(struct collective *c);
@@ -117,11 +123,25 @@ enum collective_outcome collective_give_up(struct collective *c);
  * that agree on `out` agree on the tree. This node must not be left out itself. */
 void collective_plan_tree(struct collective *c, const struct slot *s);
 
-/* w x + sums of the children, in ascending rank of the child, one rounding per element. Returns owned. */
+/* w x + residual + sums of the children, in ascending rank of the child, one rounding per element. Returns
+ * owned. */
 struct blob *collective_add_up(const struct collective *c, const struct slot *s, double *weight);
 
 /* sum / weight. Returns owned. */
 struct blob *collective_divide(const struct blob *sum, double weight, size_t dim);
+
+/* -- collective_pack.c -- */
+
+/* Our sum as it goes to the parent; c->left becomes what the parent will lack of it. Returns owned, or NULL when it
+ * must travel whole (no compressor, or out of its reach). */
+struct blob *collective_pack_sum(struct collective *c, const struct blob *sum);
+
+/* The root's average as it goes down: *average (one reference, owned) becomes what all will hold, c->left what
+ * that lacks, times weight. Returned as above. */
+struct blob *collective_pack_average(struct collective *c, struct blob **average, double weight);
+
+/* The vector of a message, one reference; ERR_PROTO when it does not decode. */
+int collective_unpack(struct collective *c, const struct algo_msg *m, struct blob **vec);
 
 void slot_drop_sums(const struct collective *c, struct slot *s);
 

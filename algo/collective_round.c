@@ -62,10 +62,13 @@ static void attach_out(const struct collective *c, struct algo_msg *m, const uin
     m->bits_size = any ? c->out_size : 0;
 }
 
-static void attach_vector(struct collective *c, struct algo_msg *m, struct blob *vec, double weight)
+/* packed: NULL = whole. */
+static void attach_vector(struct collective *c, struct algo_msg *m, struct blob *vec, struct blob *packed,
+                          double weight)
 {
     memcpy(&m->field[1], &weight, sizeof weight);
-    m->vec = blob_ref(vec);
+    m->vec = packed == NULL ? blob_ref(vec) : NULL;
+    m->packed = blob_ref(packed);
     c->counts.model_transfers++;
 }
 
@@ -82,10 +85,12 @@ static void send_sum(struct collective *c, struct algo_actions *acts)
     const struct slot *s = slot_of(c, c->round);
     double weight;
     struct blob *sum = collective_add_up(c, s, &weight);
+    struct blob *packed = collective_pack_sum(c, sum);
     struct algo_msg *m = send(c, acts, c->parent, MSG_SUM, c->round);
     attach_out(c, m, s->out, s->out_any);
-    attach_vector(c, m, sum, weight);
+    attach_vector(c, m, sum, packed, weight);
     blob_unref(sum);
+    blob_unref(packed);
     c->sent_up = true;
 }
 
@@ -93,7 +98,7 @@ void collective_send_result(struct collective *c, struct algo_actions *acts, uin
 {
     struct algo_msg *m = send(c, acts, to, MSG_RESULT, c->last_round);
     attach_out(c, m, c->last_out, true);
-    attach_vector(c, m, c->last, c->last_weight);
+    attach_vector(c, m, c->last, c->last_packed, c->last_weight);
 }
 
 static void spread_state(struct collective *c, struct algo_actions *acts)
@@ -111,19 +116,35 @@ static void restate(struct collective *c, struct algo_actions *acts, uint32_t to
 
 /* -- ends of a round --------------------------------------------------------------------------- */
 
+/* The result holds our vector: what compression dropped of it is what we owe from now on. */
+static void contributed(struct collective *c, bool told)
+{
+    c->counts.contributed++;
+    if (c->compressor == NULL || !told) return;
+    float *before = c->residual;
+    c->residual = c->left;
+    c->left = before;
+}
+
+static void replace(struct blob **at, struct blob *with)
+{
+    blob_ref(with);
+    blob_unref(*at);
+    *at = with;
+}
+
 enum collective_outcome collective_finish(struct collective *c, uint64_t round, struct blob *vec,
-                                          double weight, const uint8_t *out, uint32_t from,
-                                          struct algo_actions *acts)
+                                          struct blob *packed, double weight, const uint8_t *out,
+                                          uint32_t from, struct algo_actions *acts)
 {
     CHECK(round >= c->round);
     bool in_tree = c->phase != PHASE_IDLE && round == c->round && c->tree_valid;
     bool mine = in_tree && (c->sent_up || c->parent == NO_POSITION);
     struct slot *s = slot_of(c, c->round);
-    if (mine && memcmp(out, s->out, c->out_size) == 0) c->counts.contributed++;
+    if (mine && memcmp(out, s->out, c->out_size) == 0) contributed(c, c->sent_up || from == NO_POSITION);
     if (out != c->last_out) memcpy(c->last_out, out, c->out_size);
-    struct blob *old = c->last;
-    c->last = blob_ref(vec);
-    blob_unref(old);
+    replace(&c->last, vec);
+    replace(&c->last_packed, packed);
     c->last_round = round;
     c->last_weight = weight;
     for (uint32_t i = 0; i < c->degree; i++) {
@@ -267,8 +288,10 @@ static enum collective_outcome root_finish(struct collective *c, const struct sl
         outcome = collective_give_up(c);
     } else {
         struct blob *average = collective_divide(sum, weight, c->config.dim);
-        outcome = collective_finish(c, c->round, average, weight, s->out, NO_POSITION, acts);
+        struct blob *packed = collective_pack_average(c, &average, weight);
+        outcome = collective_finish(c, c->round, average, packed, weight, s->out, NO_POSITION, acts);
         blob_unref(average);
+        blob_unref(packed);
     }
     blob_unref(sum);
     return outcome;

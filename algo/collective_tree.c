@@ -70,6 +70,7 @@ struct blob *collective_add_up(const struct collective *c, const struct slot *s,
     float *to = (float *)(void *)out->data;
     for (size_t i = 0; i < c->config.dim; i++) {
         double sum = own * (double)c->x[i];
+        if (c->residual != NULL) sum += (double)c->residual[i];
         for (uint32_t k = 0; k < count; k++)
             sum += (double)((const float *)(const void *)child[k]->sum->data)[i];
         to[i] = (float)sum;

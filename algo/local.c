@@ -49,7 +49,7 @@ static const struct param_spec local_params[] = {
 static int local_create(const struct algo_config *config, const struct choice *params, struct algo **out,
                         struct err_text *why)
 {
-    (void)why; /* fits every topology */
+    (void)why; /* fits every topology, and compressors were judged by omega_min */
     struct local *l = mem_new_zero(1, sizeof *l);
     l->dim = config->dim;
     l->every = choice_integer(params, "every");
@@ -62,7 +62,9 @@ static int local_create(const struct algo_config *config, const struct choice *p
                                            .patience_us = config->patience_us,
                                            .first_kind = 0,
                                            .curious = config->rejoining,
-                                           .trace = config->trace};
+                                           .trace = config->trace,
+                                           .compress = config->compress,
+                                           .seed = config->seed};
     if (l->every > 0) l->average = collective_new(&collective);
     *out = (struct algo *)(void *)l;
     return 0;
@@ -176,6 +178,9 @@ const struct algo_type local_type = {
     .spec = {"local", "local SGD, averaged over all nodes every so many steps",
              "McMahan et al. 2017; Stich 2019", local_params, sizeof local_params / sizeof local_params[0]},
     .eval = ALGO_EVAL_AVERAGE,
+    .packs = true,
+    .compresses = true,
+    .omega_min = 0.99,
     .create = local_create,
     .destroy = local_destroy,
     .step = local_step,

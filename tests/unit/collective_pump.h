@@ -1,5 +1,5 @@
 /* Eight collectives in one process: one queue, whose next delivery a seed chooses (in order within a lane of a
- * direction, as the transport promises), links that go and come, nodes that die. For test_collective.c only. */
+ * direction, as the transport promises), links that go and come, nodes that die. For test_collective*.c only. */
 #ifndef GADABOUT_TESTS_UNIT_COLLECTIVE_PUMP_H
 #define GADABOUT_TESTS_UNIT_COLLECTIVE_PUMP_H
 
@@ -42,7 +42,13 @@ struct pump {
     bool replay;           /* deliver it again as it was, before that child's true sum */
 };
 
-static void take_actions(struct pump *p, rank_t v, struct algo_actions *acts)
+static inline void drop_bodies(struct algo_msg *m)
+{
+    blob_unref(m->vec);
+    blob_unref(m->packed);
+}
+
+static inline void take_actions(struct pump *p, rank_t v, struct algo_actions *acts)
 {
     for (size_t i = 0; i < acts->count; i++) {
         const struct algo_action *a = &acts->item[i];
@@ -52,18 +58,19 @@ static void take_actions(struct pump *p, rank_t v, struct algo_actions *acts)
         struct letter *l = &p->queue[p->count++];
         *l = (struct letter){.from = v, .to = a->to, .msg = a->msg};
         blob_ref(l->msg.vec);
+        blob_ref(l->msg.packed);
         if (l->msg.bits_size > 0) l->bits[0] = l->msg.bits[0];
     }
     algo_actions_deinit(acts);
 }
 
-static void note(struct pump *p, rank_t v, enum collective_outcome outcome)
+static inline void note(struct pump *p, rank_t v, enum collective_outcome outcome)
 {
     p->averages[v] += outcome == COLLECTIVE_AVERAGE;
     p->alones[v] += outcome == COLLECTIVE_ALONE;
 }
 
-static int give(struct pump *p, rank_t v, const struct algo_event *event)
+static inline int give(struct pump *p, rank_t v, const struct algo_event *event)
 {
     struct algo_actions acts = {0};
     enum collective_outcome outcome;
@@ -74,14 +81,14 @@ static int give(struct pump *p, rank_t v, const struct algo_event *event)
     return err;
 }
 
-static void begin(struct pump *p, rank_t v)
+static inline void begin(struct pump *p, rank_t v)
 {
     struct algo_actions acts = {0};
     note(p, v, collective_begin(p->node[v], p->now, p->x[v], &acts));
     take_actions(p, v, &acts);
 }
 
-static void link_event(struct pump *p, rank_t v, rank_t peer, bool up)
+static inline void link_event(struct pump *p, rank_t v, rank_t peer, bool up)
 {
     if (p->dead[v]) return;
     struct algo_event e = {
@@ -89,20 +96,20 @@ static void link_event(struct pump *p, rank_t v, rank_t peer, bool up)
     give(p, v, &e);
 }
 
-static void drop_letters(struct pump *p, rank_t a, rank_t b)
+static inline void drop_letters(struct pump *p, rank_t a, rank_t b)
 {
     size_t kept = 0;
     for (size_t i = 0; i < p->count; i++) {
         struct letter *l = &p->queue[i];
         if ((l->from == a && l->to == b) || (l->from == b && l->to == a))
-            blob_unref(l->msg.vec);
+            drop_bodies(&l->msg);
         else
             p->queue[kept++] = *l;
     }
     p->count = kept;
 }
 
-static void set_link(struct pump *p, rank_t a, rank_t b, bool up)
+static inline void set_link(struct pump *p, rank_t a, rank_t b, bool up)
 {
     if (!up) drop_letters(p, a, b);
     p->cut[a][b] = p->cut[b][a] = !up;
@@ -110,17 +117,19 @@ static void set_link(struct pump *p, rank_t a, rank_t b, bool up)
     link_event(p, b, a, up);
 }
 
-static void kill_node(struct pump *p, rank_t v)
+static inline void kill_node(struct pump *p, rank_t v)
 {
     p->dead[v] = true;
     for (uint32_t i = p->graph.offset[v]; i < p->graph.offset[v + 1]; i++)
         if (!p->cut[v][p->graph.neighbour[i]]) set_link(p, v, p->graph.neighbour[i], false);
 }
 
-static struct pump *pump_new(const char *topology, uint64_t seed)
+/* compress: as after --compress. */
+static inline struct pump *pump_new_packed(const char *topology, const char *compress, uint64_t seed)
 {
     struct pump *p = calloc(1, sizeof *p);
-    struct choice choice;
+    struct choice choice, packing;
+    assert_int_equal(choice_parse(compress_table, compress_table_count, "", compress, &packing, NULL), 0);
     assert_int_equal(choice_parse(topology_table, topology_table_count, "", topology, &choice, NULL), 0);
     assert_int_equal(topology_build(&choice, NODES, 1, &p->graph, NULL), 0);
     prng_seed(&p->prng, seed);
@@ -134,7 +143,9 @@ static struct pump *pump_new(const char *topology, uint64_t seed)
                                            .dim = DIM,
                                            .weight = p->weight[v],
                                            .patience_us = PATIENCE,
-                                           .first_kind = STATE};
+                                           .first_kind = STATE,
+                                           .compress = &packing,
+                                           .seed = 5};
         p->node[v] = collective_new(&config);
     }
     for (rank_t v = 0; v < NODES; v++)
@@ -143,16 +154,21 @@ static struct pump *pump_new(const char *topology, uint64_t seed)
     return p;
 }
 
-static void pump_free(struct pump *p)
+static inline struct pump *pump_new(const char *topology, uint64_t seed)
 {
-    for (size_t i = 0; i < p->count; i++) blob_unref(p->queue[i].msg.vec);
-    blob_unref(p->old_sum.msg.vec);
+    return pump_new_packed(topology, "none", seed);
+}
+
+static inline void pump_free(struct pump *p)
+{
+    for (size_t i = 0; i < p->count; i++) drop_bodies(&p->queue[i].msg);
+    drop_bodies(&p->old_sum.msg);
     for (rank_t v = 0; v < NODES; v++) collective_free(p->node[v]);
     graph_deinit(&p->graph);
     free(p);
 }
 
-static int deliver(struct pump *p, const struct letter *l)
+static inline int deliver(struct pump *p, const struct letter *l)
 {
     struct algo_msg m = l->msg;
     m.bits = l->msg.bits_size > 0 ? l->bits : NULL;
@@ -161,12 +177,13 @@ static int deliver(struct pump *p, const struct letter *l)
 }
 
 /* Returns whether the letter was replaced. */
-static bool tamper(struct pump *p, const struct letter *l)
+static inline bool tamper(struct pump *p, const struct letter *l)
 {
     if (l->msg.kind != SUM) return false;
-    if (p->old_sum.msg.vec == NULL && l->msg.field[0] == 0) {
+    if (p->old_sum.msg.vec == NULL && p->old_sum.msg.packed == NULL && l->msg.field[0] == 0) {
         p->old_sum = *l;
         blob_ref(l->msg.vec);
+        blob_ref(l->msg.packed);
     }
     if (l->msg.field[0] != 1 || l->from != p->old_sum.from || l->to != p->old_sum.to) return false;
     struct letter again = p->old_sum;
@@ -175,26 +192,31 @@ static bool tamper(struct pump *p, const struct letter *l)
     return p->plant;
 }
 
+static inline bool is_bulk(const struct algo_msg *m)
+{
+    return m->vec != NULL || m->packed != NULL;
+}
+
 /* Delivers one letter that the seed picks, but never one before an earlier one of its lane. */
-static bool pump_one(struct pump *p)
+static inline bool pump_one(struct pump *p)
 {
     if (p->count == 0) return false;
     size_t pick = prng_below(&p->prng, (uint32_t)p->count);
     for (size_t i = 0; i < pick; i++)
         if (p->queue[i].from == p->queue[pick].from && p->queue[i].to == p->queue[pick].to &&
-            (p->queue[i].msg.vec != NULL) == (p->queue[pick].msg.vec != NULL))
+            is_bulk(&p->queue[i].msg) == is_bulk(&p->queue[pick].msg))
             pick = i;
     struct letter l = p->queue[pick];
     memmove(&p->queue[pick], &p->queue[pick + 1], (p->count - pick - 1) * sizeof l);
     p->count--;
     p->delivered++;
     if (!tamper(p, &l)) assert_int_equal(deliver(p, &l), 0);
-    blob_unref(l.msg.vec);
+    drop_bodies(&l.msg);
     return true;
 }
 
 /* Runs until no letter is left and no deadline is due up to limit. */
-static void pump_run(struct pump *p, uint64_t limit)
+static inline void pump_run(struct pump *p, uint64_t limit)
 {
     for (uint32_t turns = 0;; turns++) {
         assert_true(turns < 100000);

@@ -1,6 +1,6 @@
 /* Goal: `local` trains alone with every=0; with every=H all nodes hold the same weighted average after each
  * round, computed from exactly H steps of each; crashes, restarts, pauses and partitions stop nobody for
- * good.
+ * good. Compressed averages stay near the exact ones for ever.
  * Method: the algorithm harness in virtual time. The default trainer adds 1 to coordinate (rank % dim) a
  * step, so that the average after k rounds is known exactly: w_v H k in coordinate v. */
 #include <setjmp.h>
@@ -122,6 +122,47 @@ static void the_average_checker_catches_a_lost_step(void **state)
     graph_deinit(&g);
 }
 
+struct near {
+    uint64_t seen[NODES], checked;
+    double worst; /* relative distance of an average from the exact one */
+};
+
+static void check_near(void *ctx, struct harness *h, rank_t v, const struct algo_event *event)
+{
+    struct near *w = ctx;
+    uint64_t rounds = version(h, v);
+    if (rounds == w->seen[v] || event->kind == ALGO_START) return;
+    w->seen[v] = rounds;
+    w->checked++;
+    for (rank_t u = 0; u < NODES; u++) { /* of the greatest: that is what a block's scale follows */
+        double exact = weights[u] * EVERY * (double)rounds, greatest = weights[0] * EVERY * (double)rounds;
+        w->worst = fmax(w->worst, fabs((double)harness_model(h, v)[u] - exact) / greatest);
+    }
+}
+
+/* Without the residuals the small steps of late rounds would be rounded away. */
+static void compressed_rounds_stay_near_the_exact_average(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *compress;
+        double error_max; /* of one message, and no more after hundreds of rounds */
+    } rows[] = {{"none", 0}, {"fp16", 2e-3}, {"bf16", 2e-2}, {"int8", 3e-2}, {"qsgd:bits=10", 2e-2}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct graph g;
+        struct near w = {.checked = 0};
+        build_graph("regular:d=3", &g);
+        struct harness *h = start("local:every=4", &g, i);
+        harness_set_compress(h, rows[i].compress);
+        harness_set_hook(h, check_near, &w);
+        harness_run_until(h, 15 * SECOND);
+        assert_true(w.checked > 200 * NODES);
+        if (!(w.worst <= rows[i].error_max)) fail_msg("%s: off by %g", rows[i].compress, w.worst);
+        harness_free(h);
+        graph_deinit(&g);
+    }
+}
+
 /* The living are in the same round, or in the one after it. */
 static void assert_agreement(struct harness *h, unsigned living)
 {
@@ -192,12 +233,13 @@ static void a_partition_trains_on_and_joins_again(void **state)
 static void random_disturbances_leave_a_working_cluster(void **state)
 {
     (void)state;
-    for (uint64_t seed = 0; seed < 12; seed++) {
+    for (uint64_t seed = 0; seed < 18; seed++) {
         struct graph g;
         struct prng p;
         build_graph("regular:d=3", &g);
         prng_seed(&p, seed);
         struct harness *h = start("local:every=4", &g, seed);
+        harness_set_compress(h, seed < 12 ? "none" : "int8");
         for (int i = 0; i < 25; i++) {
             rank_t a = prng_below(&p, NODES), b = g.neighbour[g.offset[a] + prng_below(&p, 3)];
             uint64_t pause = prng_below(&p, 3 * (uint32_t)PATIENCE / 2);
@@ -250,6 +292,7 @@ int main(void)
         cmocka_unit_test(every_zero_never_says_a_word),
         cmocka_unit_test(every_round_gives_the_exact_weighted_average),
         cmocka_unit_test(the_average_checker_catches_a_lost_step),
+        cmocka_unit_test(compressed_rounds_stay_near_the_exact_average),
         cmocka_unit_test(a_crashed_node_holds_nobody_up_and_catches_up_after_restart),
         cmocka_unit_test(a_partition_trains_on_and_joins_again),
         cmocka_unit_test(random_disturbances_leave_a_working_cluster),

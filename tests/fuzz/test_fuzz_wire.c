@@ -3,7 +3,7 @@
  * Method: seeded mutation, so that a failure repeats. Heads: valid ones of each kind are changed byte by byte and
  * given to the fuzz target (fuzz_wire.c), which clang's libFuzzer can drive as well. Algorithms: clusters whose
  * messages are tampered with (fuzz_algo.h); sanitizers and the algorithms' own checks watch. Planted faults show
- * that the watch sees. More: test_fuzz_wire ROUNDS [SEED]. */
+ * that the watch sees. More: test_fuzz_wire ROUNDS [SEED [ALGORITHM]]. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,6 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum { HEADS = 50000, HEAD_ROOM = 4096, EVENTS = 20000 };
 
 static uint64_t rounds = 1, first_seed = 1;
+static const char *only; /* NULL = all */
 
 /* -- heads ------------------------------------------------------------------------------------- */
 
@@ -171,6 +172,12 @@ static void report(const char *name, const struct fuzz_tally *t)
 static void any_message_leaves_every_algorithm_whole(void **state)
 {
     (void)state;
+    if (only != NULL) {
+        struct fuzz_tally tally = {.steps = 0};
+        fuzz(only, &tally);
+        report(only, &tally);
+        return;
+    }
     for (size_t i = 0; i < algo_type_count; i++) {
         struct fuzz_tally tally = {.steps = 0};
         fuzz(algo_types[i]->spec.name, &tally);
@@ -284,6 +291,7 @@ int main(int argc, char **argv)
 {
     if (argc > 1) rounds = strtoull(argv[1], NULL, 10);
     if (argc > 2) first_seed = strtoull(argv[2], NULL, 10);
+    if (argc > 3) only = argv[3];
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_head_is_decoded_or_refused),
         cmocka_unit_test(any_message_leaves_every_algorithm_whole),

@@ -198,7 +198,7 @@ static void kept_take(struct allreduce *a, struct algo_actions *acts)
             continue;
         }
         int c = a->slice[e->slice].child[0] == e->from ? 0 : 1;
-        if (e->size == a->size)
+        if (e->size == a->size && e->chunk == a->slice[e->slice].up_next[c])
             up_take(a, e->slice, e->chunk, c, e->body, e->weight, acts);
         else
             a->counts.dropped++; /* its sender refuses ours: the round ends without one of us */
@@ -239,13 +239,14 @@ void kept_drop(struct allreduce *a, bool all)
 }
 
 /* Keeps a partial sum for a round that does not run here. In order: none is missing or twice; within the
- * window, as no sum has gone out. */
+ * window, as no sum has gone out; for two rounds at most, from two children. */
 static int kept_add(struct allreduce *a, const struct kept *e)
 {
     uint32_t before = 0;
     for (size_t i = 0; i < a->kept_count; i++)
         before += a->kept[i].round == e->round && a->kept[i].slice == e->slice && a->kept[i].from == e->from;
     if (e->chunk != before || e->chunk >= a->window) return ERR_PROTO;
+    if (a->kept_count >= 4 * (size_t)a->window * a->view_count) return ERR_PROTO;
     if (a->kept_count == a->kept_capacity) {
         a->kept_capacity = 2 * a->kept_capacity + 16;
         a->kept = mem_resize(a->kept, a->kept_capacity, sizeof *a->kept);

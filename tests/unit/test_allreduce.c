@@ -170,6 +170,31 @@ static void malformed_data_changes_nothing(void **state)
     graph_deinit(&g);
 }
 
+/* Each fits by itself, and the first is of no use once the own size is known. */
+static void sums_of_unequal_sizes_are_dropped(void **state)
+{
+    (void)state;
+    struct graph g = graph_make("complete", 4);
+    struct harness *h = ring_make("counter:every=1000,chunk=1", &g, 12, 3);
+    harness_run_until(h, 100000);
+    for (uint64_t chunk = 0; chunk < 2; chunk++) {
+        struct blob *body = blob_new(4);
+        memset(body->data, 0, 4);
+        struct algo_msg m = data_message(body);
+        m.field[4] = chunk;
+        m.field[6] = 11 + chunk;
+        assert_int_equal(harness_inject(h, 0, 1, &m), 0);
+        blob_unref(body);
+    }
+    harness_run_until(h, 6000000);
+    settle(h);
+    struct verdict v = judge(h, 4, 12);
+    assert_true(v.agree && v.level && v.honest && v.rounds >= 1);
+    assert_int_equal(counts_at(h, 1).dropped, 2);
+    harness_free(h);
+    graph_deinit(&g);
+}
+
 static void malformed_control_changes_nothing(void **state)
 {
     (void)state;
@@ -221,6 +246,7 @@ int main(void)
         cmocka_unit_test(the_sum_is_right_for_all_counts_sizes_and_plans),
         cmocka_unit_test(traffic_is_the_least_there_can_be),
         cmocka_unit_test(malformed_data_changes_nothing),
+        cmocka_unit_test(sums_of_unequal_sizes_are_dropped),
         cmocka_unit_test(malformed_control_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,15 +14,21 @@ static uint32_t walkers(const struct storm *s)
     return count;
 }
 
+static uint32_t models_walking(const struct storm *s)
+{
+    return choice_integer(&s->algorithm_choice, "walks");
+}
+
 static void walk_look_at_rest(struct storm *s, rank_t v)
 {
     (void)v;
-    if (walkers(s) > 1) storm_fail(s, "%u nodes train the walking model at once", walkers(s));
+    if (walkers(s) > models_walking(s))
+        storm_fail(s, "%u nodes train %u walking models at once", walkers(s), models_walking(s));
 }
 
 static const char *walk_unrest(struct storm *s)
 {
-    return walkers(s) > 1 ? "several nodes train the walking model" : NULL;
+    return walkers(s) > models_walking(s) ? "several nodes train the walking model" : NULL;
 }
 
 /* -- the table --------------------------------------------------------------------------------- */

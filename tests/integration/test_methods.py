@@ -40,11 +40,13 @@ class Expect:
     get a falling one, and the error is what is left of it. spread: greatest consensus distance in the summary.
     even: all nodes are equally fast, as the method lets each train at its own pace, and who is still training when the
     others have done their steps pulls the model to its own optimum. repeats: TCP and simulator take the same course,
-    whatever comes first on the wire, but for a relative difference of this; None = they do not."""
+    whatever comes first on the wire, but for a relative difference of this; None = they do not. packed: the error with a
+    compressor, where the result itself went through one; None = as without."""
 
-    def __init__(self, text, error=1e-5, spread=0.6, step_size=CONSTANT, steps=400, even=False, repeats=None):
+    def __init__(self, text, error=1e-5, spread=0.6, step_size=CONSTANT, steps=400, even=False, repeats=None,
+                 packed=None):
         self.text, self.error, self.spread, self.step_size, self.steps = text, error, spread, step_size, steps
-        self.even, self.repeats = even, repeats
+        self.even, self.repeats, self.packed = even, repeats, packed
 
 
 REPEATS = 2e-5  # rounding: `sim` sums in a fixed order, agents as the processor likes
@@ -52,7 +54,7 @@ UP_ERROR = 0.15
 METHODS = {
     "digest": [Expect("digest:streams=single,sync_every=3", 0.03, 0.15, FALLING, 2000, even=True),
                Expect("digest:streams=path,sync_every=3", 0.03, 0.15, FALLING, 2000, even=True)],
-    "gossip": [Expect("gossip:mode=sync", repeats=REPEATS), Expect("gossip:mode=async", 0.03, 0.3, FALLING, 1000, even=True)],
+    "gossip": [Expect("gossip:mode=sync", repeats=REPEATS), Expect("gossip:mode=async", 0.03, 0.5, FALLING, 1000, even=True)],
     "delicoco": [Expect("delicoco:q=2,gamma=0.3", repeats=REPEATS)],
     "choco": [Expect("choco:gamma=0.3", repeats=REPEATS)],
     "hsgd": [Expect("hsgd:periods=8-2", repeats=REPEATS)],
@@ -62,8 +64,8 @@ METHODS = {
     "ef-sgd": [Expect("ef-sgd", spread=0, repeats=REPEATS)],
     "step-ahead": [Expect("step-ahead", spread=0, repeats=REPEATS)],
     "allreduce": [Expect("allreduce", spread=0, repeats=REPEATS)],
-    "walk": [Expect("walk:steps=1", 0.05, math.inf, FALLING, 6000)],
-    "local": [Expect("local:every=4", repeats=REPEATS)],
+    "walk": [Expect("walk:steps=1", 0.1, math.inf, FALLING, 6000)],
+    "local": [Expect("local:every=4", repeats=REPEATS, packed=0.005)],
 }
 
 
@@ -147,7 +149,8 @@ def methods_come_to_the_optimum():
                     summary, model = simulate(place, topology, expect, COMPRESS[compressor], 4 + k % 3, expect.steps)
                     error, spread = place.error(model), summary["consensus_distance"]
                     print(f"     {expect.text:38} {COMPRESS[compressor]:20} error {error:.1e} spread {spread:.1e}")
-                    check(error <= expect.error, f"{expect.text}, {compressor}: error {error:.2e} > {expect.error}")
+                    most = expect.packed if expect.packed is not None and compressor != "none" else expect.error
+                    check(error <= most, f"{expect.text}, {compressor}: error {error:.2e} > {most}")
                     check(spread <= expect.spread, f"{expect.text}, {compressor}: spread {spread:.2e} > {expect.spread}")
                     pairs += 1
         print(f"     {pairs} pairs")

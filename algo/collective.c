@@ -8,9 +8,9 @@
  * - The root divides by the sum of the weights and sends RESULT(k) down; each node passes it on and is in
  *   round k + 1.
  *
- * With compression (collective_pack.c) a sum is packed at each node, the average once, at the root; every node
- * passes on the same bytes, so that all hold the same bits. What was dropped is owed only when the result holds
- * it: a sum that is sent again, for another tree, begins with the same residual.
+ * With compression (collective_pack.c) a sum is packed at each node, the average once, at the root; every
+ * node passes on the same bytes, so that all hold the same bits. What was dropped is owed only when the
+ * result holds it: a sum that is sent again, for another tree, begins with the same residual.
  *
  * Failure courses
  * - A node that is absent (link down, or up but not begun) is left out by its tree neighbours: a child that
@@ -22,8 +22,8 @@
  * - Who is left out travels as a bit map in every message. Maps only grow within a round; a node whose map
  *   grows drops the sums it holds, tells all neighbours, and sends again over the tree that follows from the
  *   new map. Sums of another map than the own are dropped and counted.
- * - A node that gives a round up drops the sums it holds and forgets who was left out. When it begins again its
- *   STATE says so, and its children send their sums again.
+ * - A node that gives a round up drops the sums it holds and forgets who was left out. When it begins again
+ *   its STATE says so, and its children send their sums again.
  * - A link that comes back: a begun node says STATE, and SUM again if that was sent to this parent.
  * - A node that finds itself left out asks a neighbour for the result (ASK) and takes it when it comes;
  *   without an answer within patience it goes on alone with its own vector, in the same round.

@@ -6,10 +6,10 @@
  *     sum over participants of w_v x_v / sum over participants of w_v
  *    and the same bits on every node that got it. Who is absent for longer than patience is left out.
  *
- * With a compressor, sums and averages travel packed. What that drops of a sum stays at the node that sent it, what
- * it drops of the average at the root, and is part of their sum in the next round that holds their vector:
- * averages times weights and all residuals together are the sums of what went in. The compressor should lose
- * little, as every entry is sent as it is, not as a difference. */
+ * With a compressor, sums and averages travel packed. What that drops of a sum stays at the node that sent
+ * it, what it drops of the average at the root, and is part of their sum in the next round that holds their
+ * vector: averages times weights and all residuals together are the sums of what went in. The compressor
+ * should lose little, as every entry is sent as it is, not as a difference. */
 #ifndef GADABOUT_ALGO_COLLECTIVE_H
 #define GADABOUT_ALGO_COLLECTIVE_H
 

@@ -1,5 +1,5 @@
-/* Compression of the collective's sums and averages, with error feedback: what a message drops is kept in units
- * of the sum, w x, by who packed it, and added to its next sum. */
+/* Compression of the collective's sums and averages, with error feedback: what a message drops is kept in
+ * units of the sum, w x, by who packed it, and added to its next sum. */
 #include <string.h>
 
 #include "algo/collective_parts.h"

@@ -132,12 +132,12 @@ struct blob *collective_divide(const struct blob *sum, double weight, size_t dim
 
 /* -- collective_pack.c -- */
 
-/* Our sum as it goes to the parent; c->left becomes what the parent will lack of it. Returns owned, or NULL when it
- * must travel whole (no compressor, or out of its reach). */
+/* Our sum as it goes to the parent; c->left becomes what the parent will lack of it. Returns owned, or NULL
+ * when it must travel whole (no compressor, or out of its reach). */
 struct blob *collective_pack_sum(struct collective *c, const struct blob *sum);
 
-/* The root's average as it goes down: *average (one reference, owned) becomes what all will hold, c->left what
- * that lacks, times weight. Returned as above. */
+/* The root's average as it goes down: *average (one reference, owned) becomes what all will hold, c->left
+ * what that lacks, times weight. Returned as above. */
 struct blob *collective_pack_average(struct collective *c, struct blob **average, double weight);
 
 /* The vector of a message, one reference; ERR_PROTO when it does not decode. */

@@ -1,16 +1,16 @@
-/* Random-walk SGD: a model walks over the nodes by Metropolis-Hastings and is trained where it is. With walks=R,
- * R models do so at once (Multi-Walk), and rank 0 aggregates them.
+/* Random-walk SGD: a model walks over the nodes by Metropolis-Hastings and is trained where it is. With
+ * walks=R, R models do so at once (Multi-Walk), and rank 0 aggregates them.
  *
  * Source: the URW baseline of Gholami, Seferoglu, and their Multi-Walk (docs/algorithms.md): the holder does
  * `steps` SGD steps on the model, proposes a uniform neighbour j and moves with probability min(1, deg_i /
- * deg_j), else stays and trains again. The stationary law is uniform over the nodes. Walk r begins at rank r. At
- * the aggregator, after its steps: x_r <- u_l + (x_r - u_r) / R; u_r <- x_r; l <- r, with u_r what x_r was when it
- * last left there. The result of a run is the walking model with the most stops.
+ * deg_j), else stays and trains again. The stationary law is uniform over the nodes. Walk r begins at rank r.
+ * At the aggregator, after its steps: x_r <- u_l + (x_r - u_r) / R; u_r <- x_r; l <- r, with u_r what x_r was
+ * when it last left there. The result of a run is the newest of them.
  *
- * --compress: a model is handed over through the mirror of the link (compress/mirror.h). What that drops of walk
- * r stays at the sender and is added when walk r comes by again. That is many hops later, and the model is trained
- * meanwhile as if it had never learnt it: a compressor that drops much makes the model swing further and further.
- * Hence the omega that the type asks for.
+ * --compress: a model is handed over through the mirror of the link (compress/mirror.h). What that drops of
+ * walk r stays at the sender and is added when walk r comes by again. That is many hops later, and the model
+ * is trained meanwhile as if it had never learnt it: a compressor that drops much makes the model swing
+ * further and further. Hence the omega that the type asks for.
  *
  * Normal course
  *  - START: rank r < R holds model r and trains; the others wait.
@@ -18,12 +18,12 @@
  *  - MODEL: stored, acknowledged, trained. Several models at one node are trained in the order they came.
  * Failure courses (custody of each model: token.h)
  *  - all neighbours are down: the model stays and is trained here.
- *  - the holder dies: the node with the newest copy goes on from it with a new generation; what compression had
- *    dropped of that copy is still in it. The dead node's residuals are lost.
+ *  - the holder dies: the node with the newest copy goes on from it with a new generation; what compression
+ *    had dropped of that copy is still in it. The dead node's residuals are lost.
  *  - the same or an older model comes again: acknowledged, dropped, counted.
  *  - a hand-over is sent again over a new link: whole, bit for bit as it was told first.
- *  - rank 0 is gone: the walks go on without each other. When it is back it knows no u_r: each walk that comes for
- *    the first time is averaged with those that came before it, and that is its base.
+ *  - rank 0 is gone: the walks go on without each other. When it is back it knows no u_r: each walk that
+ *    comes for the first time is averaged with those that came before it, and that is its base.
  *  - a malformed message: ERR_PROTO, nothing changed (walk_message.c).
  */
 #include <assert.h>

@@ -1,7 +1,7 @@
 /* What walking models say over links: hand-over, acknowledgement, search. Courses: walk.c and token.h.
  *
- * Every model that comes is taken down in the link's mirror, also one that is fenced or repeated: the next may
- * be told as a difference to it. A malformed message is ERR_PROTO with nothing changed. */
+ * Every model that comes is taken down in the link's mirror, also one that is fenced or repeated: the next
+ * may be told as a difference to it. A malformed message is ERR_PROTO with nothing changed. */
 #include <string.h>
 
 #include "algo/walk_internal.h"

@@ -1,5 +1,5 @@
-/* Compressed messages about a vector over one direction of one link: the sender sends C(x - r), both ends then
- * hold r + C(x - r), bit for bit. So what was dropped is not lost: it is part of the next difference.
+/* Compressed messages about a vector over one direction of one link: the sender sends C(x - r), both ends
+ * then hold r + C(x - r), bit for bit. So what was dropped is not lost: it is part of the next difference.
  *
  * The first message of a link carries the vector whole, and so does one that cannot be compressed (not finite
  * after the difference, out of the compressor's reach). With the compressor `none` every message is whole
@@ -19,15 +19,15 @@ struct mirror {
     struct blob *value; /* (dim) r, shared with whoever refers to it, never changed; NULL before the first */
 };
 
-/* seed: of the experiment; from, to: ranks of sender and receiver; channel: tells apart several vectors of one
- * direction (streams). */
+/* seed: of the experiment; from, to: ranks of sender and receiver; channel: tells apart several vectors of
+ * one direction (streams). */
 void mirror_init(struct mirror *m, struct compressor *compressor, size_t dim, uint64_t seed, rank_t from,
                  rank_t to, uint32_t channel);
 void mirror_forget(struct mirror *m); /* the link is gone; also the end of a mirror */
 
 /* Sender: puts x (dim, finite) into msg->vec or msg->packed. Returns what the receiver will hold, (dim), one
- * reference owned by the caller; for a whole vector that is x itself. `whole` (may be NULL): a blob that holds
- * x already, so that none is made. */
+ * reference owned by the caller; for a whole vector that is x itself. `whole` (may be NULL): a blob that
+ * holds x already, so that none is made. */
 struct blob *mirror_send(struct mirror *m, const float *x, struct blob *whole, struct algo_msg *msg);
 
 /* Whether the next message will be whole, so that a blob shared by several directions pays. */
@@ -39,8 +39,8 @@ static inline bool mirror_sends_whole(const struct mirror *m)
 /* Sender: puts `x` whole into msg->vec, whatever came before: for what must arrive as it is. */
 void mirror_send_whole(struct mirror *m, struct blob *x, struct algo_msg *msg);
 
-/* Receiver: returns 0 and in *x the vector, one reference owned by the caller; ERR_PROTO when msg has neither or
- * both bodies, or packed bytes that do not decode or that come before any whole vector: nothing changed. */
+/* Receiver: returns 0 and in *x the vector, one reference owned by the caller; ERR_PROTO when msg has neither
+ * or both bodies, or packed bytes that do not decode or that come before any whole one: nothing changed. */
 int mirror_receive(struct mirror *m, const struct algo_msg *msg, struct blob **x);
 
 #endif

@@ -1,7 +1,7 @@
-/* Goal: with compression all members still end a round with the same bits, and what packing drops comes back in
- * later rounds: averages times weights, added up, and the residuals are the sums of what went in.
- * Method: the pump of test_collective.c. The books are kept in double; a member that forgets its residual must
- * show in them. */
+/* Goal: with compression all members still end a round with the same bits, and what packing drops comes back
+ * in later rounds: averages times weights, added up, and the residuals are the sums of what went in.
+ * Method: the pump of test_collective.c. The books are kept in double; a member that forgets its residual
+ * must show in them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

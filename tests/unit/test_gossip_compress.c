@@ -1,8 +1,8 @@
-/* Goal: gossip with compressed models keeps the sum over nodes as without, agrees in the end at the gamma that it
- * chooses itself, and both ends of every link know the same whatever happens to links and nodes.
- * Method: instances in virtual time (algo_harness.h) that walk at random; what their steps added is counted from
- * the jobs that came back. The checker of the sum is shown a node that mixes with its own x instead of what the peer
- * knows of it, the checker of the links one that forgets a message. */
+/* Goal: gossip with compressed models keeps the sum over nodes as without, agrees in the end at the gamma
+ * that it chooses itself, and both ends of every link know the same whatever happens to links and nodes.
+ * Method: instances in virtual time (algo_harness.h) that walk at random; what their steps added is counted
+ * from the jobs that came back. The checker of the sum is shown a node that mixes with its own x instead of
+ * what the peer knows of it, the checker of the links one that forgets a message. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
-/* Goal: both ends of a mirrored vector hold the same bits after every message, whatever is sent; what cannot be
- * compressed goes whole; bytes that a sender cannot have made change nothing.
- * Method: a sender and a receiver with compressors of their own, a vector that walks at random, every compressor;
- * one checker compares the two ends bit for bit and is shown a sender that keeps its own x. */
+/* Goal: both ends of a mirrored vector hold the same bits after every message, whatever is sent; what cannot
+ * be compressed goes whole; bytes that a sender cannot have made change nothing.
+ * Method: a sender and a receiver with compressors of their own, a vector that walks at random, every
+ * compressor; one checker compares the two ends bit for bit and is shown a sender that keeps its own x. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

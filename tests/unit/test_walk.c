@@ -1,9 +1,9 @@
-/* Goal: a walking model holds every step that was done on it, with compression together with what its hand-overs
- * left at the nodes; links that break lose nothing, nodes that die do not end the walk; several models are
- * aggregated as Multi-Walk says, and train one after the other where they meet.
+/* Goal: a walking model holds every step that was done on it, with compression together with what its
+ * hand-overs left at the nodes; links that break lose nothing, nodes that die do not end the walk; several
+ * models are aggregated as Multi-Walk says, and train one after the other where they meet.
  * Method: the algorithm harness in virtual time with the counting trainer: coordinate r of the model and all
- * residuals together is the number of steps rank r has done. That checker is shown a node which forgets what it
- * owes, the one of the aggregation a wrong number of walks. */
+ * residuals together is the number of steps rank r has done. That checker is shown a node which forgets what
+ * it owes, the one of the aggregation a wrong number of walks. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

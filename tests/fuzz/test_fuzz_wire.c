@@ -133,6 +133,7 @@ static const char *const compressors[] = {"none",
 /* Choices beside the defaults that take other courses. */
 static const char *const variants[] = {"gossip:mode=sync",
                                        "local:every=3",
+                                       "walk:walks=3",
                                        "choco:gamma=0.3",
                                        "delicoco:q=2,gamma=0.3",
                                        "digest:streams=single,sync_every=2",

@@ -75,7 +75,7 @@ static const struct {
     {"walk:steps=3", NULL, 20},
     {"walk:steps=3", "fp16", 6},
     {"gossip", "int8", 4},
-    {"gossip:gamma=0.5", "topk:fraction=0.25", 6},
+    {"gossip:gamma=0.8", "topk:fraction=0.25", 6},
     {"gossip:mode=sync", NULL, 6},
     {"gossip:mode=sync,every=3,gamma=0.5", "topk:fraction=0.25", 6},
     {"local:every=7", NULL, 10},

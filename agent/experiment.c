@@ -39,6 +39,15 @@ static void set_weights(struct experiment *e)
     for (uint32_t v = 0; v < nodes; v++) e->weight[v] = split_size(&e->split, v) / total;
 }
 
+/* Sites from tags are another matter: a method that asks for those is not told these. */
+static bool groups_by_data(const struct choice *algorithm)
+{
+    for (size_t i = 0; algorithm->spec != NULL && i < algorithm->spec->param_count; i++)
+        if (strcmp(algorithm->spec->params[i].key, "grouping") == 0)
+            return strcmp(algorithm->value[i].text, "balanced") == 0;
+    return false;
+}
+
 struct model_shape experiment_shape(const struct experiment *e)
 {
     return (struct model_shape){
@@ -75,6 +84,7 @@ int experiment_open(const struct config *config, const struct vec_ops *vec, stru
     out->x0 = mem_new(out->dim, sizeof *out->x0);
     model_start(out->evaluator, config->seed, out->x0);
     set_weights(out);
+    if (groups_by_data(&config->algorithm_params)) out->site = experiment_sites(out);
     return 0;
 failed:
     experiment_close(out);
@@ -86,6 +96,7 @@ void experiment_close(struct experiment *e)
     model_free(e->evaluator);
     dataset_deinit(&e->test);
     free(e->weight);
+    free(e->site);
     free(e->x0);
     if (e->split.offset != NULL) split_deinit(&e->split);
     if (e->source != NULL) dataset_source_free(e->source);

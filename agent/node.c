@@ -139,6 +139,7 @@ static int node_build_algo(struct node *n, struct err_text *why)
         .compress = n->config.algo->compresses ? n->config.compress : NULL,
         .tensor = n->config.tensor,
         .tensor_count = n->config.tensor_count,
+        .site = n->config.site,
         .rejoining = n->config.rejoining,
         .trace = n->config.trace,
     };

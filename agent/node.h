@@ -56,6 +56,7 @@ struct node_config {
     const float *x0; /* (dim) borrowed during node_new */
     uint64_t patience_us;
     bool rejoining;
+    const uint32_t *site;     /* (node_count) see algo_config; NULL = not told; borrowed for life */
     uint64_t steps_max;       /* local steps after which the node stops training (it still mixes); 0 = none */
     uint64_t start_after_us;  /* how long to wait once all members are known; normally 0 */
     const char *const *seeds; /* addresses to dial first; borrowed during node_start */

@@ -70,6 +70,7 @@ static int make_cluster(struct sim_run *r, struct err_text *why)
         .dim = r->experiment.dim,
         .x0 = r->experiment.x0,
         .weight = r->experiment.weight,
+        .site = r->experiment.site,
         .steps_max = sim_run_steps_are_shared(c) ? 0 : c->steps,
         .patience_us = (uint64_t)(c->patience_s * 1e6),
         .bandwidth_bytes_s = c->bandwidth,

@@ -179,6 +179,7 @@ static struct node *simulated_make_node(struct simulated *e, bool rejoining)
         .x0 = setup->x0,
         .patience_us = s->patience_us,
         .rejoining = rejoining,
+        .site = setup->site,
         .steps_max = setup->steps_max,
         .trace = setup->trace,
     };

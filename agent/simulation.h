@@ -25,6 +25,7 @@ struct simulation_setup {
     size_t dim;
     const float *x0;            /* (dim) borrowed for life */
     const double *weight;       /* (node_count) w_v, borrowed for life; NULL = all equal */
+    const uint32_t *site;       /* (node_count) see algo_config; NULL = not told; borrowed for life */
     uint64_t steps_max;         /* per node; 0 = none */
     uint64_t patience_us;       /* 0 = 60 times (mean step + mean delay of a message with a body) */
     uint64_t bandwidth_bytes_s; /* 0 = unlimited */

@@ -54,15 +54,15 @@ void config_print_help(enum command command, FILE *to)
         fprintf(to, "A CHOICE is name:key=value,..; `gadabout algorithms` lists all. --step-size is\n"
                     "step_size in a YAML file and GADABOUT_STEP_SIZE in the environment.\n");
     if (command == COMMAND_REPRODUCE)
-        fprintf(to, "A study is a set of simulated runs and claims about them. It prints one verdict per\n"
-                    "claim and leaves runs.csv, curves.csv, claims.json, plot.gp and plot.svg (drawn by\n"
-                    "gnuplot) in the run directory. Exit 0: all claims hold; 3: one does not.\n\n"
-                    "  digest    DIGEST, gossip, random walk: loss, time, models sent (w8a, 100 nodes)\n"
+        fprintf(to, "A study is a set of simulated runs and claims about them. One verdict per claim\n"
+                    "is printed; runs.csv, curves.csv, claims.json, plot.svg (by gnuplot) stay in DIR.\n"
+                    "Exit 0: all claims hold; 3: one does not.\n\n"
+                    "  digest    DIGEST, gossip, walk: loss, time, models sent (w8a, 100 nodes)\n"
                     "  delicoco  several compressed gossip steps a round (MNIST 4-9, torus of 9)\n"
                     "  def       error feedback with a detached look-ahead (a9a, 8 nodes)\n"
-                    "  hsgd      local SGD in groups: how often, and who with whom (phishing, 10 nodes)\n"
-                    "  async     asynchronous SGD: who gets the next job (w7a, 10 nodes of unequal speed)\n"
-                    "  bytes     method by compressor: bytes and time to the optimum (w8a, ring of 16)\n");
+                    "  hsgd      local SGD in groups: how often, who with whom (phishing, 10 nodes)\n"
+                    "  async     asynchronous SGD: who gets the next job (w7a, 10 unequal nodes)\n"
+                    "  bytes     method by compressor: bytes to the optimum (w8a, 16 nodes)\n\n");
     if (command == COMMAND_EVAL)
         fprintf(to, "What is not given is taken from config.yml beside the model file.\n");
     fprintf(to, "Example:\n  gadabout %s\n", h->example);

@@ -3,7 +3,7 @@
 
 build_packages="gcc cmake ninja-build pkg-config libuv1-dev libmsgpack-dev libopenblas-serial-dev libyaml-dev
 libjansson-dev libxxhash-dev libssl-dev zlib1g-dev liblzma-dev libcmocka-dev"
-test_packages="python3 xz-utils gzip binutils procps"
+test_packages="python3 xz-utils gzip binutils procps gnuplot-nox"
 
 need_packages() {
     missing=""

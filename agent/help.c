@@ -55,7 +55,7 @@ void config_print_help(enum command command, FILE *to)
                     "step_size in a YAML file and GADABOUT_STEP_SIZE in the environment.\n");
     if (command == COMMAND_REPRODUCE)
         fprintf(to, "A study is a set of simulated runs and claims about them. One verdict per claim\n"
-                    "is printed; runs.csv, curves.csv, claims.json, plot.svg (by gnuplot) stay in DIR.\n"
+                    "is printed; runs.csv, curves.csv, claims.json, plot.svg (gnuplot) stay in DIR.\n"
                     "Exit 0: all claims hold; 3: one does not.\n\n"
                     "  digest    DIGEST, gossip, walk: loss, time, models sent (w8a, 100 nodes)\n"
                     "  delicoco  several compressed gossip steps a round (MNIST 4-9, torus of 9)\n"

@@ -4,6 +4,6 @@
 
 #include "agent/reproduce/study.h"
 
-extern const struct study study_digest, study_delicoco, study_hsgd;
+extern const struct study study_digest, study_delicoco, study_def, study_hsgd;
 
 #endif

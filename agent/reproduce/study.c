@@ -11,6 +11,7 @@
 const struct study *const studies[] = {
     &study_digest,
     &study_delicoco,
+    &study_def,
     &study_hsgd,
 };
 const size_t study_count = sizeof studies / sizeof studies[0];

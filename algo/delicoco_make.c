@@ -1,8 +1,7 @@
 /* DeLi-CoCo, CHOCO-SGD and DGD: their parameters, what fits them, making and ending. They differ in the
  * parameters alone; delicoco.c is the method.
  *
- * Refused with ERR_USAGE and a remedy: powersgd where no matrix is, a compressor that does not contract, and a
- * gamma left to a compressor that promises too little to choose it from. */
+ * Refused with ERR_USAGE and a remedy: a compressor that does not contract, and a gamma left to a compressor that promises too little to choose it from. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -46,10 +45,6 @@ static int settle_gamma(const struct algo_config *config, const struct pack *pac
 {
     const char *name = config->compress != NULL ? config->compress->spec->name : "none";
     double omega = pack_omega(pack);
-    if (strcmp(name, "powersgd") == 0 && pack_size_max(pack) == config->dim * sizeof(float))
-        return err_set(why, ERR_USAGE,
-                       "--compress: powersgd needs matrices, and this model has none that its factors would "
-                       "shorten; try topk or qsgd");
     if (omega <= 0)
         return err_set(why, ERR_USAGE, "--compress: this %s enlarges vectors; leave out variant=unbiased",
                        name);

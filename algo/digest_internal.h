@@ -23,7 +23,8 @@ enum digest_message {
 /* Fields of every message that belongs to a plan begin with these. */
 enum { FIELD_EPOCH = 0, FIELD_PROPOSER = 1, FIELD_STREAM = 2 };
 enum { FIELD_GENERATION = 3, FIELD_MAKER = 4, FIELD_SEQUENCE = 5 };
-enum { FIELD_ROUND = 6, FIELD_HOPS = 7, FIELD_NUMBER = 8, FIELD_BASE = 9, TOKEN_FIELDS = 10 };
+enum { FIELD_ROUND = 6, FIELD_HOPS = 7, FIELD_NUMBER = 8, FIELD_BASE = 9 };
+enum { FIELD_FORK_GENERATION = 10, FIELD_FORK_MAKER = 11, FIELD_FORK_SEQUENCE = 12, TOKEN_FIELDS = 13 };
 enum { ACK_FIELDS = 6 }; /* AGAIN too */
 enum { FIELD_CLAIMANT = 6, FIELD_LIVING = 7, FIELD_AGE = 8, SEEK_FIELDS = 9 };
 enum { FIELD_WANTED = 2, FIELD_LATE = 3, STATUS_FIELDS = 4 };
@@ -70,18 +71,19 @@ struct membership {
     rank_t *member; /* ascending; owned */
     struct custody custody;
     struct blob
-        *snapshot;      /* q_v[s]: the token as it last left v; owned reference. A parked token equals it */
-    uint64_t round;     /* of the last token seen; tours are numbered */
-    uint64_t hops;      /* of the token held */
-    rank_t parent;      /* who delivered the token first in this round; RANK_NONE at the root */
-    uint8_t *visited;   /* (bits_size) of the token held or sent */
-    bool parked;        /* HELD between two tours */
-    struct line *line;  /* (neighbours) owned; NULL without a compressor */
-    bool along;         /* the token's tour keeps to the lines; else by any edge and whole */
-    bool fresh;         /* we came late: what this stream knows already is not known here until its
+        *snapshot;     /* q_v[s]: the token as it last left v; owned reference. A parked token equals it */
+    uint64_t round;    /* of the last token seen; tours are numbered */
+    uint64_t hops;     /* of the token held */
+    rank_t parent;     /* who delivered the token first in this round; RANK_NONE at the root */
+    uint8_t *visited;  /* (bits_size) of the token held or sent */
+    bool parked;       /* HELD between two tours */
+    struct line *line; /* (neighbours) owned; NULL without a compressor */
+    struct token_stamp fork; /* of the token held or sent: which snapshot its generation was made from */
+    bool along;              /* the token's tour keeps to the lines; else by any edge and whole */
+    bool fresh;              /* we came late: what this stream knows already is not known here until its
                                 * token has come, so that no news may be counted from q_v[s] */
-    uint64_t tour_step; /* parked: next tour starts when our local steps reach it ... */
-    uint64_t tour_us;   /* ... or at this time, should our training have stopped */
+    uint64_t tour_step;      /* parked: next tour starts when our local steps reach it ... */
+    uint64_t tour_us;        /* ... or at this time, should our training have stopped */
 };
 
 struct digest {
@@ -194,6 +196,9 @@ void digest_lines_forget(const struct digest *d, struct membership *m);
 void digest_line_restart(struct membership *m, size_t slot); /* the link is another one */
 /* Puts the token that leaves (m->snapshot, to custody.sent_to) into msg; the snapshot becomes what arrives. */
 void digest_line_send(const struct digest *d, struct membership *m, struct algo_msg *msg);
+/* A token was accepted from `from` (custody.last, fork), after one with `last`: has it lost what that one had? */
+void digest_line_heed_fork(const struct digest *d, struct membership *m, rank_t from,
+                           const struct token_stamp *last);
 void digest_line_acknowledged(const struct digest *d, struct membership *m, rank_t from,
                               const struct token_stamp *stamp);
 /* 0 and one reference in *token; 0 and NULL when the message builds on a value that we do not have: ask for it

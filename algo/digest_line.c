@@ -20,6 +20,9 @@
  *    value that was sent first.
  *  - a message builds on a value that is not the line's (two tokens of one stream crossed): the receiver asks
  *    for it AGAIN, which is whole.
+ *  - a token made anew comes: lines may hold what was lost with the old one, and are forgotten. If it does not
+ *    descend from q[s] (it names the snapshot it was made from), what is kept back here may be in it already,
+ *    and is dropped.
  *  - a tour did not reach everybody (a link of the tree is down), or a token was made anew: the next tour goes by
  *    any edge and whole, keeps nothing back and forgets the lines it comes across.
  */
@@ -139,6 +142,20 @@ void digest_line_acknowledged(const struct digest *d, struct membership *m, rank
     if (m->line == NULL) return;
     struct line *l = &m->line[digest_slot(d, from)];
     if (l->mine && token_stamp_compare(&l->stamp, stamp) == 0) l->confirmed = true;
+}
+
+static bool same_generation(const struct token_stamp *a, const struct token_stamp *b)
+{
+    return a->generation == b->generation && a->maker == b->maker;
+}
+
+void digest_line_heed_fork(const struct digest *d, struct membership *m, rank_t from,
+                           const struct token_stamp *last)
+{
+    if (m->line == NULL || same_generation(last, &m->custody.last)) return;
+    for (size_t i = 0; i < neighbour_count(d); i++)
+        if (neighbour_at(d, i) != from) digest_line_forget(m, i);
+    if (!same_generation(last, &m->fork) || token_stamp_compare(last, &m->fork) > 0) m->fresh = true;
 }
 
 /* Not on a line: a tour by any edge. */

@@ -81,6 +81,7 @@ void digest_search_tick(struct digest *d, struct algo_actions *acts)
     for (uint32_t i = 0; i < d->own_count; i++) {
         struct membership *m = &d->own[i];
         if (m->member_count < 2) continue;
+        struct token_stamp snapshot = m->custody.last;
         switch (custody_tick(&m->custody, d->now_us)) {
         case CUSTODY_NOT_DUE:
             break;
@@ -88,6 +89,7 @@ void digest_search_tick(struct digest *d, struct algo_actions *acts)
             seek_flood(d, m, &m->custody.best, m->custody.best_at, false, acts);
             break;
         case CUSTODY_REGENERATE:
+            m->fork = snapshot;
             regenerate(d, m, acts);
             return; /* our streams may be others now */
         }

@@ -119,6 +119,9 @@ static void token_send(struct digest *d, struct membership *m, struct algo_actio
     msg->field[FIELD_SEQUENCE] = stamp->sequence;
     msg->field[FIELD_ROUND] = m->round;
     msg->field[FIELD_HOPS] = m->hops;
+    msg->field[FIELD_FORK_GENERATION] = m->fork.generation;
+    msg->field[FIELD_FORK_MAKER] = m->fork.maker;
+    msg->field[FIELD_FORK_SEQUENCE] = m->fork.sequence;
     msg->bits = m->visited;
     msg->bits_size = (uint32_t)d->bits_size;
     digest_line_send(d, m, msg);
@@ -196,7 +199,8 @@ static bool token_is_sound(const struct digest *d, const struct algo_msg *msg)
     return msg->field_count == TOKEN_FIELDS && msg->bits_size == d->bits_size &&
            msg->field[FIELD_GENERATION] <= UINT32_MAX && msg->field[FIELD_MAKER] < d->node_count &&
            msg->field[FIELD_SEQUENCE] < UINT64_MAX / 2 && msg->field[FIELD_ROUND] < UINT64_MAX / 2 &&
-           msg->field[FIELD_HOPS] < UINT64_MAX / 2 && msg->field[FIELD_NUMBER] < UINT64_MAX / 4;
+           msg->field[FIELD_HOPS] < UINT64_MAX / 2 && msg->field[FIELD_NUMBER] < UINT64_MAX / 4 &&
+           msg->field[FIELD_FORK_GENERATION] <= UINT32_MAX && msg->field[FIELD_FORK_MAKER] < d->node_count;
 }
 
 /* Stores an accepted token: tour state, then the sync. */
@@ -234,6 +238,9 @@ int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *m
         answer(from, DIGEST_AGAIN, msg, acts);
         return 0;
     }
+    struct token_stamp fork = {(uint32_t)msg->field[FIELD_FORK_GENERATION],
+                               (rank_t)msg->field[FIELD_FORK_MAKER], msg->field[FIELD_FORK_SEQUENCE]};
+    struct token_stamp last = m->custody.last;
     bool was_searched = m->custody.seeking;
     answer(from, DIGEST_ACK, msg, acts);
     if (custody_receive(&m->custody, &stamp, d->now_us) == CUSTODY_REPEAT) {
@@ -242,6 +249,8 @@ int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *m
         return 0;
     }
     m->parked = false;
+    m->fork = fork;
+    digest_line_heed_fork(d, m, from, &last);
     arrive(d, m, from, msg, token);
     blob_unref(token);
     if (was_searched)

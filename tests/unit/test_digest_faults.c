@@ -247,6 +247,49 @@ static void a_token_is_not_repeated_to_another_process(void **state)
     cluster_close(&c);
 }
 
+/* -- what actions point into ------------------------------------------------------------------------ */
+
+/* Both make the plan new in the very step that has sent something of the old one. The harness reads the bits after
+ * the step, so that AddressSanitizer tells if they were freed within it. */
+static void a_token_sent_as_the_plan_changes_keeps_its_bits(void **state)
+{
+    (void)state;
+    struct cluster c;
+    cluster_open(&c, "ring", 6, "digest:streams=path,sync_every=1000", NULL, 1);
+    harness_run_until(c.h, SECOND); /* no tour is due yet: each token is parked where it began */
+    rank_t v = 0;
+    while (cluster_node(&c, v)->own[0].custody.place != CUSTODY_HELD) v++;
+    struct digest *d = cluster_node(&c, v);
+    d->own[0].tour_us = d->propose_us = harness_now(c.h);
+    d->forced = true;
+    uint64_t tokens = harness_sent(c.h, DIGEST_TOKEN), epoch = d->plan.epoch.number;
+    const struct algo_event deadline = {.kind = ALGO_DEADLINE};
+    assert_int_equal(harness_event(c.h, v, &deadline), 0);
+    assert_int_equal(harness_sent(c.h, DIGEST_TOKEN), tokens + 1);
+    assert_int_equal(d->plan.epoch.number, epoch + 1);
+    cluster_close(&c);
+}
+
+static void a_plan_sent_as_the_plan_changes_keeps_its_bits(void **state)
+{
+    (void)state;
+    struct cluster c;
+    cluster_open(&c, "ring", 6, "digest:streams=path,sync_every=5", NULL, 1);
+    harness_run_until(c.h, SECOND);
+    harness_crash(c.h, 3);
+    harness_run_until(c.h, 6 * SECOND);
+    struct digest *d = cluster_node(&c, 1);
+    assert_true(d->plan.down_count > 0);
+    d->propose_us = harness_now(c.h);
+    d->forced = true;
+    uint64_t plans = harness_sent(c.h, DIGEST_PLAN), epoch = d->plan.epoch.number;
+    const struct algo_msg status = {.kind = DIGEST_STATUS, .field_count = STATUS_FIELDS};
+    assert_int_equal(harness_inject(c.h, 0, 1, &status), 0);
+    assert_true(harness_sent(c.h, DIGEST_PLAN) >= plans + 2); /* the old one as an answer, then the new one */
+    assert_int_equal(d->plan.epoch.number, epoch + 1);
+    cluster_close(&c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -254,6 +297,8 @@ int main(void)
         cmocka_unit_test(a_lost_acknowledgement_makes_no_second_token),
         cmocka_unit_test(a_dead_holder_costs_its_own_contribution_at_most),
         cmocka_unit_test(a_token_is_not_repeated_to_another_process),
+        cmocka_unit_test(a_token_sent_as_the_plan_changes_keeps_its_bits),
+        cmocka_unit_test(a_plan_sent_as_the_plan_changes_keeps_its_bits),
         cmocka_unit_test(single_stream_survives_random_faults),
         cmocka_unit_test(many_streams_survive_random_faults),
     };

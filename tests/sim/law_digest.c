@@ -1,5 +1,6 @@
 /* What must hold for DIGEST in a storm:
- *  - no aggregate holds more than weight times what the nodes have handed over;
+ *  - no aggregate holds more than weight times what the nodes have handed over (unless tokens are rounded: they
+ *    overshoot);
  *  - per node and life: epochs, and within one the fences and stamps of its streams, never go back;
  *  - at rest, one place holds each stream's token, all nodes follow one plan, and no work is lost any more: what
  *    is missing of a node's work stays what it was;
@@ -62,7 +63,7 @@ static void stamps_check(struct storm *s, rank_t v, const struct digest *d, stru
 void digest_look(struct storm *s, rank_t v)
 {
     const struct digest *d = storm_digest(s, v);
-    if (!s->lossy) amounts_check(s, v, d);
+    if (!s->rounded) amounts_check(s, v, d);
     stamps_check(s, v, d, &s->checkers.node[v]);
 }
 
@@ -137,11 +138,32 @@ const char *digest_unrest(struct storm *s)
     return NULL;
 }
 
-/* Steps that u has handed over but its own aggregate lacks: constant unless work gets lost or doubled. */
+/* Coordinate u of a stream's token, as it left the last node that has seen it. */
+static double token_of(const struct storm *s, uint32_t stream, rank_t u)
+{
+    struct token_stamp newest = {0, 0, 0};
+    double value = 0;
+    for (rank_t v = 0; v < STORM_NODES; v++) {
+        const struct membership *m = digest_membership(storm_digest(s, v), stream);
+        if (m == NULL || token_stamp_compare(&m->custody.last, &newest) < 0) continue;
+        newest = m->custody.last;
+        value = (double)floats(m->snapshot)[u];
+    }
+    return value;
+}
+
+/* Steps that u has handed over but the cluster lacks: constant unless work gets lost or doubled. Tokens, news
+ * between streams and what compressed tokens left behind are sum_s g_s + sum_v (r_v - sum_s q_v[s]). */
 static double missing_of(const struct storm *s, rank_t u)
 {
-    const struct digest *d = storm_digest(s, u);
-    return (double)storm_handed_over(s, u) - (double)floats(d->reference)[u] / s->weight[u];
+    double held = 0;
+    for (uint32_t i = 0; i < storm_digest(s, 0)->plan.streams.count; i++) held += token_of(s, i, u);
+    for (rank_t v = 0; v < STORM_NODES; v++) {
+        const struct digest *d = storm_digest(s, v);
+        held += (double)floats(d->reference)[u];
+        for (uint32_t i = 0; i < d->own_count; i++) held -= (double)floats(d->own[i].snapshot)[u];
+    }
+    return (double)storm_handed_over(s, u) - held / s->weight[u];
 }
 
 void digest_quiet(struct storm *s)
@@ -173,7 +195,7 @@ const char *digest_disagreement(struct storm *s)
 
 void digest_end(struct storm *s)
 {
-    for (rank_t u = 0; !s->lossy && u < STORM_NODES; u++) {
+    for (rank_t u = 0; u < STORM_NODES; u++) {
         double before = s->checkers.missing[u], after = missing_of(s, u);
         if (fabs(after - before) > 2 * checkers_slack((double)s->counted[u]))
             storm_fail(s, "work lost at rest: of node %u %.2f steps were missing, then %.2f", u, before,

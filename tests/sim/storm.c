@@ -141,6 +141,9 @@ static void take_compressor(struct storm *s, const char *given)
                      &why) != 0)
         check_failed(why.text, __FILE__, __LINE__);
     s->lossy = !compress_is_none(&s->compress_choice);
+    struct compressor *c = compressor_new(&s->compress_choice);
+    s->rounded = !compressor_copies_values(c);
+    compressor_free(c);
     s->setup.compress = s->setup.algo->compresses ? &s->compress_choice : NULL;
 }
 

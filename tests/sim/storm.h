@@ -65,7 +65,8 @@ struct storm {
         step_time[STORM_TEXT];
     const struct law *law; /* what must hold for the algorithm */
     bool digest;
-    bool lossy; /* messages lose part of what they carry */
+    bool lossy;   /* messages lose part of what they carry ... */
+    bool rounded; /* ... and what they carry is not exact */
     double weight[STORM_NODES];
     double fault_weight[STORM_FAULT_COUNT], fault_gap_us;
     struct prng prng;

@@ -94,6 +94,12 @@ static const struct {
     {"def-a:every=2", "bernoulli:p=0.3", 4},
     {"ef-sgd", "randk:fraction=0.3", 4},
     {"step-ahead", NULL, 4},
+    {"digest:streams=single,sync_every=10,reweigh=no", "topk:fraction=0.25", 20},
+    {"digest:streams=path,sync_every=10,reweigh=no", "topk:fraction=0.1", 10},
+    {"digest:streams=star,sync_every=10,reweigh=no", "randk:fraction=0.3", 10},
+    {"digest:streams=single,sync_every=10,reweigh=no", "bernoulli:p=0.3", 10},
+    {"digest:streams=branch,sync_every=10,reweigh=no", "int8", 10},
+    {"digest:streams=single,sync_every=10,reweigh=no", "sign", 10},
 };
 
 static void every_method_weathers_storms(void **state)

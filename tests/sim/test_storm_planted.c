@@ -108,6 +108,15 @@ static void forget_the_fence(struct storm *s)
     c->known = (struct token_stamp){0, 0, 0};
 }
 
+/* What a compressed token left behind is forgotten. */
+static void forget_what_was_dropped(struct storm *s)
+{
+    if (!touched(s, VICTIM) || !has_synced(s, VICTIM, &s->mutant_memory[0])) return;
+    struct membership *m = &storm_digest(s, VICTIM)->own[0];
+    blob_unref(m->snapshot);
+    m->snapshot = blob_ref(storm_digest(s, VICTIM)->reference);
+}
+
 /* -- work and parameters ----------------------------------------------------------------------- */
 
 /* Progress that a message interrupted is dropped. */
@@ -183,6 +192,10 @@ static const struct mutant mutants[] = {
     {.name = "forget the fence", .algorithm = single, .tamper = forget_the_fence},
     {.name = "drop progress", .algorithm = path, .tamper = drop_progress},
     {.name = "spoil a parameter", .algorithm = single, .tamper = spoil_a_parameter},
+    {.name = "forget what was dropped",
+     .algorithm = single,
+     .compress = "topk:fraction=0.25",
+     .tamper = forget_what_was_dropped},
     {.name = "never heal a link", .forgets_a_link = true},
     {.name = "a copy drifts", .algorithm = "choco:gamma=0.3", .tamper = let_a_copy_drift},
     {.name = "a lossy copy drifts",

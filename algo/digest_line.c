@@ -8,8 +8,8 @@
  * Why a tree: on a tree the token comes back over the link it left by, so T - q[s] is exactly what the far side
  * has added, and each direction of each link is a queue of its own that drains, since C contracts. Along a cycle
  * the token comes back without what the others keep back, each node takes that for a loss and corrects it, and
- * the corrections grow without bound: a ring of 16 with a tenth of the entries runs away. The line must
- * be one for both directions for the same reason.
+ * the corrections grow without bound: a ring of 16 runs away even when half of the entries, drawn at random, are
+ * sent. The line must be one for both directions for the same reason.
  *
  * Normal course
  *  - tours keep to the breadth-first tree of the stream's members from the lowest rank, in the plan's edges.

@@ -248,7 +248,7 @@ struct collective *collective_new(const struct collective_config *config)
     }
     c->asked = NO_POSITION;
     if (compress_is_none(config->compress)) return c;
-    c->compressor = compressor_new(config->compress);
+    c->pack = pack_new(config->compress, config->dim, config->tensor, config->tensor_count);
     c->residual = mem_new_zero(config->dim, sizeof *c->residual);
     c->left = mem_new_zero(config->dim, sizeof *c->left);
     return c;
@@ -264,7 +264,7 @@ void collective_free(struct collective *c)
     }
     blob_unref(c->last);
     blob_unref(c->last_packed);
-    compressor_free(c->compressor);
+    pack_free(c->pack);
     free(c->residual);
     free(c->left);
     free(c->last_out);

@@ -17,7 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "algo/compress/compress.h"
+#include "algo/compress/pack.h"
 #include "algo/step.h"
 
 enum { COLLECTIVE_KIND_COUNT = 4 }; /* message kinds used, from first_kind on */
@@ -32,7 +32,9 @@ struct collective_config {
     bool curious;                  /* ask the first neighbour for the latest average (a node that rejoins) */
     const struct trace *trace;     /* may be NULL; borrowed for life */
     const struct choice *compress; /* NULL = none; borrowed during the making */
-    uint64_t seed;                 /* of the experiment; for the compressor */
+    const struct tensor *tensor;   /* (tensor_count) as in algo_config; borrowed likewise */
+    uint32_t tensor_count;
+    uint64_t seed; /* of the experiment; for the compressor */
 };
 
 enum collective_outcome {

@@ -17,12 +17,11 @@ static struct compress_context context_of(const struct collective *c, uint64_t r
 
 static struct blob *pack(struct collective *c, const struct blob *vec)
 {
-    if (c->compressor == NULL) return NULL;
-    struct blob *packed = blob_new(compressor_size_max(c->compressor, c->config.dim));
+    if (c->pack == NULL) return NULL;
+    struct blob *packed = blob_new(pack_size_max(c->pack));
     struct compress_context context = context_of(c, c->round);
     size_t size = 0;
-    if (compressor_encode(c->compressor, &context, c->config.dim, floats_of(vec), packed->data, &size,
-                          c->left) != 0) {
+    if (pack_encode(c->pack, &context, floats_of(vec), packed->data, &size, c->left) != 0) {
         memset(c->left, 0, c->config.dim * sizeof *c->left); /* it goes whole, and nothing is lacking */
         blob_unref(packed);
         return NULL;
@@ -59,11 +58,10 @@ int collective_unpack(struct collective *c, const struct algo_msg *m, struct blo
         *vec = blob_ref(m->vec);
         return 0;
     }
-    if (c->compressor == NULL) return ERR_PROTO;
+    if (c->pack == NULL) return ERR_PROTO;
     struct compress_context context = context_of(c, m->field[0]);
     struct blob *whole = blob_new(c->config.dim * sizeof(float));
-    if (compressor_decode(c->compressor, &context, c->config.dim, m->packed->data, m->packed->size,
-                          (float *)(void *)whole->data) != 0) {
+    if (pack_decode(c->pack, &context, m->packed->data, m->packed->size, (float *)(void *)whole->data) != 0) {
         blob_unref(whole);
         return ERR_PROTO;
     }

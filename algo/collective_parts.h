@@ -66,9 +66,9 @@ struct collective {
     uint32_t asked; /* position, UINT32_MAX = none */
     uint64_t ask_us;
 
-    struct compressor *compressor; /* NULL = none */
-    float *residual; /* (dim) what compression has dropped of our sums so far; NULL without a compressor */
-    float *left;     /* (dim) the same after the message that is out, should the result hold it; likewise */
+    struct pack *pack; /* NULL = none */
+    float *residual;   /* (dim) what compression has dropped of our sums so far; NULL without a compressor */
+    float *left;       /* (dim) the same after the message that is out, should the result hold it; likewise */
 
     struct blob *last;        /* latest result, NULL before the first */
     struct blob *last_packed; /* the same as it travels; NULL = whole */

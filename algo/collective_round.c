@@ -120,7 +120,7 @@ static void restate(struct collective *c, struct algo_actions *acts, uint32_t to
 static void contributed(struct collective *c, bool told)
 {
     c->counts.contributed++;
-    if (c->compressor == NULL || !told) return;
+    if (c->pack == NULL || !told) return;
     float *before = c->residual;
     c->residual = c->left;
     c->left = before;

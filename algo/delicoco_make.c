@@ -5,14 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "algo/compress/gamma.h"
 #include "algo/delicoco_internal.h"
 #include "base/check.h"
 
 extern const struct algo_type delicoco_type;
 extern const struct algo_type choco_type;
 extern const struct algo_type dgd_type;
-
-static const double omega_min = 1e-3; /* less is no guide to gamma */
 
 static void destroy(struct algo *a)
 {
@@ -48,14 +47,8 @@ static int settle_gamma(const struct algo_config *config, const struct pack *pac
     if (omega <= 0)
         return err_set(why, ERR_USAGE, "--compress: this %s enlarges vectors; leave out variant=unbiased",
                        name);
-    if (*gamma > 0) return 0;
-    if (!star && omega < omega_min)
-        return err_set(why, ERR_USAGE,
-                       "--algorithm: gamma cannot be chosen from the quality %.2g that %s promises for %zu "
-                       "parameters; give it, as in gamma=0.3",
-                       omega, name, config->dim);
-    *gamma = star && config->node_count > 1 ? gamma_star(config->graph, omega) : omega;
-    return 0;
+    if (star && *gamma == 0 && config->node_count > 1) *gamma = gamma_star(config->graph, omega);
+    return compress_settle_gamma(pack, name, gamma, why);
 }
 
 static float *copy_of(const float *from, size_t dim)

@@ -61,7 +61,7 @@ static void destroy(struct algo *a)
     struct digest *d = (struct digest *)a;
     if (d == NULL) return;
     digest_plan_free(d);
-    compressor_free(d->compressor);
+    pack_free(d->pack);
     streams_deinit(&d->given);
     free(d->x);
     free(d->up);
@@ -115,7 +115,7 @@ static int create(const struct algo_config *config, const struct choice *params,
     memcpy(d->x, config->x0, d->dim * sizeof *d->x);
     prng_split(&d->prng, config->seed, "digest", config->rank);
     d->seed = config->seed;
-    int err = digest_compressor_choose(d, config->compress, why);
+    int err = digest_compressor_choose(d, config, why);
     if (err == 0) err = streams_choose(d, params, why);
     if (err != 0) {
         destroy((struct algo *)d);
@@ -286,6 +286,7 @@ const struct algo_type digest_type = {
     .eval = ALGO_EVAL_AVERAGE,
     .packs = true,
     .compresses = true,
+    .by_tensor = true,
     .create = create,
     .destroy = destroy,
     .step = step,

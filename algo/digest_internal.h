@@ -135,7 +135,7 @@ struct digest {
     bool forced;         /* ... even when it leaves out the same edges: a glue node restarted */
     struct prng prng;
 
-    struct compressor *compressor; /* owned; NULL = tokens travel whole */
+    struct pack *pack; /* owned; NULL = tokens travel whole */
     uint64_t seed;                 /* of the experiment */
 
     uint64_t now_us; /* of the event being handled */
@@ -187,8 +187,8 @@ void digest_token_repeat(struct digest *d, struct membership *m, struct algo_act
 void digest_start_due_tours(struct digest *d, struct algo_actions *acts);
 
 /* digest_line.c */
-/* Sets d->compressor. ERR_USAGE with why when the hop policy does not fit one. */
-int digest_compressor_choose(struct digest *d, const struct choice *compress, struct err_text *why);
+/* Sets d->pack. ERR_USAGE with why when the hop policy does not fit one. */
+int digest_compressor_choose(struct digest *d, const struct algo_config *config, struct err_text *why);
 void digest_lines_open(struct digest *d, struct membership *m); /* nothing without a compressor */
 void digest_lines_close(const struct digest *d, struct membership *m);
 void digest_line_forget(struct membership *m, size_t slot); /* the next message there is whole */

@@ -28,18 +28,17 @@
  */
 #include <stdlib.h>
 
-#include "algo/compress/compress.h"
 #include "algo/digest_internal.h"
 #include "base/check.h"
 
-int digest_compressor_choose(struct digest *d, const struct choice *compress, struct err_text *why)
+int digest_compressor_choose(struct digest *d, const struct algo_config *config, struct err_text *why)
 {
-    if (compress_is_none(compress)) return 0;
+    if (compress_is_none(config->compress)) return 0;
     if (d->hop != HOP_DFS)
         return err_set(
             why, ERR_USAGE,
             "--algorithm: a compressed token tours a tree; give digest:hop=dfs, or --compress none");
-    d->compressor = compressor_new(compress);
+    d->pack = pack_new(config->compress, config->dim, config->tensor, config->tensor_count);
     return 0;
 }
 
@@ -69,14 +68,14 @@ static rank_t *tree_of(const struct digest *d, const struct membership *m)
 
 void digest_lines_open(struct digest *d, struct membership *m)
 {
-    if (d->compressor == NULL) return;
+    if (d->pack == NULL) return;
     m->line = mem_new_zero(neighbour_count(d), sizeof *m->line);
     rank_t *above = tree_of(d, m);
     for (size_t i = 0; i < neighbour_count(d); i++) {
         rank_t peer = neighbour_at(d, i), low = peer < d->rank ? peer : d->rank;
         struct line *l = &m->line[i];
         l->in_tree = above[peer] == d->rank || above[d->rank] == peer;
-        mirror_init(&l->mirror, d->compressor, d->dim, d->seed, low, low == peer ? d->rank : peer, m->stream);
+        mirror_init(&l->mirror, d->pack, d->dim, d->seed, low, low == peer ? d->rank : peer, m->stream);
         l->mirror.dither = d->rank;
     }
     free(above);

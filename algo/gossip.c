@@ -114,13 +114,12 @@ const float *gossip_floats(const struct blob *b)
 
 static void make_mirrors(struct gossip *g, const struct algo_config *config)
 {
-    if (!compress_is_none(config->compress)) g->compressor = compressor_new(config->compress);
     g->in = mem_new(g->degree, sizeof *g->in);
     g->out = mem_new(g->degree, sizeof *g->out);
     for (uint32_t i = 0; i < g->degree; i++) {
         rank_t peer = g->neighbour[i];
-        mirror_init(&g->in[i], g->compressor, g->dim, config->seed, peer, g->rank, 0);
-        mirror_init(&g->out[i], g->compressor, g->dim, config->seed, g->rank, peer, 0);
+        mirror_init(&g->in[i], g->pack, g->dim, config->seed, peer, g->rank, 0);
+        mirror_init(&g->out[i], g->pack, g->dim, config->seed, g->rank, peer, 0);
     }
 }
 
@@ -128,8 +127,14 @@ static int gossip_create(const struct algo_config *config, const struct choice *
                          struct err_text *why)
 {
     double gamma = choice_number(params, "gamma");
-    int err = compress_settle_gamma(config->compress, config->dim, &gamma, why);
-    if (err != 0) return err;
+    struct pack *pack = NULL;
+    if (!compress_is_none(config->compress))
+        pack = pack_new(config->compress, config->dim, config->tensor, config->tensor_count);
+    int err = compress_settle_gamma(pack, pack != NULL ? config->compress->spec->name : "none", &gamma, why);
+    if (err != 0) {
+        pack_free(pack);
+        return err;
+    }
     CHECK(config->rank < config->node_count);
     CHECK(config->graph->node_count == config->node_count);
     CHECK(config->dim > 0);
@@ -149,6 +154,7 @@ static int gossip_create(const struct algo_config *config, const struct choice *
     g->trace = config->trace;
     prng_split(&g->random, config->seed, "gossip", g->rank);
     g->gamma = (float)gamma;
+    g->pack = pack;
     make_mirrors(g, config);
     g->x = mem_new(g->dim, sizeof *g->x);
     memcpy(g->x, config->x0, g->dim * sizeof *g->x);
@@ -174,7 +180,7 @@ static void gossip_destroy(struct algo *a)
     }
     free(g->in);
     free(g->out);
-    compressor_free(g->compressor);
+    pack_free(g->pack);
     free(g->up);
     free(g->x);
     free(g);
@@ -275,6 +281,7 @@ const struct algo_type gossip_type = {
     .eval = ALGO_EVAL_AVERAGE,
     .packs = true,
     .compresses = true,
+    .by_tensor = true,
     .create = gossip_create,
     .destroy = gossip_destroy,
     .step = gossip_step,

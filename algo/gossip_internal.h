@@ -67,7 +67,7 @@ struct gossip {
     uint32_t every;
     float step_scale;              /* multiplies each delta: 1, or n * w_v */
     float gamma;                   /* multiplies each mixing step */
-    struct compressor *compressor; /* NULL = none */
+    struct pack *pack; /* NULL = none */
     struct mirror *in, *out;       /* (degree) what we know of a neighbour's model, and it of ours */
     const struct trace *trace;
     struct prng random;

@@ -64,6 +64,8 @@ static int local_create(const struct algo_config *config, const struct choice *p
                                            .curious = config->rejoining,
                                            .trace = config->trace,
                                            .compress = config->compress,
+                                           .tensor = config->tensor,
+                                           .tensor_count = config->tensor_count,
                                            .seed = config->seed};
     if (l->every > 0) l->average = collective_new(&collective);
     *out = (struct algo *)(void *)l;
@@ -180,6 +182,7 @@ const struct algo_type local_type = {
     .eval = ALGO_EVAL_AVERAGE,
     .packs = true,
     .compresses = true,
+    .by_tensor = true,
     .omega_min = 0.99,
     .create = local_create,
     .destroy = local_destroy,

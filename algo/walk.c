@@ -66,7 +66,7 @@ static void destroy(struct algo *a)
         mirror_forget(&w->in[i]);
         mirror_forget(&w->out[i]);
     }
-    compressor_free(w->compressor);
+    pack_free(w->pack);
     free(w->in);
     free(w->out);
     free(w->walk);
@@ -94,7 +94,7 @@ static void make_walks(struct walk *w, const struct algo_config *config)
         struct walking *k = &w->walk[t];
         k->x = copy_of(config->x0, w->dim);
         if (aggregates) k->base = copy_of(config->x0, w->dim);
-        if (w->compressor != NULL) k->residual = mem_new(w->dim, sizeof *k->residual);
+        if (w->pack != NULL) k->residual = mem_new(w->dim, sizeof *k->residual);
         /* A node that comes back must not start a second walk: it waits, and the search finds the first. */
         custody_init(&k->custody, w->rank, t == w->rank && !config->rejoining, config->patience_us, 0);
     }
@@ -109,8 +109,8 @@ static void make_links(struct walk *w, const struct algo_config *config)
     w->out = mem_new(w->degree, sizeof *w->out);
     for (uint32_t i = 0; i < w->degree; i++) {
         rank_t peer = neighbour_at(w, i);
-        mirror_init(&w->in[i], w->compressor, w->dim, config->seed, peer, w->rank, 0);
-        mirror_init(&w->out[i], w->compressor, w->dim, config->seed, w->rank, peer, 0);
+        mirror_init(&w->in[i], w->pack, w->dim, config->seed, peer, w->rank, 0);
+        mirror_init(&w->out[i], w->pack, w->dim, config->seed, w->rank, peer, 0);
     }
 }
 
@@ -131,7 +131,8 @@ static int create(const struct algo_config *config, const struct choice *params,
     w->dim = config->dim;
     w->steps_per_visit = choice_integer(params, "steps");
     w->walk_count = walk_count;
-    if (!compress_is_none(config->compress)) w->compressor = compressor_new(config->compress);
+    if (!compress_is_none(config->compress))
+        w->pack = pack_new(config->compress, config->dim, config->tensor, config->tensor_count);
     make_links(w, config);
     make_walks(w, config);
     prng_split(&w->prng, config->seed, "walk", config->rank);
@@ -363,6 +364,7 @@ const struct algo_type walk_type = {
     .eval = ALGO_EVAL_NEWEST,
     .packs = true,
     .compresses = true,
+    .by_tensor = true,
     .omega_min = 0.9,
     .create = create,
     .destroy = destroy,

@@ -45,7 +45,7 @@ struct walk {
     uint32_t joined;               /* walks with a base */
     bool *up;                      /* (degree) */
     uint64_t *boot;                /* (degree) */
-    struct compressor *compressor; /* NULL = none */
+    struct pack *pack; /* NULL = none */
     struct mirror *in, *out;       /* (degree) models told over each direction of a link, of whichever walk */
     struct prng prng;
     uint64_t now_us;

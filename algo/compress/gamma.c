@@ -3,17 +3,13 @@
 
 static const double omega_min = 1e-3; /* less is no guide */
 
-int compress_settle_gamma(const struct choice *compress, size_t dim, double *gamma, struct err_text *why)
+int compress_settle_gamma(const struct pack *pack, const char *name, double *gamma, struct err_text *why)
 {
     if (*gamma != 0) return 0;
-    *gamma = 1;
-    if (compress_is_none(compress)) return 0;
-    struct compressor *c = compressor_new(compress);
-    *gamma = compressor_omega(c, dim);
-    compressor_free(c);
+    *gamma = pack != NULL ? pack_omega(pack) : 1;
     if (*gamma >= omega_min) return 0;
     return err_set(why, ERR_USAGE,
                    "--algorithm: gamma cannot be chosen from the quality %.2g that %s promises for %zu "
                    "parameters; give it, as in gamma=0.3",
-                   *gamma, compress->spec->name, dim);
+                   *gamma, name, pack_dim(pack));
 }

@@ -6,13 +6,14 @@
 #include "base/check.h"
 #include "base/prng.h"
 
-void mirror_init(struct mirror *m, struct compressor *compressor, size_t dim, uint64_t seed, rank_t from,
-                 rank_t to, uint32_t channel)
+void mirror_init(struct mirror *m, struct pack *pack, size_t dim, uint64_t seed, rank_t from, rank_t to,
+                 uint32_t channel)
 {
+    CHECK_IMPLIES(pack != NULL, pack_dim(pack) == dim);
     struct prng direction;
     prng_split(&direction, seed, "mirror", (uint64_t)from << 32 | to);
     *m = (struct mirror){
-        .compressor = compressor,
+        .pack = pack,
         .dim = dim,
         .seed = prng_next(&direction) + channel,
         .dither = from,
@@ -40,7 +41,7 @@ static struct compress_context context_of(const struct mirror *m)
 static void hold(struct mirror *m, struct blob *value)
 {
     m->count++;
-    if (m->compressor == NULL) return;
+    if (m->pack == NULL) return;
     blob_ref(value);
     blob_unref(m->value);
     m->value = value;
@@ -57,20 +58,20 @@ void mirror_send_whole(struct mirror *m, struct blob *x, struct algo_msg *msg)
 static struct blob *send_packed(struct mirror *m, const float *x, struct algo_msg *msg)
 {
     struct blob *value = blob_new(m->dim * sizeof *x);
-    struct blob *packed = blob_new(compressor_size_max(m->compressor, m->dim));
+    struct blob *packed = blob_new(pack_size_max(m->pack));
     float *next = floats_of(value);
     const float *known = floats_of(m->value);
     for (size_t i = 0; i < m->dim; i++) next[i] = x[i] - known[i];
     struct compress_context context = context_of(m);
     size_t size = 0;
-    if (compressor_encode(m->compressor, &context, m->dim, next, packed->data, &size, NULL) != 0) {
+    if (pack_encode(m->pack, &context, next, packed->data, &size, NULL) != 0) {
         blob_unref(value);
         blob_unref(packed);
         return NULL;
     }
     packed->size = size;
     memcpy(next, known, m->dim * sizeof *next);
-    int err = compressor_decode_add(m->compressor, &context, m->dim, packed->data, size, 1.0f, next);
+    int err = pack_decode_add(m->pack, &context, packed->data, size, 1.0f, next);
     CHECK(err == 0); /* our own message: both ends run this very function */
     hold(m, value);
     msg->packed = packed;
@@ -97,8 +98,8 @@ int mirror_receive(struct mirror *m, const struct algo_msg *msg, struct blob **x
         if (m->value == NULL) return ERR_PROTO;
         struct compress_context context = context_of(m);
         value = blob_copy(m->value->data, m->dim * sizeof(float));
-        if (compressor_decode_add(m->compressor, &context, m->dim, msg->packed->data, msg->packed->size, 1.0f,
-                                  floats_of(value)) != 0) {
+        if (pack_decode_add(m->pack, &context, msg->packed->data, msg->packed->size, 1.0f,
+                            floats_of(value)) != 0) {
             blob_unref(value);
             return ERR_PROTO;
         }

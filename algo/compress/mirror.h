@@ -2,16 +2,16 @@
  * then hold r + C(x - r), bit for bit. So what was dropped is not lost: it is part of the next difference.
  *
  * The first message of a link carries the vector whole, and so does one that cannot be compressed (not finite
- * after the difference, out of the compressor's reach). With the compressor `none` every message is whole
+ * after the difference, out of the compressor's reach). Without a pack every message is whole
  * and nothing is kept. A mirror lives as long as its link: both ends forget it when the link goes. */
 #ifndef GADABOUT_ALGO_COMPRESS_MIRROR_H
 #define GADABOUT_ALGO_COMPRESS_MIRROR_H
 
-#include "algo/compress/compress.h"
+#include "algo/compress/pack.h"
 #include "algo/step.h"
 
 struct mirror {
-    struct compressor *compressor; /* borrowed for life; NULL = none */
+    struct pack *pack; /* borrowed for life; NULL = models travel whole */
     size_t dim;
     uint64_t seed;      /* of the direction: the same at both ends */
     uint64_t dither;    /* of the sender */
@@ -19,10 +19,10 @@ struct mirror {
     struct blob *value; /* (dim) r, shared with whoever refers to it, never changed; NULL before the first */
 };
 
-/* seed: of the experiment; from, to: ranks of sender and receiver; channel: tells apart several vectors of
- * one direction (streams). */
-void mirror_init(struct mirror *m, struct compressor *compressor, size_t dim, uint64_t seed, rank_t from,
-                 rank_t to, uint32_t channel);
+/* seed: of the experiment; from, to: ranks of sender and receiver; channel: tells apart several vectors of one
+ * direction (streams). The pack, if there is one, is of models of dim (checked). */
+void mirror_init(struct mirror *m, struct pack *pack, size_t dim, uint64_t seed, rank_t from, rank_t to,
+                 uint32_t channel);
 void mirror_forget(struct mirror *m); /* the link is gone; also the end of a mirror */
 
 /* Sender: puts x (dim, finite) into msg->vec or msg->packed. Returns what the receiver will hold, (dim), one
@@ -33,7 +33,7 @@ struct blob *mirror_send(struct mirror *m, const float *x, struct blob *whole, s
 /* Whether the next message will be whole, so that a blob shared by several directions pays. */
 static inline bool mirror_sends_whole(const struct mirror *m)
 {
-    return m->compressor == NULL || m->value == NULL;
+    return m->pack == NULL || m->value == NULL;
 }
 
 /* Sender: puts `x` whole into msg->vec, whatever came before: for what must arrive as it is. */

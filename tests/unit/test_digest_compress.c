@@ -285,7 +285,6 @@ static void unfit_compressors_are_refused_with_a_remedy(void **state)
     static const struct {
         const char *compress, *params, *remedy;
     } bad[] = {
-        {"powersgd", "digest", "topk"},
         {"randk:fraction=0.1,variant=unbiased", "digest", "variant=unbiased"},
         {"topk", "digest:hop=walk", "hop=dfs"},
     };

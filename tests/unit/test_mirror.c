@@ -1,7 +1,7 @@
-/* Goal: both ends of a mirrored vector hold the same bits after every message, whatever is sent; what cannot
- * be compressed goes whole; bytes that a sender cannot have made change nothing.
- * Method: a sender and a receiver with compressors of their own, a vector that walks at random, every
- * compressor; one checker compares the two ends bit for bit and is shown a sender that keeps its own x. */
+/* Goal: both ends of a mirrored vector hold the same bits after every message, whatever is sent; what cannot be
+ * compressed goes whole; bytes that a sender cannot have made change nothing.
+ * Method: a sender and a receiver with packs of their own, a vector that walks at random, every compressor;
+ * one checker compares the two ends bit for bit and is shown a sender that keeps its own x. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,15 +15,24 @@
 enum { DIM = 100, MESSAGES = 200, SEED = 9 };
 
 struct link {
-    struct compressor *at_sender, *at_receiver;
+    struct pack *at_sender, *at_receiver;
     struct mirror out, in;
 };
+
+static struct pack *make_pack(const char *text)
+{
+    struct choice choice;
+    struct err_text why;
+    if (choice_parse(compress_table, compress_table_count, "--compress", text, &choice, &why) != 0)
+        fail_msg("%s", why.text);
+    return pack_new(&choice, DIM, NULL, 0);
+}
 
 static void link_init(struct link *l, const char *compress, uint32_t channel)
 {
     bool none = strcmp(compress, "none") == 0;
-    l->at_sender = none ? NULL : make(compress);
-    l->at_receiver = none ? NULL : make(compress);
+    l->at_sender = none ? NULL : make_pack(compress);
+    l->at_receiver = none ? NULL : make_pack(compress);
     mirror_init(&l->out, l->at_sender, DIM, SEED, 3, 4, channel);
     mirror_init(&l->in, l->at_receiver, DIM, SEED, 3, 4, channel);
 }
@@ -37,8 +46,8 @@ static void link_reset(struct link *l)
 static void link_deinit(struct link *l)
 {
     link_reset(l);
-    compressor_free(l->at_sender);
-    compressor_free(l->at_receiver);
+    pack_free(l->at_sender);
+    pack_free(l->at_receiver);
 }
 
 static void message_free(struct algo_msg *m)

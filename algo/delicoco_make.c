@@ -1,7 +1,8 @@
 /* DeLi-CoCo, CHOCO-SGD and DGD: their parameters, what fits them, making and ending. They differ in the
  * parameters alone; delicoco.c is the method.
  *
- * Refused with ERR_USAGE and a remedy: a compressor that does not contract, and a gamma left to a compressor that promises too little to choose it from. */
+ * Refused with ERR_USAGE and a remedy: a compressor that does not contract, and a gamma left to a compressor that
+ * promises too little to choose it from. */
 #include <stdlib.h>
 #include <string.h>
 

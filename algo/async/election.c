@@ -1,0 +1,223 @@
+/* Terms and elections: who the holder is.
+ *
+ * A term is round * n + rank of its holder, so no two candidates ever ask for the same one. Term n + (first in
+ * hash order) needs no election: everybody starts with it, but a node that comes back into a running cluster.
+ *
+ * Normal course
+ *  - the holder says ALIVE sixteen times in a patience; whoever hears it does nothing.
+ *  - it is lost: its link is down for a quarter of the patience, or it is silent for half of it. The next in hash
+ *    order asks for a term of the next round (ASK); those after it wait longer.
+ *  - a node that has lost the holder too answers VOTE with the extent of its replica, and heeds no older term from
+ *    then on. A majority of all n, not of those up, elects: of two parts of a cluster one at most has a holder.
+ *  - the candidate waits a moment for the others' votes, takes the best replica (FETCH, when it is not its own:
+ *    greatest term of the log, then last entry, then snapshot), and recovers (recover.c).
+ * Failure courses
+ *  - a node that still hears the holder does not answer: one bad link deposes nobody.
+ *  - no majority, or a candidate that dies: the candidature is given up, the next one asks for a greater term. A
+ *    candidate's vote for itself binds nobody once it gave up.
+ *  - an old holder speaks to a node that has promised a later term: STALE. It steps down; what it holds becomes a
+ *    replica.
+ *  - the voter that is fetched from is lost: the candidature is given up. */
+#include "algo/async/internal.h"
+#include "base/check.h"
+
+static const char *const role_name[] = {"follower", "candidate", "fetching", "recovering", "holder"};
+
+uint64_t async_round(const struct async *a, uint64_t term)
+{
+    return term / a->node_count;
+}
+
+bool async_term_valid(const struct async *a, uint64_t term)
+{
+    return term >= a->node_count && async_round(a, term) < ASYNC_ROUND_MAX;
+}
+
+void async_lose_holder(struct async *a)
+{
+    a->holder = RANK_NONE;
+    a->lost_us = a->now_us;
+    a->greeted = false;
+}
+
+/* -- obeying ------------------------------------------------------------------------------------- */
+
+static void give_up(struct async *a)
+{
+    trace_line(a->trace, TRACE_INFO, "async: gives up term %llu (%s)", (unsigned long long)a->asked,
+               role_name[a->role]);
+    async_replica_clear(&a->fetched);
+    if (a->role == ASYNC_RECOVERING) async_holder_clear(a);
+    a->role = ASYNC_FOLLOWER;
+    async_lose_holder(a);
+}
+
+void async_adopt(struct async *a, uint64_t term)
+{
+    if (a->role == ASYNC_HOLDER) async_holder_step_down(a);
+    if (a->role != ASYNC_FOLLOWER) give_up(a);
+    if (term > a->term) {
+        a->own_last = 0;
+        a->report.terms++;
+    }
+    a->term = a->promised = term;
+    a->holder = (rank_t)(term % a->node_count);
+    a->heard_us = a->now_us;
+    a->quiet_until_us = 0;
+}
+
+bool async_heeds(struct async *a, rank_t from, uint64_t term, struct algo_actions *acts)
+{
+    bool current = term == a->term && term >= a->promised && from == a->holder && a->role < ASYNC_RECOVERING;
+    if (current) {
+        bool greeted = a->greeted;
+        if (a->role != ASYNC_FOLLOWER) async_adopt(a, term); /* it is alive after all */
+        a->greeted = greeted;
+        a->heard_us = a->now_us;
+        return true;
+    }
+    a->report.duplicates_dropped++;
+    if (term < a->promised && term % a->node_count == from)
+        async_send(a, acts, from, ASYNC_STALE, a->promised, 1);
+    return false;
+}
+
+int async_on_stale(struct async *a, const struct algo_msg *m)
+{
+    if (m->field_count != 1 || m->bits_size != 0 || m->vec != NULL || m->packed != NULL) return ERR_PROTO;
+    uint64_t promised = m->field[0];
+    if (!async_term_valid(a, promised)) return ERR_PROTO;
+    bool deposed = promised > (a->role >= ASYNC_RECOVERING ? a->term : a->asked);
+    if (promised > a->asked) a->asked = promised;
+    if (!deposed) return 0;
+    if (a->role == ASYNC_HOLDER) async_holder_step_down(a);
+    if (a->role != ASYNC_FOLLOWER) give_up(a);
+    return 0;
+}
+
+/* -- asking -------------------------------------------------------------------------------------- */
+
+/* Time since when the holder seems lost; TIME_NEVER = it is there. */
+static uint64_t lost_since(const struct async *a)
+{
+    if (a->holder == RANK_NONE) return a->lost_us;
+    const struct async_peer *p = &a->peer[a->holder];
+    if (!p->up) return p->since_us;
+    return a->now_us - a->heard_us >= a->patience_us / 2 ? a->heard_us + a->patience_us / 4 : TIME_NEVER;
+}
+
+/* How many that are up come before us in hash order. */
+static uint32_t place_of(const struct async *a)
+{
+    uint32_t place = 0;
+    for (uint32_t i = 0; a->hash_order[i] != a->rank; i++)
+        place += a->peer[a->hash_order[i]].up && a->hash_order[i] != a->holder;
+    return place;
+}
+
+static void candidate_begin(struct async *a, struct algo_actions *acts)
+{
+    uint64_t greatest = a->asked > a->promised ? a->asked : a->promised;
+    uint64_t round = async_round(a, greatest) + 1;
+    if (round >= ASYNC_ROUND_MAX)
+        return; /* 2^30 rounds: a peer that lies about its term; nothing can be done */
+    a->asked = round * a->node_count + a->rank;
+    a->role = ASYNC_CANDIDATE;
+    a->stage_us = a->now_us;
+    a->won_us = TIME_NEVER;
+    trace_line(a->trace, TRACE_INFO, "async: asks for term %llu", (unsigned long long)a->asked);
+    for (rank_t k = 0; k < a->node_count; k++) {
+        a->peer[k].voted = false;
+        if (k != a->rank && a->peer[k].up) async_send(a, acts, k, ASYNC_ASK, a->asked, 1);
+    }
+}
+
+static bool all_voted(const struct async *a)
+{
+    for (rank_t k = 0; k < a->node_count; k++)
+        if (k != a->rank && a->peer[k].up && !a->peer[k].voted) return false;
+    return true;
+}
+
+static void count_votes(struct async *a, struct algo_actions *acts)
+{
+    uint32_t votes = 1;
+    for (rank_t k = 0; k < a->node_count; k++) votes += k != a->rank && a->peer[k].voted;
+    if (!async_majority(a, votes)) return;
+    if (a->won_us == TIME_NEVER) a->won_us = a->now_us;
+    if (all_voted(a) || a->now_us - a->won_us >= a->patience_us / 8) async_elected(a, acts);
+}
+
+void async_election_tick(struct async *a, struct algo_actions *acts)
+{
+    switch (a->role) {
+    case ASYNC_FOLLOWER: {
+        uint64_t since = lost_since(a);
+        if (since == TIME_NEVER || a->now_us < a->quiet_until_us) return;
+        if (a->now_us - since < a->patience_us / 4 + place_of(a) * (a->patience_us / 8)) return;
+        if (!async_majority(a, async_up_count(a))) return;
+        candidate_begin(a, acts);
+        count_votes(a, acts); /* alone it is elected at once */
+        return;
+    }
+    case ASYNC_CANDIDATE:
+        count_votes(a, acts);
+        if (a->role == ASYNC_CANDIDATE && a->now_us - a->stage_us >= a->patience_us / 2) give_up(a);
+        return;
+    case ASYNC_FETCHING:
+        if (a->now_us - a->stage_us >= 2 * a->patience_us) give_up(a);
+        return;
+    case ASYNC_RECOVERING:
+        async_recover_progress(a, acts);
+        return;
+    case ASYNC_HOLDER:
+        return;
+    }
+    UNREACHABLE();
+}
+
+void async_election_peer_down(struct async *a, rank_t peer)
+{
+    a->peer[peer].voted = false;
+    if (a->role == ASYNC_FETCHING && peer == a->source) give_up(a);
+}
+
+/* -- voting -------------------------------------------------------------------------------------- */
+
+int async_on_ask(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts)
+{
+    if (m->field_count != 1 || m->bits_size != 0 || m->vec != NULL || m->packed != NULL) return ERR_PROTO;
+    uint64_t term = m->field[0];
+    if (!async_term_valid(a, term) || term % a->node_count != from) return ERR_PROTO;
+    if (term > a->asked && a->role == ASYNC_FOLLOWER) a->asked = term;
+    if (term <= a->promised) {
+        async_send(a, acts, from, ASYNC_STALE, a->promised, 1);
+        return 0;
+    }
+    if (a->role >= ASYNC_FETCHING) return 0;
+    bool heard = a->holder != RANK_NONE && a->holder != from && a->peer[a->holder].up &&
+                 a->now_us - a->heard_us < a->patience_us / 4;
+    if (heard || (a->role == ASYNC_CANDIDATE && a->asked > term)) return 0;
+    if (a->role == ASYNC_CANDIDATE) give_up(a);
+    a->asked = a->promised = term;
+    a->quiet_until_us = a->now_us + 2 * a->patience_us;
+    struct algo_msg *vote = async_send(a, acts, from, ASYNC_VOTE, term, 4);
+    vote->field[1] = a->replica.term;
+    vote->field[2] = async_replica_last(&a->replica);
+    vote->field[3] = a->replica.base.index;
+    return 0;
+}
+
+int async_on_vote(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts)
+{
+    if (m->field_count != 4 || m->bits_size != 0 || m->vec != NULL || m->packed != NULL) return ERR_PROTO;
+    if (!async_term_valid(a, m->field[0]) || m->field[3] > m->field[2]) return ERR_PROTO;
+    if (a->role != ASYNC_CANDIDATE || m->field[0] != a->asked) return 0;
+    struct async_peer *p = &a->peer[from];
+    p->voted = true;
+    p->log_term = m->field[1];
+    p->log_last = m->field[2];
+    p->log_snapshot = m->field[3];
+    count_votes(a, acts);
+    return 0;
+}

@@ -1,0 +1,491 @@
+/* The holder's half: the buffer of arrived gradients, the batches, the update, the assignments.
+ *
+ * Normal course
+ *  - GRAD: put behind those that arrived before. b of them make an UPDATE entry of the order log.
+ *  - all entries that are ready go to the successors in one LOG; when they have acknowledged it they are applied in
+ *    order: x += mean of the differences, in order of job numbers; then the new jobs, which see the new x.
+ *  - a gradient of the holder's own node arrives when the successors hold a copy of it.
+ * Failure courses
+ *  - a worker's link goes: a snapshot is taken at once and its gradients that wait are copied to the successors (a
+ *    replay might need them, and it may be gone). After the patience it is taken off the list: an OFF entry, its jobs are cancelled.
+ *  - it comes back: TERM, HAVE; jobs it lacks are sent if their model is still here, else done anew (REDO), jobs
+ *    it should not have are cancelled; then it comes on the list again (ON).
+ *  - a worker with a link answers no job for several times what any other took: OFF as well, until it does.
+ *  - no majority of the members is up, or no successor holds the state: nothing is logged or applied.
+ *  - a gradient that is not outstanding, or already here: dropped and counted. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "algo/async/internal.h"
+#include "algo/vec.h"
+#include "base/check.h"
+
+#define SILENT_PATIENCES 8u /* a job takes at most so many patiences, ... */
+#define SILENT_JOBS 4u      /* ... or so many times the longest one seen */
+
+/* -- jobs out ------------------------------------------------------------------------------------ */
+
+static struct blob *model_blob(struct async *a)
+{
+    if (a->model == NULL) a->model = blob_copy(a->x, a->dim * sizeof *a->x);
+    return a->model;
+}
+
+/* Hands a job with a model to its worker, if that can take it now. */
+static void job_send(struct async *a, struct async_job *job, struct algo_actions *acts)
+{
+    struct async_peer *p = &a->peer[job->worker];
+    struct blob *model = job->model;
+    if (job->worker != a->rank) {
+        if (!p->up || p->greeting != ASYNC_GREET_DONE) return;
+        struct algo_msg *m = async_send(a, acts, job->worker, ASYNC_JOB, a->term, 4);
+        m->field[1] = job->q;
+        m->field[2] = job->alpha;
+        m->field[3] = p->low;
+        m->vec = blob_ref(model);
+        a->report.model_transfers++;
+    }
+    job->model = NULL;
+    if (async_ledger_low(&a->ledger, job->worker) == job->q) p->progress_us = a->now_us;
+    if (job->worker == a->rank) async_worker_job(a, job->q, job->alpha, model, acts);
+    blob_unref(model);
+}
+
+/* The last `count` jobs of the table are new. */
+static void jobs_dispatch(struct async *a, uint32_t count, struct algo_actions *acts)
+{
+    for (uint32_t i = a->ledger.job_count - count; i < a->ledger.job_count; i++) {
+        a->ledger.job[i].model = blob_ref(model_blob(a));
+        job_send(a, &a->ledger.job[i], acts);
+    }
+}
+
+static void jobs_cancel(struct async *a, rank_t worker, const uint64_t *q, uint32_t count,
+                        struct algo_actions *acts)
+{
+    if (count == 0) return;
+    if (worker == a->rank) {
+        for (uint32_t i = 0; i < count; i++) async_worker_cancel(a, q[i], acts);
+        return;
+    }
+    if (!a->peer[worker].up || a->peer[worker].greeting < ASYNC_GREET_HAVE) return;
+    async_send_numbers(a, async_send(a, acts, worker, ASYNC_CANCEL, a->term, 1), q, count);
+}
+
+/* -- entries ----------------------------------------------------------------------------------- */
+
+static void gradient_add(struct async *a, const struct async_grad *g, float *sum)
+{
+    if (g->vec != NULL) {
+        const float *delta = (const float *)(const void *)g->vec->data;
+        for (size_t i = 0; i < a->dim; i++) sum[i] += delta[i];
+        return;
+    }
+    struct compress_context context = {.seed = a->seed + g->worker, .round = g->q, .dither = g->worker};
+    int err =
+        compressor_decode_add(a->compressor, &context, a->dim, g->packed->data, g->packed->size, 1.0f, sum);
+    CHECK(err == 0); /* it decoded when it came */
+}
+
+void async_apply_gradients(struct async *a, const struct async_op *op, const struct async_grads *from)
+{
+    float *sum = op->count == 1 ? a->x : a->scratch;
+    if (op->count > 1) memset(sum, 0, a->dim * sizeof *sum);
+    for (uint32_t i = 0; i < op->count; i++) {
+        const struct async_grad *g = async_grads_find(from, op->name[i].q);
+        CHECK(g != NULL && g->worker == op->name[i].worker);
+        gradient_add(a, g, sum);
+        a->share[g->worker]++;
+    }
+    if (op->count > 1) {
+        float share = 1.0f / (float)op->count;
+        for (size_t i = 0; i < a->dim; i++) a->x[i] += share * sum[i];
+    }
+    blob_unref(a->model);
+    a->model = NULL;
+}
+
+static void count_delays(struct async *a, const struct async_op *op)
+{
+    for (uint32_t i = 0; i < op->count; i++) {
+        const struct async_job *job = async_ledger_find(&a->ledger, op->name[i].q);
+        uint64_t delay = a->ledger.t - job->alpha;
+        a->report.delay_sum += delay;
+        if (delay > a->report.delay_max) a->report.delay_max = delay;
+    }
+    a->report.rounds++;
+}
+
+/* Gradients whose jobs are gone: applied or cancelled. */
+static void arrivals_purge(struct async *a)
+{
+    for (uint32_t i = a->arrivals.count; i-- > 0;)
+        if (async_ledger_find(&a->ledger, a->arrivals.item[i].q) == NULL) async_grads_remove(&a->arrivals, i);
+}
+
+static void worker_off(struct async *a, rank_t worker, struct algo_actions *acts)
+{
+    uint64_t *q = mem_new(a->ledger.job_count, sizeof *q);
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < a->ledger.job_count; i++)
+        if (a->ledger.job[i].worker == worker) q[count++] = a->ledger.job[i].q;
+    jobs_cancel(a, worker, q, count, acts);
+    free(q);
+    a->report.left_out++;
+    trace_line(a->trace, TRACE_INFO, "async: rank %u is taken off the list, %u jobs cancelled", worker,
+               count);
+}
+
+static void op_apply(struct async *a, const struct async_op *op, struct algo_actions *acts)
+{
+    if (op->kind == ASYNC_OP_UPDATE) {
+        count_delays(a, op);
+        async_apply_gradients(a, op, &a->arrivals);
+    }
+    if (op->kind == ASYNC_OP_OFF) worker_off(a, op->name[0].worker, acts);
+    if (op->kind == ASYNC_OP_ON)
+        trace_line(a->trace, TRACE_INFO, "async: rank %u is on the list again", op->name[0].worker);
+    uint32_t count = async_ledger_apply(&a->ledger, &a->rule, op);
+    arrivals_purge(a);
+    jobs_dispatch(a, count, acts);
+    a->report.version = a->ledger.t > a->report.version ? a->ledger.t : a->report.version;
+}
+
+static void op_want(struct async *a, enum async_op_kind kind, uint64_t q, rank_t worker)
+{
+    for (uint32_t i = 0; i < a->control.count; i++) {
+        const struct async_op *op = &a->control.item[i];
+        if (op->kind == kind && op->name[0].q == q && op->name[0].worker == worker) return;
+    }
+    struct async_name name = {q, worker};
+    async_op_append(&a->control, (uint8_t)kind, &name, 1);
+}
+
+/* -- the pump ------------------------------------------------------------------------------------ */
+
+static int by_number(const void *left, const void *right)
+{
+    uint64_t l = ((const struct async_name *)left)->q, r = ((const struct async_name *)right)->q;
+    return l < r ? -1 : l > r;
+}
+
+/* One wish, alone: it changes what others mean. */
+static void flight_control(struct async *a)
+{
+    while (a->control.count > 0 && a->flight.count == 0) {
+        const struct async_op *op = &a->control.item[0];
+        const struct async_job *job = async_ledger_find(&a->ledger, op->name[0].q);
+        bool late = op->kind == ASYNC_OP_REDO && (job == NULL || job->arrived || job->model != NULL);
+        if (!late && async_ledger_allows(&a->ledger, op))
+            async_op_append(&a->flight, op->kind, op->name, op->count);
+        async_ops_drop(&a->control, 1);
+    }
+}
+
+static void flight_updates(struct async *a)
+{
+    uint32_t batch = a->rule.batch, at = 0, size = 0;
+    struct async_name name[ASYNC_BATCH_MAX];
+    while (a->arrivals.count - at >= batch) {
+        for (uint32_t i = 0; i < batch; i++)
+            name[i] = (struct async_name){a->arrivals.item[at + i].q, a->arrivals.item[at + i].worker};
+        qsort(name, batch, sizeof *name, by_number);
+        size += ASYNC_OP_HEAD + batch * ASYNC_NAME_BYTES;
+        if (size > ALGO_BITS_MAX) return;
+        async_op_append(&a->flight, ASYNC_OP_UPDATE, name, batch);
+        at += batch;
+    }
+}
+
+/* Gradients of our own that the successors hold by now arrive. */
+static void own_arrive(struct async *a)
+{
+    for (uint32_t i = 0; i < a->kept.count; i++) {
+        const struct async_grad *g = &a->kept.item[i];
+        struct async_job *job = async_ledger_find(&a->ledger, g->q);
+        if (job == NULL || job->arrived || job->worker != a->rank || !async_log_own_acked(a, g->sequence))
+            continue;
+        job->arrived = true;
+        async_grads_add(&a->arrivals, g);
+    }
+}
+
+void async_holder_pump(struct async *a, struct algo_actions *acts)
+{
+    async_standby_fill(a, acts);
+    while (async_log_ready(a)) {
+        async_snapshot_begin(a, acts);
+        own_arrive(a);
+        if (a->flight.count > 0) {
+            if (!async_log_acked(a)) return;
+            for (uint32_t i = 0; i < a->flight.count; i++) op_apply(a, &a->flight.item[i], acts);
+            async_ops_drop(&a->flight, a->flight.count);
+            continue;
+        }
+        flight_control(a);
+        if (a->flight.count == 0) flight_updates(a);
+        if (a->flight.count == 0) return;
+        async_log_flight(a, acts);
+    }
+}
+
+/* -- workers come and go --------------------------------------------------------------------------- */
+
+/* A gradient that its worker may not be there to send again. */
+static void copies_send(struct async *a, const struct async_grad *g, struct algo_actions *acts)
+{
+    for (rank_t k = 0; k < a->node_count; k++)
+        if (a->peer[k].standby != ASYNC_STANDBY_NONE) async_own_send(a, k, g, a->term, acts);
+}
+
+void async_holder_greet(struct async *a, rank_t peer, struct algo_actions *acts)
+{
+    struct async_peer *p = &a->peer[peer];
+    p->greeting = ASYNC_GREET_ASKED;
+    p->grads_expected = p->grads_got = 0;
+    struct algo_msg *m = async_send(a, acts, peer, ASYNC_TERM, a->term, 2);
+    const struct async_ledger *base = a->role == ASYNC_RECOVERING ? &a->replica.base : &a->ledger;
+    m->field[1] = async_ledger_low(base, peer);
+}
+
+void async_holder_peer_down(struct async *a, rank_t peer, struct algo_actions *acts)
+{
+    struct async_peer *p = &a->peer[peer];
+    for (uint32_t i = 0; a->role == ASYNC_HOLDER && i < a->arrivals.count; i++)
+        if (a->arrivals.item[i].worker == peer) copies_send(a, &a->arrivals.item[i], acts);
+    p->greeting = ASYNC_GREET_NONE;
+    p->standby = ASYNC_STANDBY_NONE;
+    p->lame = false;
+    a->snapshot_wanted = true;
+}
+
+static bool was_queued(const struct async_peer *p, uint64_t q)
+{
+    for (uint32_t i = 0; i < p->queued_count; i++)
+        if (p->queued[i] == q) return true;
+    return false;
+}
+
+/* Brings the table and what the worker has into agreement. */
+static void reconcile_jobs(struct async *a, rank_t worker, struct algo_actions *acts)
+{
+    struct async_peer *p = &a->peer[worker];
+    bool self = worker == a->rank;
+    for (uint32_t i = 0; i < a->ledger.job_count; i++) {
+        struct async_job *job = &a->ledger.job[i];
+        if (job->worker != worker) continue;
+        if (job->arrived || (self ? async_worker_has(a, job->q) : was_queued(p, job->q))) {
+            blob_unref(job->model);
+            job->model = NULL;
+        } else if (job->model != NULL) {
+            job_send(a, job, acts);
+        } else {
+            op_want(a, ASYNC_OP_REDO, job->q, worker);
+        }
+    }
+}
+
+void async_holder_reconcile(struct async *a, rank_t worker, struct algo_actions *acts)
+{
+    struct async_peer *p = &a->peer[worker];
+    p->greeting = ASYNC_GREET_DONE;
+    p->progress_us = a->now_us;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < p->queued_count; i++)
+        if (async_ledger_find(&a->ledger, p->queued[i]) == NULL) p->queued[count++] = p->queued[i];
+    uint32_t stale = count;
+    uint64_t *q = mem_new(stale, sizeof *q);
+    memcpy(q, p->queued, stale * sizeof *q);
+    reconcile_jobs(a, worker, acts);
+    jobs_cancel(a, worker, q, stale, acts);
+    free(q);
+    free(p->queued);
+    p->queued = NULL;
+    p->queued_count = 0;
+    if (!p->silent && !a->ledger.member[worker]) op_want(a, ASYNC_OP_ON, 0, worker);
+}
+
+void async_holder_own(struct async *a, struct async_grad *g, struct algo_actions *acts)
+{
+    struct async_peer *self = &a->peer[a->rank];
+    self->progress_us = a->now_us;
+    self->silent = false;
+    if (!a->ledger.member[a->rank]) op_want(a, ASYNC_OP_ON, 0, a->rank);
+    g->sequence = ++a->own_sequence;
+    copies_send(a, g, acts);
+    async_holder_pump(a, acts);
+}
+
+/* -- messages ---------------------------------------------------------------------------------- */
+
+int async_on_have(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts)
+{
+    struct async_peer *p = &a->peer[from];
+    if (m->field_count != 2 || m->bits_size % 8 != 0 || m->vec != NULL || m->packed != NULL) return ERR_PROTO;
+    if (!async_term_valid(a, m->field[0])) return ERR_PROTO;
+    if (a->role < ASYNC_RECOVERING || m->field[0] != a->term) return 0;
+    if (p->greeting != ASYNC_GREET_ASKED) return ERR_PROTO;
+    p->greeting = ASYNC_GREET_HAVE;
+    p->grads_expected = m->field[1];
+    p->queued_count = m->bits_size / 8;
+    free(p->queued);
+    p->queued = mem_new(p->queued_count, sizeof *p->queued);
+    for (uint32_t i = 0; i < p->queued_count; i++) p->queued[i] = async_number_at(m, i);
+    if (a->role == ASYNC_RECOVERING) {
+        async_recover_progress(a, acts);
+    } else if (p->grads_got >= p->grads_expected) {
+        async_holder_reconcile(a, from, acts);
+    }
+    return 0;
+}
+
+/* Takes a gradient while the log is being replayed, or puts it behind the others. */
+static void gradient_take(struct async *a, const struct async_grad *g)
+{
+    struct async_peer *p = &a->peer[g->worker];
+    struct async_job *job = NULL;
+    if (a->role == ASYNC_HOLDER) {
+        job = async_ledger_find(&a->ledger, g->q);
+        if (job == NULL || job->arrived) {
+            a->report.duplicates_dropped++;
+            return;
+        }
+        job->arrived = true;
+    } else if (async_grads_find(&a->arrivals, g->q) != NULL) {
+        a->report.duplicates_dropped++;
+        return;
+    }
+    async_grads_add(&a->arrivals, g);
+    if (p->greeting == ASYNC_GREET_DONE && a->now_us - p->progress_us > a->longest_us)
+        a->longest_us = a->now_us - p->progress_us;
+    p->progress_us = a->now_us;
+}
+
+int async_on_grad(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts)
+{
+    struct async_peer *p = &a->peer[from];
+    if (m->field_count != 2 || m->bits_size != 0 || (m->vec == NULL) == (m->packed == NULL)) return ERR_PROTO;
+    if (!async_term_valid(a, m->field[0])) return ERR_PROTO;
+    if (a->role < ASYNC_RECOVERING || m->field[0] != a->term) {
+        a->report.duplicates_dropped++;
+        return 0;
+    }
+    struct async_grad g = {.q = m->field[1], .worker = from, .vec = m->vec, .packed = m->packed};
+    const struct async_job *job = a->role == ASYNC_HOLDER ? async_ledger_find(&a->ledger, g.q) : NULL;
+    if (job != NULL && job->worker != from) return ERR_PROTO;
+    if (m->packed != NULL) {
+        struct compress_context context = {.seed = a->seed + from, .round = g.q, .dither = from};
+        if (a->compressor == NULL || compressor_decode(a->compressor, &context, a->dim, m->packed->data,
+                                                       m->packed->size, a->scratch) != 0)
+            return ERR_PROTO;
+    }
+    gradient_take(a, &g);
+    p->grads_got++;
+    p->silent = false;
+    if (a->role == ASYNC_RECOVERING) {
+        async_recover_progress(a, acts);
+        return 0;
+    }
+    if (p->greeting == ASYNC_GREET_HAVE && p->grads_got >= p->grads_expected)
+        async_holder_reconcile(a, from, acts);
+    if (p->greeting == ASYNC_GREET_DONE && !a->ledger.member[from]) op_want(a, ASYNC_OP_ON, 0, from);
+    return 0;
+}
+
+/* -- beginning, ending, time ------------------------------------------------------------------------ */
+
+void async_holder_begin(struct async *a, struct algo_actions *acts)
+{
+    a->role = ASYNC_HOLDER;
+    a->holder = a->rank;
+    a->greeted = false;
+    async_replica_clear(&a->replica);
+    a->snapshot_t = a->ledger.t;
+    for (uint32_t i = 0; i < a->ledger.job_count; i++) {
+        struct async_job *job = &a->ledger.job[i];
+        job->arrived = job->worker != a->rank && async_grads_find(&a->arrivals, job->q) != NULL;
+    }
+    for (uint32_t i = a->arrivals.count; i-- > 0;) { /* our own come by way of the successors */
+        const struct async_grad *g = &a->arrivals.item[i];
+        const struct async_job *job = async_ledger_find(&a->ledger, g->q);
+        if (job == NULL || job->worker != g->worker || !job->arrived) async_grads_remove(&a->arrivals, i);
+    }
+    a->own_sequence = 0;
+    for (uint32_t i = 0; i < a->kept.count; i++) a->kept.item[i].sequence = ++a->own_sequence;
+    struct async_peer *self = &a->peer[a->rank];
+    self->queued_count = a->queue_count;
+    self->queued = mem_new(a->queue_count, sizeof *self->queued);
+    for (uint32_t i = 0; i < a->queue_count; i++) self->queued[i] = a->queue[i].q;
+    async_holder_reconcile(a, a->rank, acts);
+    for (rank_t k = 0; k < a->node_count; k++)
+        if (k != a->rank && a->peer[k].up && a->peer[k].greeting == ASYNC_GREET_HAVE &&
+            a->peer[k].grads_got >= a->peer[k].grads_expected)
+            async_holder_reconcile(a, k, acts);
+}
+
+void async_holder_clear(struct async *a)
+{
+    for (rank_t k = 0; k < a->node_count; k++) {
+        struct async_peer *p = &a->peer[k];
+        free(p->queued);
+        p->queued = NULL;
+        p->queued_count = 0;
+        p->greeting = ASYNC_GREET_NONE;
+        p->standby = ASYNC_STANDBY_NONE;
+        p->silent = p->lame = false;
+        p->acked_snapshot = p->acked_log = p->acked_own = p->low = p->low_pending = 0;
+    }
+    async_ledger_deinit(&a->ledger);
+    async_grads_deinit(&a->arrivals);
+    async_ops_deinit(&a->control);
+    async_ops_deinit(&a->flight);
+    blob_unref(a->model);
+    a->model = NULL;
+    a->snapshot_index = 0;
+    a->snapshot_wanted = false;
+    memset(a->share, 0, a->node_count * sizeof *a->share);
+}
+
+/* What it held becomes a replica: it is as good as a successor's. */
+void async_holder_step_down(struct async *a)
+{
+    CHECK(a->role == ASYNC_HOLDER);
+    async_see(a, model_blob(a), a->ledger.t);
+    async_replica_clear(&a->replica);
+    a->replica.term = a->term;
+    async_ledger_copy(&a->replica.base, &a->ledger);
+    a->replica.x = blob_ref(model_blob(a));
+    a->replica.ops = a->flight;
+    a->flight = (struct async_ops){0};
+    async_holder_clear(a);
+    a->role = ASYNC_FOLLOWER;
+    async_lose_holder(a);
+    trace_line(a->trace, TRACE_INFO, "async: no longer the holder, at update %llu",
+               (unsigned long long)a->seen_t);
+}
+
+/* The oldest job that it has not answered is the one it works on. */
+static bool is_silent(const struct async *a, rank_t k)
+{
+    const struct async_peer *p = &a->peer[k];
+    uint64_t limit = SILENT_PATIENCES * a->patience_us;
+    if (limit < SILENT_JOBS * a->longest_us) limit = SILENT_JOBS * a->longest_us;
+    if (p->greeting != ASYNC_GREET_DONE || a->now_us - p->progress_us < limit) return false;
+    for (uint32_t i = 0; i < a->ledger.job_count; i++)
+        if (a->ledger.job[i].worker == k && !a->ledger.job[i].arrived) return true;
+    return false;
+}
+
+void async_holder_tick(struct async *a, struct algo_actions *acts)
+{
+    for (rank_t k = 0; k < a->node_count; k++) {
+        struct async_peer *p = &a->peer[k];
+        if (k != a->rank && p->up) async_send(a, acts, k, ASYNC_ALIVE, a->term, 2)->field[1] = a->ledger.t;
+        if (a->role != ASYNC_HOLDER || !a->ledger.member[k] || !async_log_ready(a)) continue;
+        bool gone = k != a->rank && !p->up && a->now_us - p->since_us >= a->patience_us;
+        if (!gone && (a->node_count == 1 || !is_silent(a, k))) continue;
+        p->silent = !gone;
+        op_want(a, ASYNC_OP_OFF, 0, k);
+    }
+    if (a->role == ASYNC_HOLDER) async_standby_tick(a);
+}

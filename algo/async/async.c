@@ -23,7 +23,8 @@
  *  - a worker fails: its jobs are cancelled after the patience and it is off the list; the objective is then the
  *    mean over the live ones. It comes on again when it is back (holder.c).
  *  - a minority pauses: it neither logs nor elects. A holder that is cut off finds out when its links go; what it
- *    logged with successors on its own side meanwhile gives way to the majority's log. Nothing forks.
+ *    applied with successors of its own side alone meanwhile, if the links go far apart in time (log.c), gives
+ *    way to the majority's log. Terms keep the two apart: nothing forks.
  *  - with any single crash after another is over, at n >= 3: nothing logged is lost, nothing applied twice. With
  *    holder and all successors gone at once the run goes on from what the voters hold.
  *  - a malformed message: ERR_PROTO, nothing changed. */

@@ -254,9 +254,8 @@ void async_holder_peer_down(struct async *a, rank_t peer, struct algo_actions *a
     for (uint32_t i = 0; a->role == ASYNC_HOLDER && i < a->arrivals.count; i++)
         if (a->arrivals.item[i].worker == peer) copies_send(a, &a->arrivals.item[i], acts);
     p->greeting = ASYNC_GREET_NONE;
-    p->standby = ASYNC_STANDBY_NONE;
+    async_standby_lose(a, peer);
     p->lame = false;
-    a->snapshot_wanted = true;
 }
 
 static bool was_queued(const struct async_peer *p, uint64_t q)
@@ -441,7 +440,7 @@ void async_holder_clear(struct async *a)
     async_ops_deinit(&a->flight);
     blob_unref(a->model);
     a->model = NULL;
-    a->snapshot_index = 0;
+    a->snapshot_index = a->hold_until_us = 0;
     a->snapshot_wanted = false;
     memset(a->share, 0, a->node_count * sizeof *a->share);
 }

@@ -259,6 +259,7 @@ struct async {
     struct async_ops control; /* entries wanted, not logged */
     struct async_ops flight;  /* entries logged, not applied */
     uint64_t own_sequence;    /* of the last own gradient sent to the successors */
+    uint64_t hold_until_us;   /* nothing is applied before: a successor was lost */
     bool snapshot_wanted;
     uint64_t snapshot_t, snapshot_index; /* last one; index 0 = none on its way */
     uint64_t longest_us;                 /* longest time a gradient has taken */
@@ -320,6 +321,7 @@ void async_snapshot_send(struct async *a, rank_t to, const struct async_ledger *
                          uint64_t term, uint64_t log_term, struct algo_actions *acts);
 void async_snapshot_begin(struct async *a, struct algo_actions *acts); /* if one is due */
 void async_standby_fill(struct async *a, struct algo_actions *acts);
+void async_standby_lose(struct async *a, rank_t k);
 void async_standby_tick(struct async *a);
 void async_replica_init(struct async_replica *r);
 void async_replica_clear(struct async_replica *r);

@@ -8,7 +8,8 @@
  *  - every `snapshot` updates a SNAPSHOT goes to all; when all members have it, it is durable: jobs numbered below
  *    the least outstanding one of a worker are covered, and the next JOB tells that worker so.
  * Failure courses
- *  - a successor's link goes, or it does not acknowledge within the patience: it is left out, the next one joins.
+ *  - a successor's link goes, or it does not acknowledge within the patience: it is left out, the next one joins;
+ *    nothing is applied for an eighth of the patience, in which a holder that is cut off loses its majority.
  *  - a LOG overtakes the SNAPSHOT it follows (other lane): it is kept aside until that comes.
  *  - entries come twice: those known are passed over.
  *  - a snapshot of a new term replaces the old replica; until then the old one is kept, as the best there is. */
@@ -81,7 +82,7 @@ void async_own_send(struct async *a, rank_t to, const struct async_grad *g, uint
     struct algo_msg *m = async_send(a, acts, to, ASYNC_OWN, term, 4);
     m->field[1] = g->q;
     m->field[2] = g->worker;
-    m->field[3] = g->sequence;
+    m->field[3] = g->worker == a->rank ? g->sequence : 0; /* others' stand in no order */
     m->vec = blob_ref(g->vec);
     m->packed = blob_ref(g->packed);
     a->report.model_transfers++;
@@ -120,7 +121,7 @@ static uint32_t member_count(const struct async *a)
 
 bool async_log_ready(const struct async *a)
 {
-    if (a->role != ASYNC_HOLDER) return false;
+    if (a->role != ASYNC_HOLDER || a->now_us < a->hold_until_us) return false;
     return a->node_count == 1 || (async_majority(a, async_up_count(a)) && member_count(a) > 0);
 }
 
@@ -197,6 +198,15 @@ void async_standby_fill(struct async *a, struct algo_actions *acts)
         }
 }
 
+/* Without it, but not at once: if we are cut off, the other links are about to go as well, and then nothing must
+ * be applied that only this side knows. */
+void async_standby_lose(struct async *a, rank_t k)
+{
+    if (a->peer[k].standby == ASYNC_STANDBY_MEMBER) a->hold_until_us = a->now_us + a->patience_us / 8;
+    a->peer[k].standby = ASYNC_STANDBY_NONE;
+    a->snapshot_wanted = true;
+}
+
 void async_standby_tick(struct async *a)
 {
     for (rank_t k = 0; k < a->node_count; k++) {
@@ -204,7 +214,7 @@ void async_standby_tick(struct async *a)
         if (!owes(a, p)) p->acked_us = a->now_us;
         if (a->now_us - p->acked_us < a->patience_us) continue;
         trace_line(a->trace, TRACE_INFO, "async: rank %u is no successor any more: no answer", k);
-        p->standby = ASYNC_STANDBY_NONE;
+        async_standby_lose(a, k);
         p->lame = true;
         a->snapshot_wanted = true;
     }

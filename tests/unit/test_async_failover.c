@@ -1,0 +1,460 @@
+/* Goal: the holder may die at any moment, and any other node: nothing that was logged is lost, no gradient is applied
+ * twice, the model comes back bit for bit, and a part of the cluster without a majority changes nothing.
+ * Method: clusters in virtual time (algo_harness.h). A checker looks at the holder after every event. Its trainer
+ * makes gradient j of worker r recognisable: it adds 1 to a coordinate of its own, which must never exceed 1 / b (after MARKS gradients they come round), and
+ * small random numbers to others, so that the order of sums shows in the last bits. The state of the holder is compared
+ * at every version with that of a run without failure, as far as the log reached. Faults: the holder killed at every
+ * event time of a short run, one by one; random kills and restarts from 200 seeds; partitions. Planted faults at the
+ * end. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "algo/async/internal.h"
+#include "base/check.h"
+#include "base/prng.h"
+#include "tests/unit/gossip_fixture.h"
+
+extern const struct algo_type async_type;
+
+enum { MARKS = 400, NOISE = 8, VERSION_MAX = 4000, KILL_MAX = 4000 };
+
+/* -- the checker -------------------------------------------------------------------------------- */
+
+struct watch {
+    uint32_t n, batch;
+    size_t dim;
+    uint32_t made[NODE_MAX]; /* gradients each worker has made, over all its lives */
+    uint64_t seed;
+    /* what is found */
+    uint32_t twice;   /* coordinates above 1 / b */
+    uint32_t rolled;  /* an elected holder knows less than was applied */
+    uint32_t unequal; /* x_t differs from that of the other run */
+    uint32_t compared;
+    uint32_t rivals;   /* two holders of one term */
+    uint32_t elected;  /* holders after the first */
+    uint64_t reached;  /* greatest t applied by a holder that counts */
+    uint64_t replayed; /* t of the last elected holder when it began */
+    uint64_t term;     /* of the last holder */
+    /* the other run: hash of x_t by t; 0 = not reached */
+    uint64_t *written, *expected;
+    uint64_t *time; /* events of the run, to choose times to kill at */
+    uint32_t time_count;
+};
+
+static uint64_t hash_of(const float *x, size_t dim)
+{
+    uint64_t hash = 0xcbf29ce484222325u;
+    const uint8_t *byte = (const uint8_t *)x;
+    for (size_t i = 0; i < dim * sizeof *x; i++) hash = (hash ^ byte[i]) * 0x100000001b3u;
+    return hash;
+}
+
+static uint32_t train_marked(void *ctx, rank_t r, const float *x, uint32_t max_steps, float *delta)
+{
+    struct watch *w = ctx;
+    uint32_t j = w->made[r]++;
+    struct prng random;
+    prng_split(&random, w->seed, "noise", (uint64_t)r << 32 | j);
+    size_t marks = (size_t)w->n * MARKS;
+    delta[r * MARKS + j % MARKS] = 1;
+    for (uint32_t i = 0; i < NOISE; i++)
+        delta[marks + i] = (float)(prng_unit(&random) - 0.5) - 0.1f * x[marks + i];
+    return max_steps;
+}
+
+static const struct async *inside_of(const struct harness *h, rank_t r)
+{
+    return (const struct async *)harness_algo(h, r);
+}
+
+/* Each mark at most as often as its gradients were made. */
+static void check_marks(struct watch *w, const struct async *a)
+{
+    for (rank_t r = 0; r < w->n; r++)
+        for (uint32_t j = 0; j < MARKS && j < w->made[r]; j++) {
+            uint32_t made = w->made[r] / MARKS + (j < w->made[r] % MARKS);
+            w->twice += a->x[r * MARKS + j] > (float)made / (float)w->batch;
+        }
+}
+
+static void check_holder(struct watch *w, struct harness *h, rank_t r)
+{
+    const struct async *a = inside_of(h, r);
+    if (a->role != ASYNC_HOLDER) return;
+    for (rank_t k = 0; k < w->n; k++)
+        w->rivals += k != r && harness_algo(h, k) != NULL && inside_of(h, k)->role == ASYNC_HOLDER &&
+                     inside_of(h, k)->term == a->term;
+    if (a->term > w->term) {
+        w->elected += w->term != 0;
+        if (w->term != 0) w->rolled += a->ledger.t < w->reached;
+        w->replayed = a->ledger.t;
+        w->term = a->term;
+        w->reached = 0;
+    }
+    if (a->term < w->term || a->ledger.t <= w->reached) return;
+    w->reached = a->ledger.t;
+    check_marks(w, a);
+    if (a->ledger.t >= VERSION_MAX) return;
+    uint64_t hash = hash_of(a->x, w->dim);
+    if (w->written != NULL) w->written[a->ledger.t] = hash;
+    if (w->expected == NULL || a->ledger.t > w->replayed || w->expected[a->ledger.t] == 0) return;
+    w->compared++;
+    w->unequal += w->expected[a->ledger.t] != hash;
+}
+
+static void watch_event(void *ctx, struct harness *h, rank_t rank, const struct algo_event *e)
+{
+    struct watch *w = ctx;
+    (void)e;
+    if (w->time != NULL && w->time_count < KILL_MAX &&
+        (w->time_count == 0 || w->time[w->time_count - 1] < harness_now(h)))
+        w->time[w->time_count++] = harness_now(h);
+    check_holder(w, h, rank);
+}
+
+static struct harness *cluster(struct watch *w, const char *params, const struct graph *g, uint64_t seed)
+{
+    w->n = g->node_count;
+    w->dim = (size_t)w->n * MARKS + NOISE;
+    w->seed = seed;
+    float *zero = mem_new_zero(w->dim, sizeof *zero);
+    struct harness *h = harness_new(&async_type, params, g, NULL, w->dim, zero, seed, PATIENCE);
+    free(zero);
+    harness_set_trainer(h, train_marked, w);
+    harness_set_hook(h, watch_event, w);
+    for (rank_t r = 0; r < w->n; r++) harness_set_step_time(h, r, 5000 + 3000 * r);
+    return h;
+}
+
+/* The holder of the greatest term, or RANK_NONE. */
+static rank_t holder_of(const struct harness *h, uint32_t n)
+{
+    rank_t holder = RANK_NONE;
+    for (rank_t r = 0; r < n; r++) {
+        if (harness_algo(h, r) == NULL || inside_of(h, r)->role != ASYNC_HOLDER) continue;
+        if (holder == RANK_NONE || inside_of(h, r)->term > inside_of(h, holder)->term) holder = r;
+    }
+    return holder;
+}
+
+/* Gradients of r in the holder's model. */
+static double applied(const struct harness *h, const struct watch *w, rank_t r)
+{
+    const float *x = harness_model(h, holder_of(h, w->n));
+    double sum = 0;
+    for (uint32_t j = 0; j < MARKS; j++) sum += (double)x[r * MARKS + j];
+    return sum * w->batch;
+}
+
+static void assert_clean(const struct watch *w)
+{
+    assert_int_equal(w->twice, 0);
+    assert_int_equal(w->rolled, 0);
+    assert_int_equal(w->unequal, 0);
+    assert_int_equal(w->rivals, 0);
+}
+
+/* -- the holder dies --------------------------------------------------------------------------------- */
+
+struct kill_case {
+    const char *params, *compress;
+    uint32_t n, batch;
+    uint64_t until_us;
+};
+
+static const struct kill_case kills[] = {
+    {"async:rule=shuffled,snapshot=5", NULL, 4, 1, 160000},
+    {"async:rule=pure,b=2,snapshot=3", NULL, 3, 2, 150000},
+    {"async:rule=random,snapshot=4,successors=1", "topk:fraction=0.1", 5, 1, 120000},
+};
+
+/* Runs to kill_us, kills the holder, and runs on. Returns how many versions came back by replay and were compared. */
+static uint32_t kill_once(const struct kill_case *c, const struct graph *g, uint64_t kill_us,
+                          uint64_t *expected)
+{
+    struct watch w = {.batch = c->batch, .expected = expected};
+    struct harness *h = cluster(&w, c->params, g, 11);
+    if (c->compress != NULL) harness_set_compress(h, c->compress);
+    harness_run_until(h, kill_us);
+    rank_t victim = holder_of(h, c->n);
+    assert_int_not_equal(victim, RANK_NONE);
+    uint64_t before = inside_of(h, victim)->ledger.t;
+    harness_crash(h, victim);
+    harness_run_until(h, kill_us + 2 * PATIENCE);
+    if (w.elected < 1 || w.replayed < before || w.reached <= before + 5)
+        fail_msg("killed at %llu us: elected %u, replayed to %llu of %llu, reached %llu",
+                 (unsigned long long)kill_us, w.elected, (unsigned long long)w.replayed,
+                 (unsigned long long)before, (unsigned long long)w.reached);
+    assert_clean(&w);
+    for (rank_t r = 0; r < c->n && c->compress == NULL; r++) /* the living lose nothing */
+        if (r != victim) assert_true(w.made[r] - applied(h, &w, r) <= 2 * c->n);
+    harness_free(h);
+    return w.compared;
+}
+
+static void the_holder_may_die_at_any_moment(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof kills / sizeof kills[0]; i++) {
+        const struct kill_case *c = &kills[i];
+        struct graph g = graph_make("complete", c->n);
+        uint64_t *expected = mem_new_zero(VERSION_MAX, sizeof *expected);
+        uint64_t *time = mem_new(KILL_MAX, sizeof *time);
+        struct watch w = {.batch = c->batch, .written = expected, .time = time};
+        struct harness *h = cluster(&w, c->params, &g, 11);
+        if (c->compress != NULL) harness_set_compress(h, c->compress);
+        harness_run_until(h, c->until_us);
+        uint32_t count = w.time_count;
+        harness_run_until(h, c->until_us + 100000); /* logged ones may be a little ahead */
+        assert_clean(&w);
+        assert_int_equal(w.elected, 0);
+        harness_free(h);
+        uint32_t compared = 0;
+        for (uint32_t k = 0; k < count; k++) compared += kill_once(c, &g, time[k], expected);
+        printf("%s: killed at %u times, %u states compared\n", c->params, count, compared);
+        assert_true(compared > count / 2);
+        graph_deinit(&g);
+        free(expected);
+        free(time);
+    }
+}
+
+/* -- anybody dies ------------------------------------------------------------------------------------ */
+
+/* One crash after another, each with time to settle; who was down comes back. */
+static void random_kills(uint64_t seed, uint32_t n, const char *params, uint32_t batch)
+{
+    struct graph g = graph_make("complete", n);
+    struct watch w = {.batch = batch};
+    struct harness *h = cluster(&w, params, &g, seed);
+    struct prng random;
+    prng_split(&random, seed, "kills", 0);
+    for (int round = 0; round < 5; round++) {
+        harness_run_until(h, harness_now(h) + 20000 + prng_below(&random, 200000));
+        rank_t holder = holder_of(h, n);
+        assert_int_not_equal(holder, RANK_NONE);
+        rank_t victim = prng_below(&random, 2) == 0 ? holder : prng_below(&random, n);
+        uint64_t before = inside_of(h, holder)->ledger.t;
+        harness_crash(h, victim);
+        uint64_t down_us = prng_below(&random, 3) == 0 ? PATIENCE / 20 : 2 * PATIENCE;
+        harness_run_until(h, harness_now(h) + down_us);
+        harness_restart(h, victim, true);
+        harness_run_until(h, harness_now(h) + 3 * PATIENCE);
+        assert_int_not_equal(holder_of(h, n), RANK_NONE);
+        if (w.reached <= before || w.rolled + w.twice + w.rivals > 0)
+            fail_msg(
+                "seed %llu round %d: victim %u of holder %u, t %llu -> %llu; rolled %u twice %u rivals %u",
+                (unsigned long long)seed, round, victim, holder, (unsigned long long)before,
+                (unsigned long long)w.reached, w.rolled, w.twice, w.rivals);
+    }
+    const struct async *a = inside_of(h, holder_of(h, n));
+    assert_int_equal(a->ledger.member_count, n); /* all are back and have jobs */
+    assert_int_equal(a->ledger.job_count, n > batch ? n : batch);
+    harness_free(h);
+    graph_deinit(&g);
+}
+
+static void random_single_crashes_lose_nothing(void **state)
+{
+    (void)state;
+    static const char *const params[] = {"async:rule=shuffled,snapshot=7", "async:rule=random,snapshot=20",
+                                         "async:rule=pure,snapshot=4,successors=1",
+                                         "async:rule=once,b=2,snapshot=5"};
+    for (uint64_t seed = 0; seed < 200; seed++)
+        random_kills(seed, 3 + (uint32_t)(seed % 3), params[seed % 4], seed % 4 == 3 ? 2 : 1);
+}
+
+/* -- partitions -------------------------------------------------------------------------------------- */
+
+static void cut(struct harness *h, uint32_t n, uint32_t side, bool up)
+{
+    for (rank_t a = 0; a < n; a++)
+        for (rank_t b = a + 1; b < n; b++) {
+            if ((side >> a & 1) == (side >> b & 1)) continue;
+            if (up) {
+                harness_link_up(h, a, b);
+            } else {
+                harness_link_down(h, a, b);
+            }
+        }
+}
+
+/* The holder and one more of five are cut off: they stop, the three go on, and all agree again. */
+static void a_minority_pauses_and_rejoins(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 12; seed++) {
+        struct graph g = graph_make("complete", 5);
+        struct watch w = {.batch = 1};
+        struct harness *h = cluster(&w, "async:snapshot=10", &g, seed);
+        harness_run_until(h, 300000);
+        rank_t old = holder_of(h, 5), mate = inside_of(h, old)->hash_order[1 + seed % 4];
+        cut(h, 5, 1u << old | 1u << mate, false);
+        harness_run_until(h, harness_now(h) + 50000);
+        uint64_t paused = inside_of(h, old)->ledger.t;
+        harness_run_until(h, harness_now(h) + 3 * PATIENCE);
+        assert_int_equal(inside_of(h, old)->ledger.t, paused);
+        rank_t new = holder_of(h, 5);
+        assert_true(new != old &&new != mate);
+        uint64_t healed = inside_of(h, new)->ledger.t;
+        assert_true(healed > paused);
+        cut(h, 5, 1u << old | 1u << mate, true);
+        harness_run_until(h, harness_now(h) + 2 * PATIENCE);
+        assert_int_equal(inside_of(h, old)->role, ASYNC_FOLLOWER);
+        assert_int_equal(holder_of(h, 5), new);
+        assert_int_equal(inside_of(h, new)->ledger.member_count, 5);
+        assert_true(inside_of(h, new)->ledger.t > healed);
+        /* Two are gone at once: gradients of the other one may be named in the log and not be had. Then it was cut. */
+        assert_true(w.rolled <= (inside_of(h, new)->report.left_out > 2));
+        w.rolled = 0;
+        assert_clean(&w);
+        harness_free(h);
+        graph_deinit(&g);
+    }
+}
+
+/* Two of four are no majority: neither half elects or goes on. */
+static void halves_both_pause(void **state)
+{
+    (void)state;
+    struct graph g = graph_make("complete", 4);
+    struct watch w = {.batch = 1};
+    struct harness *h = cluster(&w, "async", &g, 3);
+    harness_run_until(h, 300000);
+    cut(h, 4, 3, false);
+    harness_run_until(h, harness_now(h) + 50000);
+    uint64_t paused = w.reached;
+    harness_run_until(h, harness_now(h) + 4 * PATIENCE);
+    assert_int_equal(w.reached, paused);
+    assert_int_equal(w.elected, 0);
+    cut(h, 4, 3, true);
+    harness_run_until(h, harness_now(h) + 2 * PATIENCE);
+    assert_true(w.reached > paused);
+    assert_clean(&w);
+    harness_free(h);
+    graph_deinit(&g);
+}
+
+/* A stopped process keeps its links: silence deposes it, and it obeys when it wakes. */
+static void a_stopped_holder_is_replaced_and_fenced(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 10; seed++) {
+        struct graph g = graph_make("complete", 4);
+        struct watch w = {.batch = 1};
+        struct harness *h = cluster(&w, "async:snapshot=6", &g, seed);
+        harness_run_until(h, 200000 + seed * 777);
+        rank_t old = holder_of(h, 4);
+        uint64_t before = inside_of(h, old)->ledger.t;
+        harness_pause(h, old);
+        harness_run_until(h, harness_now(h) + 2 * PATIENCE);
+        rank_t new = holder_of(h, 4);
+        assert_int_not_equal(new, old);
+        harness_unpause(h, old);
+        harness_run_until(h, harness_now(h) + 2 * PATIENCE);
+        assert_int_equal(holder_of(h, 4), new);
+        assert_int_equal(inside_of(h, old)->role, ASYNC_FOLLOWER);
+        assert_true(inside_of(h, new)->ledger.t > before + 20);
+        assert_clean(&w);
+        harness_free(h);
+        graph_deinit(&g);
+    }
+}
+
+/* One bad link does not depose the holder: who cannot hear it finds no votes. */
+static void one_bad_link_deposes_nobody(void **state)
+{
+    (void)state;
+    struct graph g = graph_make("complete", 4);
+    struct watch w = {.batch = 1};
+    struct harness *h = cluster(&w, "async", &g, 9);
+    harness_run_until(h, 200000);
+    rank_t holder = holder_of(h, 4), far = (holder + 1) % 4;
+    harness_link_down(h, holder, far);
+    harness_run_until(h, harness_now(h) + 4 * PATIENCE);
+    assert_int_equal(holder_of(h, 4), holder);
+    assert_int_equal(w.elected, 0);
+    assert_int_equal(inside_of(h, holder)->ledger.member_count, 3);
+    uint64_t before = w.reached;
+    harness_link_up(h, holder, far);
+    harness_run_until(h, harness_now(h) + 2 * PATIENCE);
+    assert_int_equal(inside_of(h, holder)->ledger.member_count, 4);
+    assert_true(w.reached > before);
+    assert_int_equal(w.elected, 0);
+    assert_clean(&w);
+    harness_free(h);
+    graph_deinit(&g);
+}
+
+/* -- planted faults ---------------------------------------------------------------------------------- */
+
+/* A gradient that comes again under another number is found in the marks. */
+static void a_gradient_applied_twice_is_caught(void **state)
+{
+    (void)state;
+    struct graph g = graph_make("complete", 3);
+    struct watch w = {.batch = 1};
+    struct harness *h = cluster(&w, "async:rule=pure", &g, 2);
+    harness_run_until(h, 200000);
+    rank_t holder = holder_of(h, 3), liar = (holder + 1) % 3;
+    const struct async *a = inside_of(h, holder), *b = inside_of(h, liar);
+    assert_clean(&w);
+    while (async_ledger_find(&a->ledger, async_ledger_low(&a->ledger, liar))->arrived)
+        harness_run_until(h, harness_now(h) + 100);
+    assert_true(b->kept.count > 0 && b->kept.item[0].q < async_ledger_low(&a->ledger, liar)); /* applied */
+    struct algo_msg again = {.kind = ASYNC_GRAD, .field_count = 2, .vec = b->kept.item[0].vec};
+    again.field[0] = a->term;
+    again.field[1] = async_ledger_low(&a->ledger, liar);
+    assert_int_equal(harness_inject(h, liar, holder, &again), 0);
+    harness_run_until(h, harness_now(h) + 50000);
+    assert_true(w.twice > 0);
+    harness_free(h);
+    graph_deinit(&g);
+}
+
+/* Successors that lose the end of the log: the new holder knows less than was applied. */
+static void a_lost_end_of_the_log_is_caught(void **state)
+{
+    (void)state;
+    struct graph g = graph_make("complete", 4);
+    struct watch w = {.batch = 1};
+    struct harness *h = cluster(&w, "async", &g, 2);
+    harness_run_until(h, 400000);
+    rank_t holder = holder_of(h, 4);
+    harness_crash(h, holder);
+    for (rank_t r = 0; r < 4; r++) {
+        if (r == holder) continue;
+        struct async *a = (struct async *)harness_algo(h, r);
+        struct async_ops *ops = &a->replica.ops;
+        if (ops->count < 3) continue;
+        for (uint32_t i = ops->count - 3; i < ops->count; i++) free(ops->item[i].name);
+        ops->count -= 3;
+    }
+    harness_run_until(h, harness_now(h) + 2 * PATIENCE);
+    assert_int_equal(w.elected, 1);
+    assert_int_equal(w.rolled, 1);
+    harness_free(h);
+    graph_deinit(&g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_holder_may_die_at_any_moment),
+        cmocka_unit_test(random_single_crashes_lose_nothing),
+        cmocka_unit_test(a_minority_pauses_and_rejoins),
+        cmocka_unit_test(halves_both_pause),
+        cmocka_unit_test(a_stopped_holder_is_replaced_and_fenced),
+        cmocka_unit_test(one_bad_link_deposes_nobody),
+        cmocka_unit_test(a_gradient_applied_twice_is_caught),
+        cmocka_unit_test(a_lost_end_of_the_log_is_caught),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

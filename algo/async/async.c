@@ -1,32 +1,35 @@
-/* Asynchronous SGD with a movable holder: AsGrad (Islamov, Safaryan, Alistarh, arXiv 2310.20452) without a server.
+/* Asynchronous SGD with a movable holder: AsGrad (Islamov, Safaryan, Alistarh, arXiv 2310.20452) without a
+ * server.
  *
- * Job q = (worker k, version alpha): train `steps` local steps from x_alpha and return the difference (minus the step
- * size times the gradient, for one step). The holder has x_t, t counting updates. `concurrency` jobs are always
- * outstanding. When b differences have arrived:
+ * Job q = (worker k, version alpha): train `steps` local steps from x_alpha and return the difference (minus
+ * the step size times the gradient, for one step). The holder has x_t, t counting updates. `concurrency` jobs
+ * are always outstanding. When b differences have arrived:
  *     x_{t+1} = x_t + 1/b sum of the differences, in order of job numbers; then b new jobs at version t + 1
- * to workers chosen by the rule (rule.c). A worker queues its jobs, first in first out, each with the model of its
- * assignment; no job is ever dropped while its worker lives. Update before assignment, within one event.
+ * to workers chosen by the rule (rule.c). A worker queues its jobs, first in first out, each with the model
+ * of its assignment; no job is ever dropped while its worker lives. Update before assignment, within one
+ * event.
  *
- * The update is a function of the ordered list of gradients, and the assignments are functions of that order. So
- * the order log says all, and the holder's role can move without loss.
+ * The update is a function of the ordered list of gradients, and the assignments are functions of that order.
+ * So the order log says all, and the holder's role can move without loss.
  *
  * Normal course (each file has its own part)
  *  - holder: the live node first in hash order at the start; it stays until it fails.
  *  - JOB to the workers, GRAD back (worker.c); buffer, update, assignment (holder.c).
- *  - log entries to `successors` nodes before they are applied, a snapshot every `snapshot` updates, copies of the
- *    gradients of the holder's own node (log.c). Workers keep what they sent until a durable snapshot covers it.
+ *  - log entries to `successors` nodes before they are applied, a snapshot every `snapshot` updates, copies
+ *    of the gradients of the holder's own node (log.c). Workers keep what they sent until a durable snapshot
+ *    covers it.
  *  - every message of the holder carries its term; nodes obey the greatest (election.c).
  *  - each node's model is the newest it has seen: jobs and snapshots bring them.
  * Failure courses
- *  - the holder fails: the next in hash order is elected by a majority of all nodes, gathers log, snapshot and
- *    gradients, and replays them to the same x_t (election.c, recover.c).
- *  - a worker fails: its jobs are cancelled after the patience and it is off the list; the objective is then the
- *    mean over the live ones. It comes on again when it is back (holder.c).
- *  - a minority pauses: it neither logs nor elects. A holder that is cut off finds out when its links go; what it
- *    applied with successors of its own side alone meanwhile, if the links go far apart in time (log.c), gives
- *    way to the majority's log. Terms keep the two apart: nothing forks.
- *  - with any single crash after another is over, at n >= 3: nothing logged is lost, nothing applied twice. With
- *    holder and all successors gone at once the run goes on from what the voters hold.
+ *  - the holder fails: the next in hash order is elected by a majority of all nodes, gathers log, snapshot
+ *    and gradients, and replays them to the same x_t (election.c, recover.c).
+ *  - a worker fails: its jobs are cancelled after the patience and it is off the list; the objective is then
+ *    the mean over the live ones. It comes on again when it is back (holder.c).
+ *  - a minority pauses: it neither logs nor elects. A holder that is cut off finds out when its links go;
+ *    what it applied with successors of its own side alone meanwhile, if the links go far apart in time
+ *    (log.c), gives way to the majority's log. Terms keep the two apart: nothing forks.
+ *  - with any single crash after another is over, at n >= 3: nothing logged is lost, nothing applied twice.
+ *    With holder and all successors gone at once the run goes on from what the voters hold.
  *  - a malformed message: ERR_PROTO, nothing changed. */
 #include <stdlib.h>
 #include <string.h>
@@ -296,7 +299,7 @@ static void on_peer_up(struct async *a, rank_t peer, struct algo_actions *acts)
     CHECK(!p->up);
     p->up = true;
     p->since_us = a->now_us;
-    if (a->role >= ASYNC_RECOVERING) async_holder_greet(a, peer, acts);
+    if (a->role >= ASYNC_RECOVERING) async_members_greet(a, peer, acts);
     if (a->role == ASYNC_CANDIDATE) async_send(a, acts, peer, ASYNC_ASK, a->asked, 1);
 }
 
@@ -306,8 +309,8 @@ static void on_peer_down(struct async *a, rank_t peer, struct algo_actions *acts
     CHECK(p->up);
     p->up = false;
     p->since_us = a->now_us;
-    if (peer == a->holder) a->greeted = false;
-    if (a->role >= ASYNC_RECOVERING) async_holder_peer_down(a, peer, acts);
+    if (peer == a->term % a->node_count) a->greeted = false;
+    if (a->role >= ASYNC_RECOVERING) async_members_peer_down(a, peer, acts);
     async_election_peer_down(a, peer);
 }
 
@@ -362,7 +365,7 @@ static void tick(struct async *a, struct algo_actions *acts)
 {
     if (a->now_us < a->tick_us) return;
     a->tick_us = a->now_us + a->tick_span_us;
-    if (a->role >= ASYNC_RECOVERING) async_holder_tick(a, acts);
+    if (a->role >= ASYNC_RECOVERING) async_members_tick(a, acts);
     async_election_tick(a, acts);
 }
 

@@ -1,25 +1,29 @@
 /* Terms and elections: who the holder is.
  *
- * A term is round * n + rank of its holder, so no two candidates ever ask for the same one. Term n + (first in
- * hash order) needs no election: everybody starts with it, but a node that comes back into a running cluster.
+ * A term is round * n + rank of its holder, so no two candidates ever ask for the same one. Term n + (first
+ * in hash order) needs no election: everybody starts with it, but a node that comes back into a running
+ * cluster.
  *
  * Normal course
  *  - the holder says ALIVE sixteen times in a patience; whoever hears it does nothing.
- *  - it is lost: its link is down for a quarter of the patience, or it is silent for half of it. The next in hash
- *    order asks for a term of the next round (ASK); those after it wait longer.
- *  - a node that has lost the holder too answers VOTE with the extent of its replica, and heeds no older term from
- *    then on. A majority of all n, not of those up, elects: of two parts of a cluster one at most has a holder.
- *  - the candidate waits a moment for the others' votes, takes the best replica (FETCH, when it is not its own:
- *    greatest term of the log, then last entry, then snapshot), and recovers (recover.c).
+ *  - it is lost: its link is down for a quarter of the patience, or it is silent for half of it. The next in
+ *    hash order asks for a term of the next round (ASK); those after it wait longer.
+ *  - a node that has lost the holder too answers VOTE with the extent of its replica, and heeds no older term
+ *    from then on. A majority of all n, not of those up, elects: of two parts of a cluster one at most has a
+ *    holder.
+ *  - the candidate waits a moment for the others' votes, takes the best replica (FETCH, when it is not its
+ *    own: greatest term of the log, then last entry, then snapshot), and recovers (recover.c).
  * Failure courses
  *  - a node that still hears the holder does not answer: one bad link deposes nobody.
- *  - no majority, or a candidate that dies: the candidature is given up, the next one asks for a greater term. A
- *    candidate's vote for itself binds nobody once it gave up.
- *  - an old holder speaks to a node that has promised a later term: STALE. It steps down; what it holds becomes a
- *    replica.
- *  - the voter that is fetched from is lost: the candidature is given up. */
+ *  - no majority, or a candidate that dies: the candidature is given up, the next one asks for a greater
+ *    term. A candidate's vote for itself binds nobody once it gave up.
+ *  - an old holder speaks to a node that has promised a later term: STALE. It steps down; what it holds
+ *    becomes a replica.
+ *  - the voter that is fetched from is lost: the candidature is given up.
+ *  - most nodes came back and know nothing: they elect one of them if nobody reachable knows a later term. */
 #include "algo/async/internal.h"
 #include "base/check.h"
+#include "base/prng.h"
 
 static const char *const role_name[] = {"follower", "candidate", "fetching", "recovering", "holder"};
 
@@ -37,7 +41,6 @@ void async_lose_holder(struct async *a)
 {
     a->holder = RANK_NONE;
     a->lost_us = a->now_us;
-    a->greeted = false;
 }
 
 /* -- obeying ------------------------------------------------------------------------------------- */
@@ -58,6 +61,7 @@ void async_adopt(struct async *a, uint64_t term)
     if (a->role != ASYNC_FOLLOWER) give_up(a);
     if (term > a->term) {
         a->own_last = 0;
+        a->greeted = false;
         a->report.terms++;
     }
     a->term = a->promised = term;
@@ -68,17 +72,14 @@ void async_adopt(struct async *a, uint64_t term)
 
 bool async_heeds(struct async *a, rank_t from, uint64_t term, struct algo_actions *acts)
 {
-    bool current = term == a->term && term >= a->promised && from == a->holder && a->role < ASYNC_RECOVERING;
-    if (current) {
-        bool greeted = a->greeted;
-        if (a->role != ASYNC_FOLLOWER) async_adopt(a, term); /* it is alive after all */
-        a->greeted = greeted;
+    bool from_holder = term % a->node_count == from;
+    if (from_holder && term == a->term && term >= a->promised && a->role < ASYNC_RECOVERING) {
+        if (a->role != ASYNC_FOLLOWER || a->holder != from) async_adopt(a, term); /* it is alive after all */
         a->heard_us = a->now_us;
         return true;
     }
     a->report.duplicates_dropped++;
-    if (term < a->promised && term % a->node_count == from)
-        async_send(a, acts, from, ASYNC_STALE, a->promised, 1);
+    if (term < a->promised && from_holder) async_send(a, acts, from, ASYNC_STALE, a->promised, 1);
     return false;
 }
 
@@ -87,7 +88,7 @@ int async_on_stale(struct async *a, const struct algo_msg *m)
     if (m->field_count != 1 || m->bits_size != 0 || m->vec != NULL || m->packed != NULL) return ERR_PROTO;
     uint64_t promised = m->field[0];
     if (!async_term_valid(a, promised)) return ERR_PROTO;
-    bool deposed = promised > (a->role >= ASYNC_RECOVERING ? a->term : a->asked);
+    bool deposed = a->role >= ASYNC_RECOVERING ? promised > a->term : promised >= a->asked;
     if (promised > a->asked) a->asked = promised;
     if (!deposed) return 0;
     if (a->role == ASYNC_HOLDER) async_holder_step_down(a);
@@ -115,10 +116,20 @@ static uint32_t place_of(const struct async *a)
     return place;
 }
 
+/* A node that came back knowing nothing may have held a term before: it leaves a gap that depends on the
+ * time, so as not to ask for that one again. */
+static uint64_t amnesia_gap(const struct async *a)
+{
+    struct prng random;
+    prng_split(&random, a->seed, "async round", a->now_us);
+    return 1 + prng_below(&random, 1u << 16);
+}
+
 static void candidate_begin(struct async *a, struct algo_actions *acts)
 {
     uint64_t greatest = a->asked > a->promised ? a->asked : a->promised;
     uint64_t round = async_round(a, greatest) + 1;
+    if (greatest == 0) round += amnesia_gap(a);
     if (round >= ASYNC_ROUND_MAX)
         return; /* 2^30 rounds: a peer that lies about its term; nothing can be done */
     a->asked = round * a->node_count + a->rank;

@@ -1,18 +1,15 @@
 /* The holder's half: the buffer of arrived gradients, the batches, the update, the assignments.
  *
  * Normal course
- *  - GRAD: put behind those that arrived before. b of them make an UPDATE entry of the order log.
- *  - all entries that are ready go to the successors in one LOG; when they have acknowledged it they are applied in
- *    order: x += mean of the differences, in order of job numbers; then the new jobs, which see the new x.
+ *  - GRAD (members.c): put behind those that arrived before. b of them make an UPDATE entry of the order log.
+ *  - all entries that are ready go to the successors in one LOG; when they have acknowledged it they are
+ *    applied in order: x += mean of the differences, in order of job numbers; then the new jobs, which see
+ *    the new x.
  *  - a gradient of the holder's own node arrives when the successors hold a copy of it.
  * Failure courses
- *  - a worker's link goes: a snapshot is taken at once and its gradients that wait are copied to the successors (a
- *    replay might need them, and it may be gone). After the patience it is taken off the list: an OFF entry, its jobs are cancelled.
- *  - it comes back: TERM, HAVE; jobs it lacks are sent if their model is still here, else done anew (REDO), jobs
- *    it should not have are cancelled; then it comes on the list again (ON).
- *  - a worker with a link answers no job for several times what any other took: OFF as well, until it does.
  *  - no majority of the members is up, or no successor holds the state: nothing is logged or applied.
- *  - a gradient that is not outstanding, or already here: dropped and counted. */
+ *  - what was wanted before (a worker off the list, a job done anew) and is settled meanwhile: passed over.
+ *  - another holder is elected: what is held becomes a replica, as good as a successor's. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,19 +17,16 @@
 #include "algo/vec.h"
 #include "base/check.h"
 
-#define SILENT_PATIENCES 8u /* a job takes at most so many patiences, ... */
-#define SILENT_JOBS 4u      /* ... or so many times the longest one seen */
-
 /* -- jobs out ------------------------------------------------------------------------------------ */
 
-static struct blob *model_blob(struct async *a)
+struct blob *async_model_blob(struct async *a)
 {
     if (a->model == NULL) a->model = blob_copy(a->x, a->dim * sizeof *a->x);
     return a->model;
 }
 
 /* Hands a job with a model to its worker, if that can take it now. */
-static void job_send(struct async *a, struct async_job *job, struct algo_actions *acts)
+void async_job_send(struct async *a, struct async_job *job, struct algo_actions *acts)
 {
     struct async_peer *p = &a->peer[job->worker];
     struct blob *model = job->model;
@@ -55,13 +49,13 @@ static void job_send(struct async *a, struct async_job *job, struct algo_actions
 static void jobs_dispatch(struct async *a, uint32_t count, struct algo_actions *acts)
 {
     for (uint32_t i = a->ledger.job_count - count; i < a->ledger.job_count; i++) {
-        a->ledger.job[i].model = blob_ref(model_blob(a));
-        job_send(a, &a->ledger.job[i], acts);
+        a->ledger.job[i].model = blob_ref(async_model_blob(a));
+        async_job_send(a, &a->ledger.job[i], acts);
     }
 }
 
-static void jobs_cancel(struct async *a, rank_t worker, const uint64_t *q, uint32_t count,
-                        struct algo_actions *acts)
+void async_jobs_cancel(struct async *a, rank_t worker, const uint64_t *q, uint32_t count,
+                       struct algo_actions *acts)
 {
     if (count == 0) return;
     if (worker == a->rank) {
@@ -129,7 +123,9 @@ static void worker_off(struct async *a, rank_t worker, struct algo_actions *acts
     uint32_t count = 0;
     for (uint32_t i = 0; i < a->ledger.job_count; i++)
         if (a->ledger.job[i].worker == worker) q[count++] = a->ledger.job[i].q;
-    jobs_cancel(a, worker, q, count, acts);
+    /* One that is only silent keeps the job it is at: its gradient, though too late, shows that it is back. */
+    uint32_t first = a->peer[worker].silent && count > 0 ? 1 : 0;
+    async_jobs_cancel(a, worker, q + first, count - first, acts);
     free(q);
     a->report.left_out++;
     trace_line(a->trace, TRACE_INFO, "async: rank %u is taken off the list, %u jobs cancelled", worker,
@@ -151,7 +147,7 @@ static void op_apply(struct async *a, const struct async_op *op, struct algo_act
     a->report.version = a->ledger.t > a->report.version ? a->ledger.t : a->report.version;
 }
 
-static void op_want(struct async *a, enum async_op_kind kind, uint64_t q, rank_t worker)
+void async_op_want(struct async *a, enum async_op_kind kind, uint64_t q, rank_t worker)
 {
     for (uint32_t i = 0; i < a->control.count; i++) {
         const struct async_op *op = &a->control.item[i];
@@ -175,7 +171,9 @@ static void flight_control(struct async *a)
     while (a->control.count > 0 && a->flight.count == 0) {
         const struct async_op *op = &a->control.item[0];
         const struct async_job *job = async_ledger_find(&a->ledger, op->name[0].q);
+        const struct async_peer *p = &a->peer[op->name[0].worker];
         bool late = op->kind == ASYNC_OP_REDO && (job == NULL || job->arrived || job->model != NULL);
+        late = late || (op->kind == ASYNC_OP_OFF && p->up && !p->silent);
         if (!late && async_ledger_allows(&a->ledger, op))
             async_op_append(&a->flight, op->kind, op->name, op->count);
         async_ops_drop(&a->control, 1);
@@ -229,79 +227,11 @@ void async_holder_pump(struct async *a, struct algo_actions *acts)
     }
 }
 
-/* -- workers come and go --------------------------------------------------------------------------- */
-
 /* A gradient that its worker may not be there to send again. */
-static void copies_send(struct async *a, const struct async_grad *g, struct algo_actions *acts)
+void async_copies_send(struct async *a, const struct async_grad *g, struct algo_actions *acts)
 {
     for (rank_t k = 0; k < a->node_count; k++)
         if (a->peer[k].standby != ASYNC_STANDBY_NONE) async_own_send(a, k, g, a->term, acts);
-}
-
-void async_holder_greet(struct async *a, rank_t peer, struct algo_actions *acts)
-{
-    struct async_peer *p = &a->peer[peer];
-    p->greeting = ASYNC_GREET_ASKED;
-    p->grads_expected = p->grads_got = 0;
-    struct algo_msg *m = async_send(a, acts, peer, ASYNC_TERM, a->term, 2);
-    const struct async_ledger *base = a->role == ASYNC_RECOVERING ? &a->replica.base : &a->ledger;
-    m->field[1] = async_ledger_low(base, peer);
-}
-
-void async_holder_peer_down(struct async *a, rank_t peer, struct algo_actions *acts)
-{
-    struct async_peer *p = &a->peer[peer];
-    for (uint32_t i = 0; a->role == ASYNC_HOLDER && i < a->arrivals.count; i++)
-        if (a->arrivals.item[i].worker == peer) copies_send(a, &a->arrivals.item[i], acts);
-    p->greeting = ASYNC_GREET_NONE;
-    async_standby_lose(a, peer);
-    p->lame = false;
-}
-
-static bool was_queued(const struct async_peer *p, uint64_t q)
-{
-    for (uint32_t i = 0; i < p->queued_count; i++)
-        if (p->queued[i] == q) return true;
-    return false;
-}
-
-/* Brings the table and what the worker has into agreement. */
-static void reconcile_jobs(struct async *a, rank_t worker, struct algo_actions *acts)
-{
-    struct async_peer *p = &a->peer[worker];
-    bool self = worker == a->rank;
-    for (uint32_t i = 0; i < a->ledger.job_count; i++) {
-        struct async_job *job = &a->ledger.job[i];
-        if (job->worker != worker) continue;
-        if (job->arrived || (self ? async_worker_has(a, job->q) : was_queued(p, job->q))) {
-            blob_unref(job->model);
-            job->model = NULL;
-        } else if (job->model != NULL) {
-            job_send(a, job, acts);
-        } else {
-            op_want(a, ASYNC_OP_REDO, job->q, worker);
-        }
-    }
-}
-
-void async_holder_reconcile(struct async *a, rank_t worker, struct algo_actions *acts)
-{
-    struct async_peer *p = &a->peer[worker];
-    p->greeting = ASYNC_GREET_DONE;
-    p->progress_us = a->now_us;
-    uint32_t count = 0;
-    for (uint32_t i = 0; i < p->queued_count; i++)
-        if (async_ledger_find(&a->ledger, p->queued[i]) == NULL) p->queued[count++] = p->queued[i];
-    uint32_t stale = count;
-    uint64_t *q = mem_new(stale, sizeof *q);
-    memcpy(q, p->queued, stale * sizeof *q);
-    reconcile_jobs(a, worker, acts);
-    jobs_cancel(a, worker, q, stale, acts);
-    free(q);
-    free(p->queued);
-    p->queued = NULL;
-    p->queued_count = 0;
-    if (!p->silent && !a->ledger.member[worker]) op_want(a, ASYNC_OP_ON, 0, worker);
 }
 
 void async_holder_own(struct async *a, struct async_grad *g, struct algo_actions *acts)
@@ -309,89 +239,13 @@ void async_holder_own(struct async *a, struct async_grad *g, struct algo_actions
     struct async_peer *self = &a->peer[a->rank];
     self->progress_us = a->now_us;
     self->silent = false;
-    if (!a->ledger.member[a->rank]) op_want(a, ASYNC_OP_ON, 0, a->rank);
+    if (!a->ledger.member[a->rank]) async_op_want(a, ASYNC_OP_ON, 0, a->rank);
     g->sequence = ++a->own_sequence;
-    copies_send(a, g, acts);
+    async_copies_send(a, g, acts);
     async_holder_pump(a, acts);
 }
 
-/* -- messages ---------------------------------------------------------------------------------- */
-
-int async_on_have(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts)
-{
-    struct async_peer *p = &a->peer[from];
-    if (m->field_count != 2 || m->bits_size % 8 != 0 || m->vec != NULL || m->packed != NULL) return ERR_PROTO;
-    if (!async_term_valid(a, m->field[0])) return ERR_PROTO;
-    if (a->role < ASYNC_RECOVERING || m->field[0] != a->term) return 0;
-    if (p->greeting != ASYNC_GREET_ASKED) return ERR_PROTO;
-    p->greeting = ASYNC_GREET_HAVE;
-    p->grads_expected = m->field[1];
-    p->queued_count = m->bits_size / 8;
-    free(p->queued);
-    p->queued = mem_new(p->queued_count, sizeof *p->queued);
-    for (uint32_t i = 0; i < p->queued_count; i++) p->queued[i] = async_number_at(m, i);
-    if (a->role == ASYNC_RECOVERING) {
-        async_recover_progress(a, acts);
-    } else if (p->grads_got >= p->grads_expected) {
-        async_holder_reconcile(a, from, acts);
-    }
-    return 0;
-}
-
-/* Takes a gradient while the log is being replayed, or puts it behind the others. */
-static void gradient_take(struct async *a, const struct async_grad *g)
-{
-    struct async_peer *p = &a->peer[g->worker];
-    struct async_job *job = NULL;
-    if (a->role == ASYNC_HOLDER) {
-        job = async_ledger_find(&a->ledger, g->q);
-        if (job == NULL || job->arrived) {
-            a->report.duplicates_dropped++;
-            return;
-        }
-        job->arrived = true;
-    } else if (async_grads_find(&a->arrivals, g->q) != NULL) {
-        a->report.duplicates_dropped++;
-        return;
-    }
-    async_grads_add(&a->arrivals, g);
-    if (p->greeting == ASYNC_GREET_DONE && a->now_us - p->progress_us > a->longest_us)
-        a->longest_us = a->now_us - p->progress_us;
-    p->progress_us = a->now_us;
-}
-
-int async_on_grad(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts)
-{
-    struct async_peer *p = &a->peer[from];
-    if (m->field_count != 2 || m->bits_size != 0 || (m->vec == NULL) == (m->packed == NULL)) return ERR_PROTO;
-    if (!async_term_valid(a, m->field[0])) return ERR_PROTO;
-    if (a->role < ASYNC_RECOVERING || m->field[0] != a->term) {
-        a->report.duplicates_dropped++;
-        return 0;
-    }
-    struct async_grad g = {.q = m->field[1], .worker = from, .vec = m->vec, .packed = m->packed};
-    const struct async_job *job = a->role == ASYNC_HOLDER ? async_ledger_find(&a->ledger, g.q) : NULL;
-    if (job != NULL && job->worker != from) return ERR_PROTO;
-    if (m->packed != NULL) {
-        struct compress_context context = {.seed = a->seed + from, .round = g.q, .dither = from};
-        if (a->compressor == NULL || compressor_decode(a->compressor, &context, a->dim, m->packed->data,
-                                                       m->packed->size, a->scratch) != 0)
-            return ERR_PROTO;
-    }
-    gradient_take(a, &g);
-    p->grads_got++;
-    p->silent = false;
-    if (a->role == ASYNC_RECOVERING) {
-        async_recover_progress(a, acts);
-        return 0;
-    }
-    if (p->greeting == ASYNC_GREET_HAVE && p->grads_got >= p->grads_expected)
-        async_holder_reconcile(a, from, acts);
-    if (p->greeting == ASYNC_GREET_DONE && !a->ledger.member[from]) op_want(a, ASYNC_OP_ON, 0, from);
-    return 0;
-}
-
-/* -- beginning, ending, time ------------------------------------------------------------------------ */
+/* -- beginning, ending ------------------------------------------------------------------------ */
 
 void async_holder_begin(struct async *a, struct algo_actions *acts)
 {
@@ -415,11 +269,11 @@ void async_holder_begin(struct async *a, struct algo_actions *acts)
     self->queued_count = a->queue_count;
     self->queued = mem_new(a->queue_count, sizeof *self->queued);
     for (uint32_t i = 0; i < a->queue_count; i++) self->queued[i] = a->queue[i].q;
-    async_holder_reconcile(a, a->rank, acts);
+    async_members_reconcile(a, a->rank, acts);
     for (rank_t k = 0; k < a->node_count; k++)
         if (k != a->rank && a->peer[k].up && a->peer[k].greeting == ASYNC_GREET_HAVE &&
             a->peer[k].grads_got >= a->peer[k].grads_expected)
-            async_holder_reconcile(a, k, acts);
+            async_members_reconcile(a, k, acts);
 }
 
 void async_holder_clear(struct async *a)
@@ -449,11 +303,11 @@ void async_holder_clear(struct async *a)
 void async_holder_step_down(struct async *a)
 {
     CHECK(a->role == ASYNC_HOLDER);
-    async_see(a, model_blob(a), a->ledger.t);
+    async_see(a, async_model_blob(a), a->ledger.t);
     async_replica_clear(&a->replica);
     a->replica.term = a->term;
     async_ledger_copy(&a->replica.base, &a->ledger);
-    a->replica.x = blob_ref(model_blob(a));
+    a->replica.x = blob_ref(async_model_blob(a));
     a->replica.ops = a->flight;
     a->flight = (struct async_ops){0};
     async_holder_clear(a);
@@ -461,30 +315,4 @@ void async_holder_step_down(struct async *a)
     async_lose_holder(a);
     trace_line(a->trace, TRACE_INFO, "async: no longer the holder, at update %llu",
                (unsigned long long)a->seen_t);
-}
-
-/* The oldest job that it has not answered is the one it works on. */
-static bool is_silent(const struct async *a, rank_t k)
-{
-    const struct async_peer *p = &a->peer[k];
-    uint64_t limit = SILENT_PATIENCES * a->patience_us;
-    if (limit < SILENT_JOBS * a->longest_us) limit = SILENT_JOBS * a->longest_us;
-    if (p->greeting != ASYNC_GREET_DONE || a->now_us - p->progress_us < limit) return false;
-    for (uint32_t i = 0; i < a->ledger.job_count; i++)
-        if (a->ledger.job[i].worker == k && !a->ledger.job[i].arrived) return true;
-    return false;
-}
-
-void async_holder_tick(struct async *a, struct algo_actions *acts)
-{
-    for (rank_t k = 0; k < a->node_count; k++) {
-        struct async_peer *p = &a->peer[k];
-        if (k != a->rank && p->up) async_send(a, acts, k, ASYNC_ALIVE, a->term, 2)->field[1] = a->ledger.t;
-        if (a->role != ASYNC_HOLDER || !a->ledger.member[k] || !async_log_ready(a)) continue;
-        bool gone = k != a->rank && !p->up && a->now_us - p->since_us >= a->patience_us;
-        if (!gone && (a->node_count == 1 || !is_silent(a, k))) continue;
-        p->silent = !gone;
-        op_want(a, ASYNC_OP_OFF, 0, k);
-    }
-    if (a->role == ASYNC_HOLDER) async_standby_tick(a);
 }

@@ -138,7 +138,7 @@ enum async_kind {
     ASYNC_GRAD,     /* term, q; vec or packed */
     ASYNC_CANCEL,   /* term; bits = numbers of jobs not to be done */
     ASYNC_LOG,      /* term, index of the first entry, counted from 1; bits = entries */
-    ASYNC_SNAPSHOT, /* term, term of the log, index, t, next q, draws, block, place; bits = table; vec = x_t */
+    ASYNC_SNAPSHOT, /* term, of the log; index, t, next q, draws, block, place; bits = table; vec = x_t */
     ASYNC_OWN,      /* term, q, worker, sequence; vec or packed: a copy of a gradient of the holder's own */
     ASYNC_ACK,   /* term, index of the snapshot held + 1, of the last entry held, greatest sequence of OWN */
     ASYNC_ALIVE, /* term, t */
@@ -241,7 +241,7 @@ struct async {
     struct blob *progress;  /* (dim) of the job at the head, when the trainer stopped early; NULL = none */
     uint32_t progress_steps;
     struct async_grads kept; /* sent, or to be sent; until covered */
-    bool greeted;            /* HAVE went out on this link in this term */
+    bool greeted;            /* HAVE went out on this link to the holder of this term */
     struct blob *seen;       /* (dim) newest model seen; NULL = x0 in x */
     uint64_t seen_t;
 
@@ -293,17 +293,29 @@ int async_on_cancel(struct async *a, rank_t from, const struct algo_msg *m, stru
 
 /* -- holder.c ------------------------------------------------------------------------------------ */
 
+struct blob *async_model_blob(struct async *a); /* x_t, borrowed */
+/* Hands a job with a model to its worker, if that can take it now. */
+void async_job_send(struct async *a, struct async_job *job, struct algo_actions *acts);
+void async_jobs_cancel(struct async *a, rank_t worker, const uint64_t *q, uint32_t count,
+                       struct algo_actions *acts);
+void async_op_want(struct async *a, enum async_op_kind kind, uint64_t q, rank_t worker);
+/* A gradient that its worker may not be there to send again, to all successors. */
+void async_copies_send(struct async *a, const struct async_grad *g, struct algo_actions *acts);
 void async_holder_begin(struct async *a, struct algo_actions *acts); /* ledger and x are set */
-void async_holder_greet(struct async *a, rank_t peer, struct algo_actions *acts);
-void async_holder_peer_down(struct async *a, rank_t peer, struct algo_actions *acts);
-void async_holder_reconcile(struct async *a, rank_t worker, struct algo_actions *acts);
 void async_holder_own(struct async *a, struct async_grad *g, struct algo_actions *acts);
 void async_holder_pump(struct async *a, struct algo_actions *acts);
-void async_holder_tick(struct async *a, struct algo_actions *acts);
 void async_holder_step_down(struct async *a);
 void async_holder_clear(struct async *a);
 /* x += mean of the gradients named, in this order; all are in `from` (checked). */
 void async_apply_gradients(struct async *a, const struct async_op *op, const struct async_grads *from);
+
+/* -- members.c ----------------------------------------------------------------------------------- */
+
+void async_members_greet(struct async *a, rank_t peer, struct algo_actions *acts);
+void async_members_peer_down(struct async *a, rank_t peer, struct algo_actions *acts);
+/* Brings table and queue into agreement; the worker's HAVE and what it sent again are here. */
+void async_members_reconcile(struct async *a, rank_t worker, struct algo_actions *acts);
+void async_members_tick(struct async *a, struct algo_actions *acts);
 int async_on_have(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts);
 int async_on_grad(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts);
 
@@ -337,7 +349,8 @@ int async_on_ack(struct async *a, rank_t from, const struct algo_msg *m);
 
 uint64_t async_round(const struct async *a, uint64_t term);
 bool async_term_valid(const struct async *a, uint64_t term);
-/* Whether a message of this term from this node is its holder's word, to be heeded; an older term is told so. */
+/* Whether a message of this term from this node is its holder's word, to be heeded; an older term is told so.
+ * */
 bool async_heeds(struct async *a, rank_t from, uint64_t term, struct algo_actions *acts);
 void async_adopt(struct async *a, uint64_t term); /* obeys a holder elected elsewhere */
 void async_lose_holder(struct async *a);

@@ -1,8 +1,8 @@
 /* The table of outstanding jobs, the entries of the order log and what one does to the table. No clock, no
  * messages: replaying the log gives the same table everywhere.
  *
- * Numbers: jobs are numbered in order of assignment; a TERM entry moves the numbers on to (round << 32), so that
- * no number ever means two jobs, also when the end of a log was lost. */
+ * Numbers: jobs are numbered in order of assignment; a TERM entry moves the numbers on to (round << 32), so
+ * that no number ever means two jobs, also when the end of a log was lost. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -2,17 +2,20 @@
  * entry, a snapshot (x, table) now and then, copies of the gradients of its own node.
  *
  * Normal course
- *  - the first `successors` nodes up, in hash order, join: copies (OWN) of uncovered own gradients, then a SNAPSHOT. When
- *    that is acknowledged the successor is a member: entries are applied only when all members hold them.
+ *  - the first `successors` nodes up, in hash order, join: copies (OWN) of uncovered own gradients, then a
+ *    SNAPSHOT. When that is acknowledged the successor is a member: entries are applied only when all members
+ *    hold them.
  *  - LOG carries all entries that were ready; one LOG is on its way at a time. ACK says what is held.
- *  - every `snapshot` updates a SNAPSHOT goes to all; when all members have it, it is durable: jobs numbered below
- *    the least outstanding one of a worker are covered, and the next JOB tells that worker so.
+ *  - every `snapshot` updates a SNAPSHOT goes to all; when all members have it, it is durable: jobs numbered
+ *    below the least outstanding one of a worker are covered, and the next JOB tells that worker so.
  * Failure courses
- *  - a successor's link goes, or it does not acknowledge within the patience: it is left out, the next one joins;
- *    nothing is applied for an eighth of the patience, in which a holder that is cut off loses its majority.
+ *  - a successor's link goes, or it does not acknowledge within the patience: it is left out, the next one
+ *    joins; nothing is applied for an eighth of the patience, in which a holder that is cut off loses its
+ *    majority.
  *  - a LOG overtakes the SNAPSHOT it follows (other lane): it is kept aside until that comes.
  *  - entries come twice: those known are passed over.
- *  - a snapshot of a new term replaces the old replica; until then the old one is kept, as the best there is. */
+ *  - a snapshot of a new term replaces the old replica; until then the old one is kept, as the best there is.
+ *    */
 #include <string.h>
 
 #include "algo/async/internal.h"
@@ -104,12 +107,6 @@ void async_snapshot_send(struct async *a, rank_t to, const struct async_ledger *
     a->report.model_transfers++;
 }
 
-static struct blob *model_blob(struct async *a)
-{
-    if (a->model == NULL) a->model = blob_copy(a->x, a->dim * sizeof *a->x);
-    return a->model;
-}
-
 /* -- holder: acknowledgements ---------------------------------------------------------------------- */
 
 static uint32_t member_count(const struct async *a)
@@ -162,7 +159,7 @@ void async_snapshot_begin(struct async *a, struct algo_actions *acts)
         struct async_peer *p = &a->peer[k];
         p->low_pending = async_ledger_low(&a->ledger, k);
         if (p->standby == ASYNC_STANDBY_NONE) continue;
-        async_snapshot_send(a, k, &a->ledger, model_blob(a), a->term, a->term, acts);
+        async_snapshot_send(a, k, &a->ledger, async_model_blob(a), a->term, a->term, acts);
     }
     snapshot_settle(a);
 }
@@ -178,7 +175,7 @@ static void standby_join(struct async *a, rank_t k, struct algo_actions *acts)
     for (uint32_t i = 0; i < a->arrivals.count; i++) /* whose workers cannot send them again */
         if (a->arrivals.item[i].worker != a->rank && !a->peer[a->arrivals.item[i].worker].up)
             async_own_send(a, k, &a->arrivals.item[i], a->term, acts);
-    async_snapshot_send(a, k, &a->ledger, model_blob(a), a->term, a->term, acts);
+    async_snapshot_send(a, k, &a->ledger, async_model_blob(a), a->term, a->term, acts);
     async_log_send(a, k, &a->flight, a->ledger.index + 1, a->term, acts);
 }
 
@@ -198,8 +195,8 @@ void async_standby_fill(struct async *a, struct algo_actions *acts)
         }
 }
 
-/* Without it, but not at once: if we are cut off, the other links are about to go as well, and then nothing must
- * be applied that only this side knows. */
+/* Without it, but not at once: if we are cut off, the other links are about to go as well, and then nothing
+ * must be applied that only this side knows. */
 void async_standby_lose(struct async *a, rank_t k)
 {
     if (a->peer[k].standby == ASYNC_STANDBY_MEMBER) a->hold_until_us = a->now_us + a->patience_us / 8;

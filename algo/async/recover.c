@@ -2,16 +2,16 @@
  *
  * Normal course
  *  - the best replica among the voters is fetched, if it is not our own: SNAPSHOT, LOG, OWN, FETCHED.
- *  - TERM to all: the workers send again every gradient that the snapshot does not cover (GRAD), and their queues
- *    (HAVE).
- *  - when every gradient that the log names is here, the log is replayed: the same sums in the same order, so x_t is
- *    the same bit for bit. Gradients sent but not logged are behind the others and take a new place.
+ *  - TERM to all: the workers send again every gradient that the snapshot does not cover (GRAD), and their
+ *    queues (HAVE).
+ *  - when every gradient that the log names is here, the log is replayed: the same sums in the same order, so
+ *    x_t is the same bit for bit. Gradients sent but not logged are behind the others and take a new place.
  *  - a TERM entry opens a new range of job numbers; table and queues are brought into agreement (holder.c).
  * Failure courses
  *  - a named gradient is with a worker that is away: waited for until the patience is over.
- *  - nobody has it (its worker died, and the holder before any snapshot): the log is cut there, which is said and
- *    counted in left_out. It takes two losses at once: holders store copies of their own gradients with the
- *    successors, and take a snapshot when a worker's link goes.
+ *  - nobody has it (its worker died, and the holder before any snapshot): the log is cut there, which is said
+ *    and counted in left_out. It takes two losses at once: holders store copies of their own gradients with
+ *    the successors, and take a snapshot when a worker's link goes.
  *  - an entry that does not fit the table (a lying holder): cut likewise. */
 #include <string.h>
 
@@ -161,7 +161,7 @@ void async_recover_begin(struct async *a, struct algo_actions *acts)
         if (async_grads_find(&a->arrivals, a->kept.item[i].q) == NULL)
             async_grads_add(&a->arrivals, &a->kept.item[i]);
     for (rank_t k = 0; k < a->node_count; k++)
-        if (k != a->rank && a->peer[k].up) async_holder_greet(a, k, acts);
+        if (k != a->rank && a->peer[k].up) async_members_greet(a, k, acts);
     async_recover_progress(a, acts);
 }
 

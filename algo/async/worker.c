@@ -1,13 +1,14 @@
-/* The worker's half: a queue of jobs, first in first out, each with the model of its assignment; gradients sent
- * and kept until a durable snapshot covers them.
+/* The worker's half: a queue of jobs, first in first out, each with the model of its assignment; gradients
+ * sent and kept until a durable snapshot covers them.
  *
  * Normal course
- *  - JOB: queued. The oldest is trained from x_alpha; an answer of fewer steps is continued from where it ended.
- *  - TRAINED: the difference is compressed (with error feedback), kept, and sent as GRAD. On the holder's own node
- *    it goes to the holder without a message.
+ *  - JOB: queued. The oldest is trained from x_alpha; an answer of fewer steps is continued from where it
+ *    ended.
+ *  - TRAINED: the difference is compressed (with error feedback), kept, and sent as GRAD. On the holder's own
+ *    node it goes to the holder without a message.
  * Failure courses
- *  - a new holder, or a new link to the holder: TERM. Everything kept that it may lack is sent again, then HAVE
- *    with the queue. It drops what it has already, and answers CANCEL for jobs that are none any more.
+ *  - a new holder, or a new link to the holder: TERM. Everything kept that it may lack is sent again, then
+ *    HAVE with the queue. It drops what it has already, and answers CANCEL for jobs that are none any more.
  *  - no holder: the queue is worked off; the gradients wait.
  *  - a job is cancelled while it is trained: its result is thrown away.
  *  - a message of an older term: dropped, counted, and its sender told.
@@ -85,7 +86,8 @@ static void gradient_make(struct async *a, struct async_grad *g)
 
 static void gradient_send(struct async *a, const struct async_grad *g, struct algo_actions *acts)
 {
-    struct algo_msg *m = async_send(a, acts, a->holder, ASYNC_GRAD, a->term, 2);
+    rank_t holder = (rank_t)(a->term % a->node_count);
+    struct algo_msg *m = async_send(a, acts, holder, ASYNC_GRAD, a->term, 2);
     m->field[1] = g->q;
     m->vec = blob_ref(g->vec);
     m->packed = blob_ref(g->packed);

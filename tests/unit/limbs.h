@@ -1,19 +1,20 @@
-/* A double carried by float32 coordinates, so that tests of sums and means can compare to 1e-12 and better though
- * models are float32.
+/* A double carried by float32 coordinates, so that tests of sums and means can compare to 1e-12 and better
+ * though models are float32.
  *
  * A scalar v takes LIMB_COUNT neighbouring coordinates. The first holds v rounded to a multiple of 2^-12, the
- * second what is left rounded to a multiple of 2^-28, the third the rest, a multiple of 2^-44. Every limb is an
- * integer of at most about 17 bits times its grid, and float32 has 24: so adding up to 64 limbs, and
- * halving such sums up to five times (means over 2, 4, 8), is exact, whatever the order. The value is the sum of the
- * limbs in double.
+ * second what is left rounded to a multiple of 2^-28, the third the rest, a multiple of 2^-44. Every limb is
+ * an integer of at most about 17 bits times its grid, and float32 has 24: so adding up to 64 limbs, and
+ * halving such sums up to five times (means over 2, 4, 8), is exact, whatever the order. The value is the sum
+ * of the limbs in double.
  *
  *   range      |v| < 16, and the same for every sum before its division
- *   precision  2^-45 = 3e-14 per delta; means over other counts than powers of two round at 2^-24 of each limb
+ *   precision  2^-45 = 3e-14 per delta; means over other counts than powers of two round at 2^-24 of each
+ *   limb
  *
- * A trainer reads limb_value(x), computes the new value in double and writes the difference with limb_split: the
- * limbs of the model are sums of such, and over thousands of updates they would outgrow their 24 bits: limb_carry
- * moves an eighth of what a limb holds too much into the one before it (an eighth, as several stale deltas may
- * carry the same excess). */
+ * A trainer reads limb_value(x), computes the new value in double and writes the difference with limb_split:
+ * the limbs of the model are sums of such, and over thousands of updates they would outgrow their 24 bits:
+ * limb_carry moves an eighth of what a limb holds too much into the one before it (an eighth, as several
+ * stale deltas may carry the same excess). */
 #ifndef GADABOUT_TESTS_UNIT_LIMBS_H
 #define GADABOUT_TESTS_UNIT_LIMBS_H
 

@@ -1,7 +1,7 @@
-/* Goal: the settings of async that are other methods give those methods; shares, delays and throughput are what
- * theory says; what cannot work is refused with a remedy; no message of a peer breaks anything.
- * Method: clusters in virtual time (algo_harness.h), speeds 1..10, messages without delay where figures are
- * compared. Malformed messages come from a table and must leave model, counters and table as they were. */
+/* Goal: the settings of async that are other methods give those methods; shares, delays and throughput are
+ * what theory says; what cannot work is refused with a remedy; no message of a peer breaks anything. Method:
+ * clusters in virtual time (algo_harness.h), speeds 1..10, messages without delay where figures are compared.
+ * Malformed messages come from a table and must leave model, counters and table as they were. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

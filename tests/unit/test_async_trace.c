@@ -1,9 +1,9 @@
-/* Goal: async does exactly what the method's definition says: which gradient comes when, from which version, and
- * what it makes of x, to 1e-12; long runs end where theory says.
- * Method: three workers with f_i = a_i/2 (x - c_i)^2 and step times 1, 2, 3 in virtual time (algo_harness.h), messages
- * without delay. Scalars travel as limbs (limbs.h). The lists of the first updates are written out; long ones are
- * compared with a direct simulation of the definition, below, in double. Ties in time go to the lowest worker: the
- * step times are i (1 + i 1e-9) units, so that they do. */
+/* Goal: async does exactly what the method's definition says: which gradient comes when, from which version,
+ * and what it makes of x, to 1e-12; long runs end where theory says. Method: three workers with f_i = a_i/2
+ * (x - c_i)^2 and step times 1, 2, 3 in virtual time (algo_harness.h), messages without delay. Scalars travel
+ * as limbs (limbs.h). The lists of the first updates are written out; long ones are compared with a direct
+ * simulation of the definition, below, in double. Ties in time go to the lowest worker: the step times are i
+ * (1 + i 1e-9) units, so that they do. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -200,25 +200,6 @@ static int check_sizes(uint32_t n, uint32_t batch, uint32_t concurrency, struct 
     return 0;
 }
 
-static int check_compress(const struct choice *compress, size_t dim, bool feedback, struct err_text *why)
-{
-    if (compress_is_none(compress)) return 0;
-    const char *name = compress->spec->name;
-    if (strcmp(name, "powersgd") == 0)
-        return err_set(why, ERR_USAGE,
-                       "--compress: powersgd needs matrices, and here the model is one vector; "
-                       "try topk or qsgd");
-    struct compressor *c = compressor_new(compress);
-    double omega = compressor_omega(c, dim);
-    compressor_free(c);
-    if (feedback && omega <= 0)
-        return err_set(why, ERR_USAGE,
-                       "--compress: this %s enlarges vectors, so error feedback would not settle; "
-                       "give --algorithm async:feedback=none",
-                       name);
-    return 0;
-}
-
 static int set_order(struct async_rule *rule, const char *text, struct err_text *why)
 {
     if (*text == '\0') return 0;
@@ -236,7 +217,6 @@ static int create(const struct algo_config *config, const struct choice *params,
     uint32_t concurrency = choice_integer(params, "concurrency");
     bool feedback = choice_integer(params, "feedback") == 0;
     int err = check_sizes(n, batch, concurrency, why);
-    if (err == 0) err = check_compress(config->compress, config->dim, feedback, why);
     if (err != 0) return err;
     struct async *a = mem_new_zero(1, sizeof *a);
     a->rank = config->rank;

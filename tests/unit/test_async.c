@@ -245,11 +245,9 @@ static void what_cannot_work_is_refused_with_a_remedy(void **state)
         {"async", NULL, "concurrency=", 700},
         {"async:order=1-2-3", NULL, "rule=once or rule=cyclic", 3},
         {"async:rule=once,order=1-2-2", NULL, "permutation of 1..3", 3},
-        {"async", "powersgd:rank=1", "try topk", 3},
-        {"async", "randk:fraction=0.1,variant=unbiased", "feedback=none", 3},
         {"async:b=5", NULL, NULL, 5},
         {"async:b=6,concurrency=6", NULL, NULL, 5},
-        {"async:feedback=none", "randk:fraction=0.1,variant=unbiased", NULL, 3},
+        {"async:feedback=none", "topk:fraction=0.1", NULL, 3},
         {"async:rule=cyclic,order=3-1-2", NULL, NULL, 3},
         {"async:concurrency=500", NULL, NULL, 700},
     };

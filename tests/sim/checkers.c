@@ -32,6 +32,8 @@ static double share_of(const struct storm *s, rank_t u)
         return s->weight[u];
     case LAW_SHARE_ONE:
         return 1;
+    case LAW_SHARE_BATCH:
+        return 1 / choice_number(&s->algorithm_choice, "b");
     }
     UNREACHABLE();
 }
@@ -44,26 +46,33 @@ double checkers_slack(double steps)
 
 /* -- always: amounts --------------------------------------------------------------------------- */
 
+/* A model holds no more than was learnt, and nothing negative. What lossy messages leave may lie outside of what was learnt: x moves by h_j - h_i, and h_i may be far
+ * behind x. */
+static bool are_averages(const struct storm *s)
+{
+    return !s->lossy || s->law->kept_back;
+}
+
 void checkers_vector(struct storm *s, rank_t v, const char *what, const float *x)
 {
     if (!vec_finite(STORM_NODES, x)) storm_fail(s, "node %u: %s is not finite", v, what);
-    for (rank_t u = 0; !s->lossy && u < STORM_NODES; u++) {
+    for (rank_t u = 0; are_averages(s) && u < STORM_NODES; u++) {
         if (x[u] < -checkers_slack((double)s->counted[u]))
             storm_fail(s, "node %u: %s holds %g of node %u", v, what, (double)x[u], u);
     }
 }
 
-/* What lossy messages leave may lie outside of what was learnt: x moves by h_j - h_i, and h_i may be far
- * behind x. */
 static void model_check(struct storm *s, rank_t v)
 {
     const float *x = node_model(node_of(s, v));
     checkers_vector(s, v, "the model", x);
-    for (rank_t u = 0; !s->lossy && u < STORM_NODES; u++) {
-        double counted = (double)s->counted[u];
-        if (x[u] > counted + checkers_slack(counted))
+    double share =
+        s->law->share == LAW_SHARE_BATCH ? share_of(s, 0) : 1; /* others: a mean of fewer gives more */
+    for (rank_t u = 0; are_averages(s) && u < STORM_NODES; u++) {
+        double counted = (double)s->counted[u], held = (double)x[u] / share;
+        if (held > counted + checkers_slack(counted))
             storm_fail(s, "counted twice: the model of node %u holds %.2f steps of node %u, which did %.0f",
-                       v, (double)x[u], u, counted);
+                       v, held, u, counted);
     }
 }
 

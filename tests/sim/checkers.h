@@ -24,6 +24,7 @@ enum law_share {
     LAW_SHARE_EQUAL,  /* 1/n: a mean of all nodes */
     LAW_SHARE_WEIGHT, /* w_u */
     LAW_SHARE_ONE,    /* 1: there is one model, and the newest copy of it counts */
+    LAW_SHARE_BATCH,  /* 1/b: updates are means of b gradients */
 };
 
 /* What must hold for one method, beside what holds for all. */
@@ -32,6 +33,8 @@ struct law {
     enum law_share share;
     bool one_trains; /* not every node steps and mixes all the time */
     bool same_bits;  /* models that agree are equal bit for bit */
+    bool
+        kept_back; /* lossy messages keep back what they do not send, and send it as it is: models stay averages */
     /* Each may be NULL. After an event of node v, which lives; after one at rest. */
     void (*look)(struct storm *s, rank_t v);
     void (*look_at_rest)(struct storm *s, rank_t v);
@@ -39,6 +42,7 @@ struct law {
     const char *(*disagreement)(struct storm *s); /* the same, once there is no more drift */
     void (*quiet)(struct storm *s);               /* at rest from now on */
     void (*end)(struct storm *s);                 /* after the agreement */
+    rank_t (*pillar)(const struct storm *s);      /* whose loss hurts most just now; RANK_NONE = nobody's */
 };
 
 const struct law *law_of(const char *method); /* NULL: nobody has said what must hold for it */

@@ -2,6 +2,8 @@
 #include <string.h>
 
 #include "agent/node_internal.h"
+#include "algo/def/internal.h"
+#include "algo/hsgd/hsgd_internal.h"
 #include "tests/sim/laws.h"
 #include "tests/sim/storm.h"
 
@@ -31,6 +33,46 @@ static const char *walk_unrest(struct storm *s)
     return walkers(s) > models_walking(s) ? "several nodes train the walking model" : NULL;
 }
 
+/* -- averages of everybody --------------------------------------------------------------------- */
+
+static const struct algo *algo_at(const struct storm *s, rank_t v)
+{
+    struct node *n = simulation_node(s->sim, v);
+    return n != NULL ? node_algo(n) : NULL;
+}
+
+/* The first node for which `stands` holds, beginning with another one each time. */
+static rank_t somebody(const struct storm *s, bool (*stands)(const struct algo *a))
+{
+    for (rank_t i = 0; i < STORM_NODES; i++) {
+        rank_t v = (rank_t)((s->tally->events + i) % STORM_NODES);
+        if (algo_at(s, v) != NULL && stands(algo_at(s, v))) return v;
+    }
+    return RANK_NONE;
+}
+
+static bool sums_in_a_ring(const struct algo *a)
+{
+    return allreduce_waiting(((const struct def *)a)->ring);
+}
+
+static rank_t ring_pillar(const struct storm *s)
+{
+    return somebody(s, sums_in_a_ring);
+}
+
+/* In the midst of an average of everybody it stands for a part of it in its group. */
+static bool aggregates(const struct algo *a)
+{
+    const struct hsgd *h = (const struct hsgd *)a;
+    return h->resting && h->due == 0;
+}
+
+static rank_t hsgd_pillar(const struct storm *s)
+{
+    return somebody(s, aggregates);
+}
+
 /* -- the table --------------------------------------------------------------------------------- */
 
 static const struct law laws[] = {
@@ -49,21 +91,39 @@ static const struct law laws[] = {
      .unrest = walk_unrest},
     {.method = "gossip", .share = LAW_SHARE_EQUAL},
     {.method = "local", .share = LAW_SHARE_EQUAL},
-    {.method = "hsgd", .share = LAW_SHARE_EQUAL},
+    {.method = "hsgd", .share = LAW_SHARE_EQUAL, .pillar = hsgd_pillar},
     {.method = "delicoco", .share = LAW_SHARE_EQUAL, .look_at_rest = copies_look_at_rest, .end = copies_end},
     {.method = "choco", .share = LAW_SHARE_EQUAL, .look_at_rest = copies_look_at_rest, .end = copies_end},
     {.method = "dgd", .share = LAW_SHARE_EQUAL, .look_at_rest = copies_look_at_rest, .end = copies_end},
-    {.method = "def", .share = LAW_SHARE_EQUAL, .same_bits = true, .disagreement = residuals_disagreement},
-    {.method = "def-a", .share = LAW_SHARE_EQUAL, .same_bits = true, .disagreement = residuals_disagreement},
-    {.method = "ef-sgd", .share = LAW_SHARE_EQUAL, .same_bits = true, .disagreement = residuals_disagreement},
-    {.method = "step-ahead",
-     .share = LAW_SHARE_EQUAL,
-     .same_bits = true,
-     .disagreement = residuals_disagreement},
     {.method = "allreduce",
      .share = LAW_SHARE_EQUAL,
      .same_bits = true,
-     .disagreement = residuals_disagreement},
+     .disagreement = residuals_disagreement,
+     .pillar = ring_pillar},
+    {.method = "def",
+     .share = LAW_SHARE_EQUAL,
+     .same_bits = true,
+     .kept_back = true,
+     .disagreement = residuals_disagreement,
+     .pillar = ring_pillar},
+    {.method = "def-a",
+     .share = LAW_SHARE_EQUAL,
+     .same_bits = true,
+     .kept_back = true,
+     .disagreement = residuals_disagreement,
+     .pillar = ring_pillar},
+    {.method = "ef-sgd",
+     .share = LAW_SHARE_EQUAL,
+     .same_bits = true,
+     .kept_back = true,
+     .disagreement = residuals_disagreement,
+     .pillar = ring_pillar},
+    {.method = "step-ahead",
+     .share = LAW_SHARE_EQUAL,
+     .same_bits = true,
+     .kept_back = true,
+     .disagreement = residuals_disagreement,
+     .pillar = ring_pillar},
 };
 
 const struct law *law_of(const char *method)

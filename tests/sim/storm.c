@@ -24,6 +24,8 @@ enum {
     BURST_US = 4 * STORM_SECOND,
     POLL_US = STORM_SECOND / 2,
     DEAD_MAX = STORM_NODES / 2, /* at once */
+    PILLAR_GAP_US = 8 * STORM_SECOND,
+    PILLAR_TRIES = 100,
 };
 
 extern const struct algo_type digest_type;
@@ -364,6 +366,35 @@ static bool disturb_once(struct storm *s)
     return storm_go_on(s, SAFETY_US / 2 + 10 * STORM_SECOND);
 }
 
+/* Waits, not for long, until somebody stands for something. */
+static rank_t await_pillar(struct storm *s)
+{
+    rank_t v = RANK_NONE;
+    for (int i = 0; v == RANK_NONE && i < PILLAR_TRIES; i++) {
+        if (!storm_go_on(s, simulation_now_us(s->sim) + 1 + prng_below(&s->prng, STORM_SECOND / 10))) break;
+        v = s->law->pillar(s);
+    }
+    return v;
+}
+
+/* One node at a time is killed, at a random moment at which it stands for something, and comes back after a
+ * while; the others then have time to take it in before the next one goes. */
+static bool disturb_pillars(struct storm *s)
+{
+    CHECK(s->law->pillar != NULL);
+    while (simulation_now_us(s->sim) < SAFETY_US) {
+        uint64_t wait_us = PILLAR_GAP_US + (uint64_t)prng_exponential(&s->prng, PILLAR_GAP_US / 2);
+        if (!storm_go_on(s, simulation_now_us(s->sim) + wait_us)) return false;
+        rank_t v = await_pillar(s);
+        if (v == RANK_NONE) continue;
+        inflict(s, STORM_CRASH, v, v);
+        wait_us = (uint64_t)prng_exponential(&s->prng, 2.0 * STORM_SECOND);
+        if (!storm_go_on(s, simulation_now_us(s->sim) + wait_us)) return false;
+        inflict(s, STORM_RESTART, v, v);
+    }
+    return true;
+}
+
 static void heal(struct storm *s)
 {
     struct sim_world *w = simulation_world(s->sim);
@@ -409,7 +440,7 @@ static bool drift_for(struct storm *s, uint64_t duration_us)
 static void storm_weather(struct storm *s, struct storm_tally *tally)
 {
     bool once = s->mutant != NULL && s->mutant->single_crash;
-    if (!(once ? disturb_once(s) : disturb(s))) return;
+    if (!(once ? disturb_once(s) : s->plan.pillars ? disturb_pillars(s) : disturb(s))) return;
     heal(s);
     if (!storm_settle(s, checkers_unrest, &tally->quiet_us_max)) return;
     checkers_quiet(s);
@@ -429,6 +460,7 @@ bool storm_run(uint64_t seed, const struct storm_plan *plan, struct storm_tally 
     s->seed = seed;
     s->mutant = plan->mutant;
     s->loud = plan->loud;
+    s->plan = *plan;
     s->tally = tally != NULL ? tally : &own;
     storm_open(s, plan);
     storm_weather(s, s->tally);

@@ -48,6 +48,7 @@ struct storm_plan {
     const char *compress;        /* NULL = none */
     const struct mutant *mutant; /* NULL = none */
     bool loud;                   /* faults and log lines go to stderr */
+    bool pillars; /* no random faults: again and again the node whose loss hurts most is killed */
 };
 
 struct storm_tally {
@@ -82,6 +83,7 @@ struct storm {
     uint32_t touched;                   /* bit v: the event ran node v */
     uint64_t healed_us;                 /* TIME_NEVER before */
     bool training_ended;                /* an event ended a training job */
+    struct storm_plan plan;
     /* the watch */
     struct checkers checkers;
     struct err_text problem; /* the first one; "" = none */

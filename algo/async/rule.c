@@ -103,19 +103,32 @@ static rank_t next_at_random(const struct async_rule *r, const struct async_ledg
     }
 }
 
+static uint32_t jobs_of(const struct async_ledger *l, rank_t k)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < l->job_count; i++) count += l->job[i].worker == k;
+    return count;
+}
+
 static rank_t least_busy(const struct async_ledger *l)
 {
     rank_t best = RANK_NONE;
     uint32_t best_count = 0;
     for (rank_t k = 0; k < l->node_count; k++) {
         if (!l->member[k]) continue;
-        uint32_t count = 0;
-        for (uint32_t i = 0; i < l->job_count; i++) count += l->job[i].worker == k;
+        uint32_t count = jobs_of(l, k);
         if (best != RANK_NONE && count >= best_count) continue;
         best = k;
         best_count = count;
     }
     return best;
+}
+
+/* Back to the sender; but who came back to the list while others did its jobs has none, and gets this one. */
+static rank_t next_pure(const struct async_ledger *l, rank_t sender)
+{
+    rank_t idle = least_busy(l);
+    return sender != RANK_NONE && l->member[sender] && jobs_of(l, sender) <= jobs_of(l, idle) ? sender : idle;
 }
 
 rank_t async_rule_next(struct async_rule *r, struct async_ledger *l, rank_t sender)
@@ -124,7 +137,7 @@ rank_t async_rule_next(struct async_rule *r, struct async_ledger *l, rank_t send
     rank_t worker = RANK_NONE;
     switch (r->kind) {
     case ASYNC_PURE:
-        worker = sender != RANK_NONE && l->member[sender] ? sender : least_busy(l);
+        worker = next_pure(l, sender);
         break;
     case ASYNC_RANDOM:
         worker = next_at_random(r, l);

@@ -51,7 +51,7 @@ const struct law *law_of(const char *method); /* NULL: nobody has said what must
 struct checkers_node {
     struct epoch epoch;
     struct token_stamp known[CHECKERS_STREAMS], last[CHECKERS_STREAMS];
-    uint64_t steps, mixes;
+    uint64_t steps, mixes, term;
 };
 
 struct checkers {
@@ -61,6 +61,8 @@ struct checkers {
     double missing[CHECKERS_NODES]; /* steps of each node's work, when quiet began */
     uint64_t at_heal_steps[CHECKERS_NODES], at_heal_mixes[CHECKERS_NODES];
     uint64_t marks, marks_since_us; /* regenerations and re-bases counted: no change for a while is rest */
+    uint64_t holder_term;           /* async: greatest term of a holder seen, and the greatest x_t of any */
+    double applied[CHECKERS_NODES];
     /* When the burst began. */
     uint64_t burst_counted[CHECKERS_NODES];
     float burst_model[CHECKERS_NODES];

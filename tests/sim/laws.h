@@ -14,6 +14,11 @@ void digest_end(struct storm *s);
 void copies_look_at_rest(struct storm *s, rank_t v);
 void copies_end(struct storm *s);
 
+void async_look(struct storm *s, rank_t v);
+void async_look_at_rest(struct storm *s, rank_t v);
+const char *async_unrest(struct storm *s);
+rank_t async_pillar(const struct storm *s);
+
 const char *residuals_disagreement(struct storm *s);
 
 #endif

@@ -94,6 +94,9 @@ static const struct {
     {"def-a:every=2", "bernoulli:p=0.3", 4},
     {"ef-sgd", "randk:fraction=0.3", 4},
     {"step-ahead", NULL, 4},
+    {"async", NULL, 6},
+    {"async:rule=pure,b=16", NULL, 4},
+    {"async:rule=random,b=3,steps=3", "topk:fraction=0.25", 10},
     {"digest:streams=single,sync_every=10,reweigh=no", "topk:fraction=0.25", 20},
     {"digest:streams=path,sync_every=10,reweigh=no", "topk:fraction=0.1", 10},
     {"digest:streams=star,sync_every=10,reweigh=no", "randk:fraction=0.3", 10},
@@ -116,7 +119,7 @@ static void every_method_weathers_storms(void **state)
 }
 
 /* Whoever stands for something is killed again and again: a member of a ring in the midst of a sum, one in the
- * midst of an average of all groups. 500 seeds of each: tests/acceptance/run. */
+ * midst of an average of all groups, the holder of a model that only grows. 500 seeds of each: tests/acceptance/run. */
 static void the_death_of_a_pillar_is_weathered(void **state)
 {
     (void)state;
@@ -124,9 +127,8 @@ static void the_death_of_a_pillar_is_weathered(void **state)
         const char *algorithm, *compress;
         uint64_t count;
     } pillars[] = {
-        {"allreduce", NULL, 10},
-        {"def", "block:fraction=0.25", 10},
-        {"hsgd:periods=10-5", NULL, 10},
+        {"allreduce", NULL, 10}, {"def", "block:fraction=0.25", 10}, {"hsgd:periods=10-5", NULL, 10},
+        {"async", NULL, 10},     {"async:rule=pure,b=16", NULL, 6},
     };
     for (size_t i = 0; i < sizeof pillars / sizeof pillars[0]; i++) {
         struct storm_tally tally = {.events = 0};

@@ -132,7 +132,8 @@ const struct config_option config_options[] = {
      .properties = OPTION_HIDDEN | OPTION_NOT_KEPT, .initial = "off", FIELD(launched), .example = "on"},
 
     /* output; `out` is not kept because a run never writes into the directory of an older one */
-    {.name = "out", .kind = OPTION_TEXT, .commands = ON_RUN | ON_REPRODUCE, .properties = OPTION_NOT_KEPT, .metavar = "DIR",
+    {.name = "out", .kind = OPTION_TEXT, .commands = ON_RUN | ON_REPRODUCE,
+     .properties = OPTION_NOT_KEPT, .metavar = "DIR",
      FIELD(out), .example = "runs/first", .help = "new run directory (runs/<time>-<algorithm>)"},
     {.name = "report-every", .kind = OPTION_SECONDS, .commands = ON_RUN,
      .properties = OPTION_PASSED | OPTION_ABOVE_LOW, .metavar = "T", FIELD(report_every_s),

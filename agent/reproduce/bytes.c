@@ -16,7 +16,7 @@
 #define TOPK " --compress topk:fraction=0.05"
 #define INT8 " --compress int8"
 
-/* A row is a method with a compressor; methods that need a link between any two nodes run on a complete graph. */
+/* A row is a method with a compressor; methods that need direct links run on a complete graph. */
 static const struct study_run runs[] = {
     {OPTIMUM, "one node, full gradients",
      "-n 1 --topology complete --algorithm local --batch 0 --momentum 0.99 --step-size constant:value=1 "

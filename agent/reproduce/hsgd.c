@@ -46,7 +46,7 @@ static double difference_percent(const struct study_results *r, size_t run)
     return 100 * (curve_last(&r->curve[run], COLUMN_LOSS) / reference_loss(r, run) - 1);
 }
 
-/* How far the nodes of a group were apart just before an average: the mean of what was measured in the second half. */
+/* How far the nodes of a group were apart just before an average; mean of the second half. */
 static double divergence_down(const struct study_results *r, size_t run)
 {
     double down = curve_tail(&r->curve[run], 0.5, COLUMN_DIVERGENCE_DOWN);

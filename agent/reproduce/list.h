@@ -4,6 +4,6 @@
 
 #include "agent/reproduce/study.h"
 
-extern const struct study study_digest, study_delicoco, study_def, study_hsgd;
+extern const struct study study_digest, study_delicoco, study_def, study_hsgd, study_async, study_bytes;
 
 #endif

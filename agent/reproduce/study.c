@@ -13,6 +13,8 @@ const struct study *const studies[] = {
     &study_delicoco,
     &study_def,
     &study_hsgd,
+    &study_async,
+    &study_bytes,
 };
 const size_t study_count = sizeof studies / sizeof studies[0];
 

@@ -92,7 +92,9 @@ static bool was_silent(const struct allreduce *a, const struct member *p)
         return p == source_of(a) && a->now_us >= time_after(a->entered_us, patience);
     case PHASE_RUN:
         if (!p->in_view || a->now_us < time_after(a->asked_us, patience)) return false;
-        return p->heard_us < a->asked_us || (p->flags & FLAG_BEGUN) == 0 || (p->flags & FLAG_OUTSIDE) != 0;
+        if (p->heard_us < a->asked_us || (p->flags & FLAG_OUTSIDE) != 0) return true;
+        /* who is ahead has begun this round, and has ended it */
+        return (p->flags & FLAG_BEGUN) == 0 && history_compare(p->history, a->history) <= 0;
     case PHASE_OUT:
         return p->heard && a->now_us >= time_after(a->asked_us, patience) && p->heard_us < a->asked_us;
     }

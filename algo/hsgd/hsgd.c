@@ -40,9 +40,16 @@ static uint32_t steps_to_due(const struct hsgd *h)
     return lowest->period - (uint32_t)((h->step - lowest->start) % lowest->period);
 }
 
+/* Before it died, a node can have been one average of everybody ahead of the others. */
+static void fresh_set(struct hsgd *h)
+{
+    h->fresh_until = h->step + hsgd_period(&h->plan, 0, 0);
+}
+
 static void train(struct hsgd *h, struct algo_actions *acts)
 {
     if (h->training || h->resting) return;
+    if (h->joining_until_us != TIME_NEVER) fresh_set(h);
     uint32_t left = steps_to_due(h);
     algo_train(acts, h->x, left < JOB_STEP_MAX ? left : JOB_STEP_MAX);
     h->training = true;
@@ -52,33 +59,31 @@ static void train(struct hsgd *h, struct algo_actions *acts)
 
 /* -- going on from an average ------------------------------------------------------------------ */
 
-/* Makes `level` begin at the present step; a slot made in advance for it is used. */
-static void level_renew(struct hsgd *h, uint32_t level, bool rejoining, struct algo_actions *acts)
+/* Makes `level` begin at `start`, where this node is or was last. */
+static void level_renew(struct hsgd *h, uint32_t level, uint64_t start, struct algo_actions *acts)
 {
     struct hsgd_level *l = &h->level[level];
+    if (l->now.start == start) return;
     hsgd_slot_end(h, &l->now);
-    if (l->next.sum != NULL && l->next.start == h->step) {
-        l->now = l->next;
-        l->next = (struct hsgd_slot){0};
+    vec_copy(h->dim, h->x, l->state);
+    if (l->next.member != NULL && l->next.start == start) {
+        hsgd_next_reach(h, level, acts);
         return;
     }
-    if (l->next.sum != NULL && l->next.start < h->step) hsgd_slot_end(h, &l->next);
-    int err = hsgd_slot_make(h, level, h->step, rejoining, &l->now, acts);
+    if (l->next.member != NULL && l->next.start < start) hsgd_next_end(h, level);
+    int err = hsgd_slot_frame(h, level, start, &l->now);
     CHECK(err == 0);
+    l->now.fresh = l->now.fresh || start < h->step;
+    hsgd_slot_open(h, level, &l->now, acts);
 }
 
 /* Of a copy that the present slot of `level` has: whether it is of use. A group cannot be past the next average
- * above; and a copy from before what this node has done since tells it nothing. */
+ * above; and of a step that this node has done too, it tells nothing new. */
 static bool copy_is_useful(const struct hsgd *h, uint32_t level)
 {
     const struct hsgd_slot *s = &h->level[level].now;
-    return s->copy_step < s->end && s->copy_step >= h->step;
-}
-
-static void copy_drop(struct hsgd_slot *s)
-{
-    free(s->copy);
-    s->copy = NULL;
+    bool awaited = h->joining_until_us != TIME_NEVER || (h->resting && h->due == level);
+    return s->copy_step < s->end && (s->copy_step > h->step || (s->copy_step == h->step && awaited));
 }
 
 /* The state of `level` is its latest average, which laggards are given. */
@@ -89,33 +94,39 @@ static void state_set(struct hsgd *h, uint32_t level, const float *average)
     allreduce_set_state(l->now.sum, l->state);
 }
 
-static void copy_take(struct hsgd *h, uint32_t level)
+static void copy_drop(struct hsgd *h, uint32_t level)
 {
     struct hsgd_slot *s = &h->level[level].now;
+    state_set(h, level, s->copy);
+    free(s->copy);
+    s->copy = NULL;
+}
+
+static void copy_take(struct hsgd *h, uint32_t level)
+{
+    const struct hsgd_slot *s = &h->level[level].now;
     CHECK(!h->resting || h->due >= level);
     vec_copy(h->dim, s->copy, h->x);
-    state_set(h, level, s->copy);
     h->step = s->copy_step;
     h->resting = false;
     h->stale = h->training;
+    if (level == 0) fresh_set(h);
     h->report.mixes++;
     if (allreduce_contributed(s->sum)) h->report.steps_handed_over = h->report.steps;
-    copy_drop(s);
+    copy_drop(h, level);
 }
 
 /* The levels below `level` begin anew at the present step. A copy that one of them has already is later than
  * that: it is taken, and the levels below it begin there. */
-static void descend(struct hsgd *h, uint32_t level, bool rejoining, struct algo_actions *acts)
+static void descend(struct hsgd *h, uint32_t level, struct algo_actions *acts)
 {
     for (uint32_t l = level + 1; l < h->plan.level_count; l++) {
-        level_renew(h, l, rejoining, acts);
+        level_renew(h, l, h->step, acts);
         if (h->level[l].now.copy == NULL) continue;
-        if (copy_is_useful(h, l)) {
+        if (copy_is_useful(h, l))
             copy_take(h, l);
-            rejoining = true;
-        } else {
-            copy_drop(&h->level[l].now);
-        }
+        else
+            copy_drop(h, l);
     }
 }
 
@@ -138,33 +149,43 @@ static void average_take(struct hsgd *h, uint32_t level, struct algo_actions *ac
     h->report.rounds++;
     h->report.mixes += allreduce_contributors(sum) > 1;
     h->report.steps_handed_over = h->report.steps;
-    descend(h, level, false, acts);
+    descend(h, level, acts);
     train(h, acts);
 }
 
 static void average_begin(struct hsgd *h, uint32_t level, struct algo_actions *acts);
 
+/* A count of rounds that cannot be: the slot asks again, as if this node knew nothing. */
+static void slot_ask_again(struct hsgd *h, uint32_t level, struct algo_actions *acts)
+{
+    struct hsgd_slot *s = &h->level[level].now;
+    trace_line(
+        h->trace, TRACE_WARN,
+        "hsgd: level %u: told of an average after %llu steps, but the one above is due after %llu; asking "
+        "again",
+        level + 1, (unsigned long long)s->copy_step, (unsigned long long)s->end);
+    uint64_t start = s->start;
+    hsgd_slot_end(h, s);
+    int err = hsgd_slot_frame(h, level, start, s);
+    CHECK(err == 0);
+    s->fresh = true;
+    hsgd_slot_open(h, level, s, acts);
+}
+
 /* The present slot of `level` has a copy. */
 static void copy_came(struct hsgd *h, uint32_t level, struct algo_actions *acts)
 {
-    struct hsgd_slot *s = &h->level[level].now;
+    const struct hsgd_slot *s = &h->level[level].now;
     if (copy_is_useful(h, level)) {
         copy_take(h, level);
-        descend(h, level, true, acts);
+        descend(h, level, acts);
         train(h, acts);
         return;
     }
-    if (s->copy_step >= s->end) {
-        trace_line(h->trace, TRACE_WARN,
-                   "hsgd: level %u: told of an average after %llu steps, but the one above is "
-                   "due after %llu; asking again",
-                   level + 1, (unsigned long long)s->copy_step, (unsigned long long)s->end);
-        uint64_t start = s->start;
-        hsgd_slot_end(h, s);
-        int err = hsgd_slot_make(h, level, start, true, s, acts);
-        CHECK(err == 0);
-    }
-    copy_drop(s);
+    if (s->copy_step < s->end)
+        copy_drop(h, level);
+    else
+        slot_ask_again(h, level, acts);
     if (h->resting && h->due == level && !allreduce_waiting(s->sum)) average_begin(h, level, acts);
 }
 
@@ -184,13 +205,13 @@ static void outcome_take(struct hsgd *h, uint32_t level, enum allreduce_outcome 
     UNREACHABLE();
 }
 
+/* While its slot is still asking for the others' history this node may begin a round of an old number: the copy
+ * ends it, and it begins again. */
 static void average_begin(struct hsgd *h, uint32_t level, struct algo_actions *acts)
 {
     struct hsgd_slot *s = &h->level[level].now;
-    uint64_t over = (h->step - s->start) / s->period - 1;
     h->resting = true;
     h->due = level;
-    if (allreduce_round(s->sum) != over) allreduce_set_round(s->sum, over); /* made anew in mid-course */
     outcome_take(h, level, hsgd_slot_begin(h, s, acts), acts);
 }
 
@@ -229,30 +250,24 @@ static void pass_to_all(struct hsgd *h, const struct algo_event *e, struct algo_
     }
 }
 
-/* A message of an average that begins after the ones this node is in. */
-static int early(struct hsgd *h, uint32_t level, uint64_t start, const struct algo_event *e,
-                 struct algo_actions *acts)
+/* A node that rejoins goes on from the first copy there is, be it of its group before that of everybody. The levels
+ * between have begun at the last average above each. */
+static void join_early(struct hsgd *h, uint32_t level, struct algo_actions *acts)
 {
-    struct hsgd_slot *next = &h->level[level].next;
-    enum allreduce_outcome outcome;
-    if (next->sum != NULL && start < next->start) {
-        h->late_dropped++;
-        return 0;
+    const struct hsgd_slot *next = &h->level[level].next;
+    if (h->joining_until_us == TIME_NEVER || next->copy == NULL || next->copy_step >= next->end) return;
+    uint64_t start = next->start;
+    h->step = next->copy_step;
+    uint32_t group_of[HSGD_LEVEL_MAX];
+    hsgd_groups_of(h, start, group_of);
+    for (uint32_t l = 1; l < level; l++) {
+        uint32_t above = hsgd_period(&h->plan, l - 1, group_of[l - 1]);
+        level_renew(h, l, h->step / above * above, acts);
     }
-    if (next->sum != NULL && start == next->start)
-        return hsgd_slot_has(next, e->peer) ? hsgd_slot_step(h, next, e, acts, &outcome) : ERR_PROTO;
-    struct hsgd_slot made;
-    size_t first = acts->count;
-    int err = hsgd_slot_make(h, level, start, false, &made, acts);
-    if (err != 0) return err;
-    err = hsgd_slot_has(&made, e->peer) ? hsgd_slot_step(h, &made, e, acts, &outcome) : ERR_PROTO;
-    if (err != 0) {
-        hsgd_slot_undo(h, &made, acts, first);
-        return err;
-    }
-    hsgd_slot_end(h, next);
-    *next = made;
-    return 0;
+    level_renew(h, level, start, acts);
+    copy_take(h, level);
+    descend(h, level, acts);
+    train(h, acts);
 }
 
 static int on_message(struct hsgd *h, const struct algo_event *e, struct algo_actions *acts)
@@ -264,7 +279,11 @@ static int on_message(struct hsgd *h, const struct algo_event *e, struct algo_ac
     struct algo_event event = *e;
     event.msg = &inner;
     struct hsgd_slot *now = &h->level[level].now;
-    if (start > now->start) return early(h, level, start, &event, acts);
+    if (start > now->start) {
+        int err = hsgd_next_take(h, level, start, &event, acts);
+        if (err == 0) join_early(h, level, acts);
+        return err;
+    }
     if (start < now->start) {
         h->late_dropped++;
         return 0;
@@ -279,9 +298,12 @@ static int on_message(struct hsgd *h, const struct algo_event *e, struct algo_ac
 static void start(struct hsgd *h, struct algo_actions *acts)
 {
     for (rank_t r = 0; r < h->plan.node_count; r++) h->link[r].changed_us = h->now_us;
+    h->fresh_until = UINT64_MAX; /* until it is known where the others are */
     for (uint32_t l = 0; l < h->plan.level_count; l++) {
-        int err = hsgd_slot_make(h, l, 0, h->rejoining, &h->level[l].now, acts);
+        vec_copy(h->dim, h->x, h->level[l].state);
+        int err = hsgd_slot_frame(h, l, 0, &h->level[l].now);
         CHECK(err == 0);
+        hsgd_slot_open(h, l, &h->level[l].now, acts);
     }
     if (h->rejoining && h->plan.node_count > 1)
         h->joining_until_us =
@@ -304,6 +326,7 @@ int hsgd_step(struct algo *a, const struct algo_event *e, struct algo_actions *a
         h->link[e->peer].up = e->kind == ALGO_PEER_UP;
         h->link[e->peer].boot = e->boot;
         h->link[e->peer].changed_us = e->now_us;
+        if (!h->link[e->peer].up) hsgd_next_peer_down(h, e->peer);
         pass_to_all(h, e, acts);
         return 0;
     case ALGO_DEADLINE:

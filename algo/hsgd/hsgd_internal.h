@@ -1,5 +1,5 @@
 /* Shared by the files of hierarchical SGD: hsgd.c (steps, averages, copies), hsgd_slot.c (the all-reduce of
- * each level's group), hsgd_make.c (parameters, making, reporting). Not for others. */
+ * each level's group), hsgd_next.c (messages that come early), hsgd_make.c (parameters, making, reporting). Not for others. */
 #ifndef GADABOUT_ALGO_HSGD_INTERNAL_H
 #define GADABOUT_ALGO_HSGD_INTERNAL_H
 
@@ -7,23 +7,35 @@
 #include "algo/hsgd/grouping.h"
 #include "algo/step.h"
 
-/* The all-reduce of one group between two averages of the level above; that of level 0 lives for ever. Its
- * rounds are the averages at start + period, start + 2 period, ... */
+/* The all-reduce of one group between two averages of the level above; that of level 0 lives for ever. Its round 0
+ * is over when the slot starts: who comes afresh copies the model of the start like that of any average. Round
+ * k is the average at start + k period. */
 struct hsgd_slot {
     struct allreduce *sum; /* NULL = none */
     uint64_t start;        /* local steps at the average above */
     uint32_t period;       /* local steps between its rounds */
     uint64_t end;          /* local steps at the next average above */
+    bool fresh;
     float *copy; /* (dim) owned: the group's average of `copy_step`, to be taken over; NULL = none */
     uint64_t copy_step;
     rank_t *member; /* (member_count) ascending, owned */
     uint32_t member_count;
 };
 
+/* A message of a start that this node has not reached. */
+struct hsgd_held {
+    rank_t from;
+    struct algo_msg msg; /* owns its bits and a reference on its body */
+};
+
 struct hsgd_level {
     struct hsgd_slot now;
-    struct hsgd_slot next; /* of a later start, made when one of its messages comes early */
-    float *state;          /* (dim) the latest average of `now`, for laggards */
+    /* Of a later start. member is NULL: there is none. sum is NULL: its messages wait in held[] until this node
+     * gets there; only one that is fresh has an all-reduce, which asks for a copy meanwhile. */
+    struct hsgd_slot next;
+    struct hsgd_held *held; /* (held_count) */
+    size_t held_count, held_capacity, held_bytes;
+    float *state; /* (dim) the latest average of `now`, or the model it began with, for laggards */
 };
 
 /* What is known of a link: a new all-reduce is told, so that it waits for nobody who is long gone. */
@@ -58,8 +70,10 @@ struct hsgd {
     bool stale;    /* a copy came while it was: t may not pass the next average */
     bool resting;  /* this node waits for the average of level `due` */
     uint32_t due;
-    uint64_t
-        joining_until_us; /* a node that rejoins waits so long for a copy; TIME_NEVER = it does not wait */
+    /* While a node that rejoins waits for a copy: until when; else TIME_NEVER. */
+    uint64_t joining_until_us;
+    /* In its former life it may have been in all-reduces of starts up to this. */
+    uint64_t fresh_until;
 
     struct hsgd_level level[HSGD_LEVEL_MAX];
     uint32_t *group; /* (level_count, node_count) of epoch group_epoch */
@@ -79,13 +93,15 @@ struct hsgd {
 /* The groups of this node at every level in the epoch that holds local step `start`: group[l]. */
 void hsgd_groups_of(struct hsgd *h, uint64_t start, uint32_t group_of[HSGD_LEVEL_MAX]);
 
-/* Makes the slot of `level` that starts at `start`, a multiple of the period above (else ERR_PROTO), and tells
- * it of the links. */
-int hsgd_slot_make(struct hsgd *h, uint32_t level, uint64_t start, bool rejoining, struct hsgd_slot *out,
-                   struct algo_actions *acts);
+/* Fills in what a slot of `level` that starts at `start` is, without its all-reduce. ERR_PROTO when the start is
+ * no multiple of the period above. */
+int hsgd_slot_frame(struct hsgd *h, uint32_t level, uint64_t start, struct hsgd_slot *out);
+
+/* Makes its all-reduce and tells it of the links. If it is fresh (this node may have been in it before, and knows
+ * nothing of that) it asks for a copy; else this node is at the start, and the level's state is the model of it. */
+void hsgd_slot_open(struct hsgd *h, uint32_t level, struct hsgd_slot *s, struct algo_actions *acts);
+
 void hsgd_slot_end(struct hsgd *h, struct hsgd_slot *s); /* its all-reduce is freed at the next step */
-/* Ends a slot just made, and takes back what was appended from acts->item[first] on. */
-void hsgd_slot_undo(struct hsgd *h, struct hsgd_slot *s, struct algo_actions *acts, size_t first);
 void hsgd_slots_free_ended(struct hsgd *h);
 bool hsgd_slot_has(const struct hsgd_slot *s, rank_t r);
 
@@ -94,6 +110,22 @@ bool hsgd_slot_has(const struct hsgd_slot *s, rank_t r);
 enum allreduce_outcome hsgd_slot_begin(struct hsgd *h, struct hsgd_slot *s, struct algo_actions *acts);
 int hsgd_slot_step(struct hsgd *h, struct hsgd_slot *s, const struct algo_event *event,
                    struct algo_actions *acts, enum allreduce_outcome *outcome);
+
+/* Ends what is in advance at `level`, with the messages held. */
+void hsgd_next_end(struct hsgd *h, uint32_t level);
+
+/* A message of `level` for a start after the present one; its last field, the start, is taken off. Returns 0
+ * or ERR_PROTO, when nothing was changed. */
+int hsgd_next_take(struct hsgd *h, uint32_t level, uint64_t start, const struct algo_event *e,
+                   struct algo_actions *acts);
+void hsgd_next_peer_down(struct hsgd *h, rank_t peer); /* what it sent before is void */
+
+/* Makes the slot in advance the present one, and gives it what was held. */
+void hsgd_next_reach(struct hsgd *h, uint32_t level, struct algo_actions *acts);
+
+/* Gives an event to a slot in which nothing was begun, one of several in a step. */
+int hsgd_slot_tell(struct hsgd *h, struct hsgd_slot *s, const struct algo_event *event,
+                   struct algo_actions *acts);
 
 /* Sums the counts of all slots that are or were. */
 void hsgd_slots_count(const struct hsgd *h, struct allreduce_counts *out);

@@ -51,7 +51,8 @@ static void hsgd_destroy(struct algo *a)
     struct hsgd *h = (struct hsgd *)a;
     for (uint32_t l = 0; l < HSGD_LEVEL_MAX; l++) {
         hsgd_slot_end(h, &h->level[l].now);
-        hsgd_slot_end(h, &h->level[l].next);
+        hsgd_next_end(h, l);
+        free(h->level[l].held);
         free(h->level[l].state);
     }
     hsgd_slots_free_ended(h);

@@ -84,15 +84,23 @@ static void bits_keep(struct hsgd *h, struct algo_actions *acts, size_t first)
     }
 }
 
+int hsgd_slot_tell(struct hsgd *h, struct hsgd_slot *s, const struct algo_event *event,
+                   struct algo_actions *acts)
+{
+    enum allreduce_outcome outcome;
+    size_t first = acts->count;
+    int err = hsgd_slot_step(h, s, event, acts, &outcome);
+    CHECK(err != 0 || outcome != ALLREDUCE_SUM); /* nothing was begun */
+    bits_keep(h, acts, first);
+    return err;
+}
+
 static void tell(struct hsgd *h, struct hsgd_slot *s, enum algo_event_kind kind, uint64_t time_us,
                  rank_t peer, struct algo_actions *acts)
 {
     struct algo_event event = {.kind = kind, .now_us = time_us, .peer = peer, .boot = h->link[peer].boot};
-    enum allreduce_outcome outcome;
-    size_t first = acts->count;
-    int err = hsgd_slot_step(h, s, &event, acts, &outcome);
+    int err = hsgd_slot_tell(h, s, &event, acts);
     CHECK(err == 0);
-    bits_keep(h, acts, first);
 }
 
 static void actions_cut(struct algo_actions *acts, size_t count)
@@ -133,42 +141,65 @@ static void tell_gone(struct hsgd *h, struct hsgd_slot *s, struct algo_actions *
     actions_cut(acts, count); /* nobody is there to hear it */
 }
 
-static void tell_links(struct hsgd *h, struct hsgd_slot *s, bool rejoining, struct algo_actions *acts)
+static void tell_links(struct hsgd *h, struct hsgd_slot *s, struct algo_actions *acts)
 {
-    if (s->start > 0 && !rejoining) tell_gone(h, s, acts);
+    if (s->start > 0 && !s->fresh) tell_gone(h, s, acts);
     for (uint32_t i = 0; i < s->member_count; i++)
         if (h->link[s->member[i]].up) tell(h, s, ALGO_PEER_UP, h->now_us, s->member[i], acts);
 }
 
-int hsgd_slot_make(struct hsgd *h, uint32_t level, uint64_t start, bool rejoining, struct hsgd_slot *out,
-                   struct algo_actions *acts)
+/* Who is late for an average of level l may be so because an average above had to do without somebody, which takes
+ * twice the patience there: each level waits twice as long as the one above, so that only those are left
+ * out who are gone. */
+static uint64_t patience_of(const struct hsgd *h, uint32_t level)
 {
-    const uint32_t *group = groups_at(h, start);
-    uint32_t n = h->plan.node_count, own[HSGD_LEVEL_MAX];
+    return h->patience_us < TIME_NEVER >> HSGD_LEVEL_MAX ? h->patience_us << level : h->patience_us;
+}
+
+static struct allreduce *sum_make(struct hsgd *h, uint32_t level, const uint32_t *group,
+                                  const struct hsgd_slot *s)
+{
+    uint32_t *below = groups_below(h, level, group, s);
+    struct allreduce_config config = {.rank = h->rank,
+                                      .node_count = h->plan.node_count,
+                                      .graph = h->graph,
+                                      .member = s->member,
+                                      .member_count = s->member_count,
+                                      .group = below,
+                                      .size_max = h->dim,
+                                      .state_dim = h->dim,
+                                      .patience_us = patience_of(h, level),
+                                      .first_kind = (uint8_t)(level * ALLREDUCE_KIND_COUNT),
+                                      .rejoining = s->fresh,
+                                      .trace = h->trace};
+    struct allreduce *sum = allreduce_new(&config);
+    free(below);
+    return sum;
+}
+
+int hsgd_slot_frame(struct hsgd *h, uint32_t level, uint64_t start, struct hsgd_slot *out)
+{
+    uint32_t own[HSGD_LEVEL_MAX];
     hsgd_groups_of(h, start, own);
     uint32_t above = level == 0 ? 0 : hsgd_period(&h->plan, level - 1, own[level - 1]);
     if (start > step_max || (level == 0 ? start != 0 : start % above != 0)) return ERR_PROTO;
     *out = (struct hsgd_slot){.start = start,
                               .period = hsgd_period(&h->plan, level, own[level]),
-                              .end = level == 0 ? UINT64_MAX : start + above};
-    members_find(h, group + (size_t)level * n, out);
-    uint32_t *below = groups_below(h, level, group, out);
-    struct allreduce_config config = {.rank = h->rank,
-                                      .node_count = n,
-                                      .graph = h->graph,
-                                      .member = out->member,
-                                      .member_count = out->member_count,
-                                      .group = below,
-                                      .size_max = h->dim,
-                                      .state_dim = h->dim,
-                                      .patience_us = h->patience_us,
-                                      .first_kind = (uint8_t)(level * ALLREDUCE_KIND_COUNT),
-                                      .rejoining = rejoining,
-                                      .trace = h->trace};
-    out->sum = allreduce_new(&config);
-    free(below);
-    tell_links(h, out, rejoining, acts);
+                              .end = level == 0 ? UINT64_MAX : start + above,
+                              .fresh = h->rejoining && start <= h->fresh_until};
+    members_find(h, groups_at(h, start) + (size_t)level * h->plan.node_count, out);
     return 0;
+}
+
+void hsgd_slot_open(struct hsgd *h, uint32_t level, struct hsgd_slot *s, struct algo_actions *acts)
+{
+    CHECK(s->sum == NULL);
+    s->sum = sum_make(h, level, groups_at(h, s->start), s);
+    if (!s->fresh) {
+        allreduce_set_round(s->sum, 1);
+        allreduce_set_state(s->sum, h->level[level].state);
+    }
+    tell_links(h, s, acts);
 }
 
 static void counts_add(struct allreduce_counts *to, const struct allreduce_counts *from)
@@ -194,12 +225,6 @@ void hsgd_slot_end(struct hsgd *h, struct hsgd_slot *s)
     free(s->member);
     free(s->copy);
     *s = (struct hsgd_slot){0};
-}
-
-void hsgd_slot_undo(struct hsgd *h, struct hsgd_slot *s, struct algo_actions *acts, size_t first)
-{
-    actions_cut(acts, first);
-    hsgd_slot_end(h, s);
 }
 
 void hsgd_slots_free_ended(struct hsgd *h)
@@ -246,7 +271,7 @@ static void copy_keep(const struct hsgd *h, struct hsgd_slot *s)
 {
     if (s->copy == NULL) s->copy = mem_new(h->dim, sizeof *s->copy);
     vec_copy(h->dim, allreduce_copy(s->sum), s->copy);
-    s->copy_step = s->start + allreduce_round(s->sum) * s->period;
+    s->copy_step = s->start + (allreduce_round(s->sum) - 1) * s->period;
     allreduce_set_state(s->sum, s->copy);
 }
 

@@ -2,6 +2,7 @@
  * does not divide the nodes. */
 #include "agent/algorithm_check.h"
 
+#include "agent/site.h"
 #include "algo/topology.h"
 
 int algorithm_check(const struct experiment *e, double *gap, struct err_text *why)
@@ -18,13 +19,16 @@ int algorithm_check(const struct experiment *e, double *gap, struct err_text *wh
         .x0 = e->x0,
         .seed = c->seed,
         .patience_us = 1000000,
+        .site = e->site,
         .compress = c->algorithm->compresses ? &c->compress : NULL,
         .tensor = e->tensor,
         .tensor_count = e->tensor_count,
     };
     struct algo *algo = NULL;
-    err = algo_create(c->algorithm, &config, &c->algorithm_params, &algo, why);
-    if (err == 0) c->algorithm->destroy(algo);
+    /* An agent learns where the others belong when it meets them. */
+    bool later = c->command == COMMAND_AGENT && site_asked(c) == SITE_OF_TAGS;
+    if (!later) err = algo_create(c->algorithm, &config, &c->algorithm_params, &algo, why);
+    if (err == 0 && algo != NULL) c->algorithm->destroy(algo);
     if (err == 0 && gap != NULL) *gap = spectral_gap(&graph);
     graph_deinit(&graph);
     return err;

@@ -319,6 +319,7 @@ static void make_node(struct agent *a)
         .dim = a->experiment.dim,
         .x0 = a->experiment.x0,
         .site = a->experiment.site,
+        .tag = c->tag,
         .patience_us = c->patience_s > 0 ? (uint64_t)(c->patience_s * 1e6) : PATIENCE_US,
         .steps_max = c->launched ? 0 : c->steps, /* `up` counts, and ends the training of all at once */
         .seeds = (const char *const *)c->join,

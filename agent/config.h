@@ -67,7 +67,9 @@ struct config {
     uint32_t join_count;
     uint64_t id;       /* node id; UINT64_MAX = drawn at random */
     double patience_s; /* 0 = the command's default */
-    double pace;       /* up, agent: local steps per second at most; 0 = as fast as it goes */
+    char *tag;             /* where this agent belongs; NULL = nothing said */
+    char *tags;            /* up, sim: the nodes' tags, "a,a,b" or "a*2,b"; NULL = none */
+    double pace;           /* up, agent: local steps per second at most; 0 = as fast as it goes */
     bool launched;     /* hidden: started by `up`, reports as JSON lines on stdout */
 
     /* output */

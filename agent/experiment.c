@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "algo/compress/pack.h"
+#include "agent/site.h"
 #include "base/check.h"
 
 enum { EVALUATION_ROWS = 256 };
@@ -37,15 +38,6 @@ static void set_weights(struct experiment *e)
     e->weight = mem_new(nodes, sizeof *e->weight);
     double total = e->split.offset[nodes];
     for (uint32_t v = 0; v < nodes; v++) e->weight[v] = split_size(&e->split, v) / total;
-}
-
-/* Sites from tags are another matter: a method that asks for those is not told these. */
-static bool groups_by_data(const struct choice *algorithm)
-{
-    for (size_t i = 0; algorithm->spec != NULL && i < algorithm->spec->param_count; i++)
-        if (strcmp(algorithm->spec->params[i].key, "grouping") == 0)
-            return strcmp(algorithm->value[i].text, "balanced") == 0;
-    return false;
 }
 
 struct model_shape experiment_shape(const struct experiment *e)
@@ -84,7 +76,8 @@ int experiment_open(const struct config *config, const struct vec_ops *vec, stru
     out->x0 = mem_new(out->dim, sizeof *out->x0);
     model_start(out->evaluator, config->seed, out->x0);
     set_weights(out);
-    if (groups_by_data(&config->algorithm_params)) out->site = experiment_sites(out);
+    err = site_make(out, &out->site, why);
+    if (err != 0) goto failed;
     return 0;
 failed:
     experiment_close(out);
@@ -136,6 +129,7 @@ static void print_identity(const struct experiment *e, FILE *to)
     print_choice(to, "task", &c->task);
     print_choice(to, "split", &c->split);
     print_choice(to, "step_size", &c->step_size);
+    if (c->tags != NULL) fprintf(to, "tags=%s\n", c->tags);
     fprintf(to, "nodes=%" PRIu32 "\nseed=%" PRIu64 "\nbatch=%" PRIu32 "\nmomentum=%.17g\n", c->nodes, c->seed,
             c->batch, c->momentum);
     fprintf(to, "rows=%" PRIu32 "\nfeatures=%" PRIu32 "\nclasses=%" PRIu32 "\nsparse=%d\ndim=%zu\n",

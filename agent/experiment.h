@@ -22,8 +22,7 @@ struct experiment {
     const struct tensor *tensor;
     uint32_t tensor_count;
     double *weight; /* (nodes) D_v / D */
-    uint32_t
-        *site; /* (nodes) of experiment_sites where the algorithm groups nodes by their data; else NULL */
+    uint32_t *site; /* (nodes) where each rank belongs (site.h); NULL = not asked for, or told by the members */
     bool
         judge_training; /* evaluate on the training rows, though there are held-out ones; set after opening */
     struct dataset test; /* the rows to judge by, loaded on first evaluation */
@@ -63,10 +62,6 @@ int experiment_evaluate(struct experiment *e, const float *x, double *loss, doub
 
 /* Euclidean norm of the full gradient at x over the rows that experiment_evaluate takes. Errors likewise. */
 int experiment_gradient_norm(struct experiment *e, const float *x, double *norm, struct err_text *why);
-
-/* Numbers 0..nodes-1 such that nodes of neighbouring numbers hold unlike rows: cut in order into 2, 4, 8 groups
- * of one size, groups hold alike data. Returns owned (nodes). */
-uint32_t *experiment_sites(const struct experiment *e);
 
 /* Identity that all members must share: a hash of everything that shapes the experiment. */
 void experiment_cluster_id(const struct experiment *e, uint8_t out[16]);

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "agent/launcher_internal.h"
+#include "agent/site.h"
 #include "base/check.h"
 
 /* -- what it says ------------------------------------------------------------------------------ */
@@ -134,7 +135,7 @@ static void add_argument(char **argv, size_t *count, const char *name, const cha
 static char **make_argv(const struct child *c, const char *join, size_t *own_from)
 {
     const struct launcher *l = c->launcher;
-    char **argv = mem_new_zero(l->argument_count + 10, sizeof *argv);
+    char **argv = mem_new_zero(l->argument_count + 12, sizeof *argv);
     static char command[] = "agent", launched[] = "--launched";
     size_t count = 0;
     argv[count++] = (char *)(uintptr_t)l->program;
@@ -149,6 +150,8 @@ static char **make_argv(const struct child *c, const char *join, size_t *own_fro
     add_argument(argv, &count, "--out", path);
     add_argument(argv, &count, "--listen", "127.0.0.1:0");
     if (join != NULL) add_argument(argv, &count, "--join", join);
+    char tag[TAG_TEXT_MAX];
+    if (site_tag_at(l->config->tags, c->rank, tag)) add_argument(argv, &count, "--tag", tag);
     return argv;
 }
 

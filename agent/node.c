@@ -30,6 +30,8 @@ struct node *node_new(const struct node_config *config, const struct node_sink *
     roster_init(&n->roster, config->node_count, config->members, config->member_count);
     struct wire_member self = {.id = config->id};
     roster_learn(&n->roster, &self);
+    if (config->tag != NULL) roster_tag(&n->roster, config->id, config->tag);
+    n->config.tag = NULL; /* the roster has it */
     node_train_init(n);
     return n;
 }
@@ -48,6 +50,7 @@ void node_free(struct node *n)
     graph_deinit(&n->own_graph);
     roster_deinit(&n->roster);
     free(n->weight);
+    free(n->site);
     free(n->x0);
     free(n);
 }
@@ -107,6 +110,19 @@ static int node_build_graph(struct node *n, struct err_text *why)
     return 0;
 }
 
+/* Equal tags are one site; sites are numbered in the order of their first members. */
+static void node_build_sites(struct node *n)
+{
+    uint32_t count = n->config.node_count, sites = 0;
+    if (n->config.site != NULL || !roster_tagged(&n->roster)) return;
+    n->site = mem_new(count, sizeof *n->site);
+    for (uint32_t r = 0; r < count; r++) {
+        uint32_t first = 0;
+        while (strcmp(node_member(n, first)->tag, node_member(n, r)->tag) != 0) first++;
+        n->site[r] = first < r ? n->site[first] : sites++;
+    }
+}
+
 static void node_build_neighbours(struct node *n)
 {
     n->neighbour_count = graph_degree(n->graph, n->rank);
@@ -127,6 +143,7 @@ static int node_build_algo(struct node *n, struct err_text *why)
     err = n->sink.on_ranked(n->sink.ctx, n->rank, &n->job.trainer, n->weight, why);
     if (err != 0) return err;
     CHECK(n->job.trainer != NULL);
+    node_build_sites(n);
     struct algo_config config = {
         .rank = n->rank,
         .node_count = n->config.node_count,
@@ -136,10 +153,10 @@ static int node_build_algo(struct node *n, struct err_text *why)
         .x0 = n->x0,
         .seed = n->config.seed,
         .patience_us = n->config.patience_us,
+        .site = n->config.site != NULL ? n->config.site : n->site,
         .compress = n->config.algo->compresses ? n->config.compress : NULL,
         .tensor = n->config.tensor,
         .tensor_count = n->config.tensor_count,
-        .site = n->config.site,
         .rejoining = n->config.rejoining,
         .trace = n->config.trace,
     };
@@ -180,6 +197,9 @@ static void node_begin(struct node *n)
 void node_try_begin(struct node *n)
 {
     if (n->failed || n->phase != NODE_JOINING || !roster_complete(&n->roster)) return;
+    const struct wire_member *self = roster_find(&n->roster, n->config.id);
+    bool tagged = self != NULL && self->tag[0] != '\0';
+    if (tagged && !roster_tagged(&n->roster)) return; /* the others' are still on the way */
     uint64_t now_us = n->host->ops->now_us(n->host);
     if (n->begin_at_us == TIME_NEVER) n->begin_at_us = now_us + n->config.start_after_us;
     if (now_us >= n->begin_at_us)

@@ -54,9 +54,11 @@ struct node_config {
     uint64_t seed;
     size_t dim;
     const float *x0; /* (dim) borrowed during node_new */
+    const uint32_t *site; /* (node_count) algo_config.site; NULL = the members' tags, if all have one;
+                           * borrowed for life */
+    const char *tag;      /* ours, below TAG_TEXT_MAX bytes; NULL = none. With one, the start waits for all others' */
     uint64_t patience_us;
     bool rejoining;
-    const uint32_t *site;     /* (node_count) see algo_config; NULL = not told; borrowed for life */
     uint64_t steps_max;       /* local steps after which the node stops training (it still mixes); 0 = none */
     uint64_t start_after_us;  /* how long to wait once all members are known; normally 0 */
     const char *const *seeds; /* addresses to dial first; borrowed during node_start */

@@ -83,6 +83,7 @@ struct node {
     uint64_t armed_us; /* deadline the host has; TIME_NEVER */
     float *x0;         /* (dim) owned until the algorithm is there */
     double *weight;    /* (node_count) owned */
+    uint32_t *site;    /* (node_count) owned, by the members' tags; NULL = none */
     struct graph own_graph;
     const struct graph *graph; /* NULL while joining */
     struct algo *algo;         /* NULL while joining */

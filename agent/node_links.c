@@ -135,14 +135,16 @@ void node_links_redial(struct node *n)
 
 /* -- members ----------------------------------------------------------------------------------- */
 
-/* The peer has our own entry and its own; what everybody was given at the start need not be said. */
+/* The peer has our own entry (but for the tag) and its own; what everybody was given at the start need not be
+ * said. */
 static void link_send_roster(struct node *n, struct link *l)
 {
     struct wire_member *list = mem_new(n->roster.count, sizeof *list);
     uint32_t count = 0;
     for (uint32_t i = 0; i < n->roster.count; i++) {
         const struct wire_member *m = &n->roster.member[i];
-        if (m->id != n->config.id && m->id != l->peer) list[count++] = *m;
+        bool told = m->id == n->config.id && m->tag[0] == '\0';
+        if (!told && m->id != l->peer) list[count++] = *m;
     }
     node_send_members(n, l, list, count);
     free(list);
@@ -221,6 +223,10 @@ static bool hearsay_take(struct node *n, struct link *from, const struct wire_me
 {
     const struct wire_member *old = roster_find(&n->roster, m->id);
     if (old == NULL) return roster_learn(&n->roster, m); /* at most node_count times */
+    if (m->id != n->config.id && roster_tag(&n->roster, m->id, m->tag)) {
+        roster_learn(&n->roster, m);
+        return true; /* at most node_count times */
+    }
     if (m->boot < old->boot || (m->boot == old->boot && old->address[0] != '\0')) return false;
     if (m->id == n->config.id || from->hearsay_count >= HEARSAY_MAX || member_is_linked(n, m->id))
         return false;
@@ -248,7 +254,7 @@ void node_members_heard(struct node *n, struct link *from, const struct wire_mem
     struct wire_member *news = mem_new(count, sizeof *news);
     uint32_t news_count = 0;
     for (uint32_t i = 0; i < count; i++)
-        if (hearsay_take(n, from, &member[i])) news[news_count++] = member[i];
+        if (hearsay_take(n, from, &member[i])) news[news_count++] = *roster_find(&n->roster, member[i].id);
     if (news_count > 0) {
         members_pass_on(n, from, news, news_count);
         if (n->phase == NODE_JOINING)

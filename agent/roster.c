@@ -1,6 +1,7 @@
 /* The list of members: one sorted array of our own over a borrowed, shared one. */
 #include "agent/roster.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,6 +75,8 @@ static void roster_replace(struct roster *r, const struct wire_member *old, cons
 {
     struct wire_member merged = *m;
     if (merged.address[0] == '\0') memcpy(merged.address, old->address, sizeof merged.address);
+    if (old->tag[0] != '\0')
+        memcpy(merged.tag, old->tag, sizeof merged.tag); /* for as long as it is a member */
     *roster_entry(r, &merged) = merged;
 }
 
@@ -85,6 +88,23 @@ bool roster_learn(struct roster *r, const struct wire_member *m)
     bool fills = m->boot == old->boot && old->address[0] == '\0' && m->address[0] != '\0';
     if (newer || fills) roster_replace(r, old, m);
     return newer || fills;
+}
+
+bool roster_tag(struct roster *r, node_id id, const char *tag)
+{
+    const struct wire_member *old = roster_find(r, id);
+    if (old == NULL || tag[0] == '\0' || old->tag[0] != '\0') return false;
+    struct wire_member tagged = *old;
+    snprintf(tagged.tag, sizeof tagged.tag, "%s", tag);
+    *roster_entry(r, &tagged) = tagged;
+    return true;
+}
+
+bool roster_tagged(const struct roster *r)
+{
+    for (uint32_t i = 0; i < r->total; i++)
+        if (roster_at(r, i)->tag[0] == '\0') return false;
+    return roster_complete(r);
 }
 
 bool roster_meet(struct roster *r, const struct wire_member *m)
@@ -134,7 +154,11 @@ uint64_t roster_fingerprint(const struct roster *r)
 {
     /* FNV-1a over the ids, eight bytes at a time, with a final mix (splitmix64). */
     uint64_t hash = 0xcbf29ce484222325u ^ r->total;
-    for (uint32_t i = 0; i < r->total; i++) hash = (hash ^ roster_at(r, i)->id) * 0x100000001b3u;
+    for (uint32_t i = 0; i < r->total; i++) {
+        const struct wire_member *m = roster_at(r, i);
+        hash = (hash ^ m->id) * 0x100000001b3u;
+        for (const char *t = m->tag; *t != '\0'; t++) hash = (hash ^ (uint8_t)*t) * 0x100000001b3u;
+    }
     hash = (hash ^ (hash >> 30)) * 0xbf58476d1ce4e5b9u;
     hash = (hash ^ (hash >> 27)) * 0x94d049bb133111ebu;
     return hash ^ (hash >> 31);

@@ -32,6 +32,10 @@ void roster_deinit(struct roster *r);
  * `expected` is refused (false). */
 bool roster_learn(struct roster *r, const struct wire_member *m);
 
+/* A tag that was not known fills the gap, whatever the boot: true when it did. A known one stays. */
+bool roster_tag(struct roster *r, node_id id, const char *tag);
+bool roster_tagged(const struct roster *r); /* complete, and every member has a tag */
+
 /* The same from the member's own hello: its boot and a non-empty address replace what was known. */
 bool roster_meet(struct roster *r, const struct wire_member *m);
 
@@ -43,7 +47,7 @@ const struct wire_member *roster_find(const struct roster *r, node_id id); /* NU
  * logarithmic when known[] holds everybody or nobody was known, else linear. */
 const struct wire_member *roster_at(const struct roster *r, uint32_t at);
 
-/* Hash of all ids: two nodes with the same fingerprint give everybody the same rank. */
+/* Hash of all ids and tags: two nodes with the same fingerprint give everybody the same rank. */
 uint64_t roster_fingerprint(const struct roster *r);
 
 #endif

@@ -26,6 +26,7 @@ enum wire_key {
     KEY_BITS,
     KEY_FINGERPRINT,
     KEY_PACKED,
+    KEY_TAGS,
     KEY_COUNT
 };
 
@@ -38,17 +39,19 @@ static const char *const key_names[KEY_COUNT] = {
     [KEY_BITS] = "bits",
     [KEY_FINGERPRINT] = "fingerprint",
     [KEY_PACKED] = "packed",
+    [KEY_TAGS] = "tags",
 };
 
 #define HEAD_OVERHEAD 64u /* bytes: map, keys, kind, sequence, container headers */
 #define INTEGER_MAX 9u    /* bytes of one packed integer */
+#define TAG_SIZE_MAX (3u + 2u + TAG_TEXT_MAX)
 
 static_assert(2u * KEY_COUNT + 2u + 3u * ROSTER_ENTRY_MAX <= WIRE_OBJECT_MAX,
               "a full member list passes the scan");
 static_assert(2u * KEY_COUNT + 2u + ALGO_FIELD_MAX <= WIRE_OBJECT_MAX,
               "a full algorithm head passes the scan");
 static_assert(ADDRESS_TEXT_MAX <= WIRE_STRING_MAX, "an address passes the scan");
-static_assert(HEAD_OVERHEAD + 2u * INTEGER_MAX + 3u + ADDRESS_TEXT_MAX <= MESSAGE_HEAD_MAX,
+static_assert(HEAD_OVERHEAD + 2u * INTEGER_MAX + 3u + ADDRESS_TEXT_MAX + TAG_SIZE_MAX <= MESSAGE_HEAD_MAX,
               "one member fits");
 
 /* -- writing ----------------------------------------------------------------------------------- */
@@ -122,19 +125,35 @@ struct blob *wire_encode_ready(uint64_t sequence, uint64_t fingerprint)
 
 static size_t member_size_max(const struct wire_member *m)
 {
-    return 2u * INTEGER_MAX + 3u + strlen(m->address);
+    size_t tag = m->tag[0] != '\0' ? 3u + 2u + strlen(m->tag) : 0;
+    return 2u * INTEGER_MAX + 3u + strlen(m->address) + tag;
 }
 
 uint32_t wire_members_fit(const struct wire_member *member, uint32_t count)
 {
     size_t size = HEAD_OVERHEAD;
-    uint32_t fit = 0;
+    uint32_t fit = 0, objects = 2u * KEY_COUNT + 2u;
     while (fit < count && fit < ROSTER_ENTRY_MAX) {
         size += member_size_max(&member[fit]);
-        if (size > MESSAGE_HEAD_MAX) break;
+        objects += member[fit].tag[0] != '\0' ? 5 : 3;
+        if (size > MESSAGE_HEAD_MAX || objects > WIRE_OBJECT_MAX) break;
         fit++;
     }
     return fit;
+}
+
+static void encode_tags(struct head_writer *w, const struct wire_member *member, uint32_t count,
+                        uint32_t tagged)
+{
+    msgpack_pack_uint8(&w->packer, KEY_TAGS);
+    msgpack_pack_array(&w->packer, 2u * (size_t)tagged);
+    for (uint32_t i = 0; i < count; i++) {
+        size_t length = strlen(member[i].tag);
+        if (length == 0) continue;
+        msgpack_pack_uint32(&w->packer, i);
+        msgpack_pack_str(&w->packer, length);
+        msgpack_pack_str_body(&w->packer, member[i].tag, length);
+    }
 }
 
 struct blob *wire_encode_members(uint64_t sequence, const struct wire_member *member, uint32_t count)
@@ -142,8 +161,12 @@ struct blob *wire_encode_members(uint64_t sequence, const struct wire_member *me
     CHECK(count <= ROSTER_ENTRY_MAX);
     struct head_writer w;
     size_t capacity = HEAD_OVERHEAD;
-    for (uint32_t i = 0; i < count; i++) capacity += member_size_max(&member[i]);
-    head_begin(&w, capacity, 1, WIRE_MEMBERS, sequence);
+    uint32_t tagged = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        capacity += member_size_max(&member[i]);
+        tagged += member[i].tag[0] != '\0';
+    }
+    head_begin(&w, capacity, tagged > 0 ? 2 : 1, WIRE_MEMBERS, sequence);
     msgpack_pack_uint8(&w.packer, KEY_MEMBERS);
     msgpack_pack_array(&w.packer, 3u * (size_t)count);
     for (uint32_t i = 0; i < count; i++) {
@@ -154,6 +177,7 @@ struct blob *wire_encode_members(uint64_t sequence, const struct wire_member *me
         msgpack_pack_str(&w.packer, length);
         msgpack_pack_str_body(&w.packer, member[i].address, length);
     }
+    if (tagged > 0) encode_tags(&w, member, count, tagged);
     return w.blob;
 }
 
@@ -195,14 +219,14 @@ static int read_bits(const msgpack_object *o, struct algo_msg *msg, struct err_t
     return 0;
 }
 
-static int read_address(const msgpack_object *o, char out[ADDRESS_TEXT_MAX], struct err_text *why)
+/* A string of printable ASCII without blanks, at most room - 1 bytes. */
+static int read_text(const msgpack_object *o, const char *what, char *out, size_t room, struct err_text *why)
 {
-    if (o->type != MSGPACK_OBJECT_STR) return err_set(why, ERR_FORMAT, "head: an address is not a string");
-    if (o->via.str.size >= ADDRESS_TEXT_MAX)
-        return err_set(why, ERR_LIMIT, "head: an address over %u bytes", ADDRESS_TEXT_MAX - 1);
+    if (o->type != MSGPACK_OBJECT_STR) return err_set(why, ERR_FORMAT, "head: %s is not a string", what);
+    if (o->via.str.size >= room) return err_set(why, ERR_LIMIT, "head: %s over %zu bytes", what, room - 1);
     for (uint32_t i = 0; i < o->via.str.size; i++) {
         if (o->via.str.ptr[i] <= ' ' || o->via.str.ptr[i] > '~')
-            return err_set(why, ERR_FORMAT, "head: an address with a character that is not printable ASCII");
+            return err_set(why, ERR_FORMAT, "head: %s with a character that is not printable ASCII", what);
         out[i] = o->via.str.ptr[i];
     }
     out[o->via.str.size] = '\0';
@@ -226,8 +250,29 @@ static int read_members(const msgpack_object *o, struct wire_message *m, struct 
         if (err == 0 && i > 0 && member->id == member[-1].id)
             err = err_set(why, ERR_FORMAT, "head: members: one id twice");
         if (err == 0) err = read_unsigned(&item[1], KEY_MEMBERS, 0, UINT64_MAX, &member->boot, why);
-        if (err == 0) err = read_address(&item[2], member->address, why);
+        if (err == 0) err = read_text(&item[2], "an address", member->address, sizeof member->address, why);
         if (err != 0) return err;
+    }
+    return 0;
+}
+
+/* Tags of the members that were read before. */
+static int read_tags(const msgpack_object *o, struct wire_message *m, struct err_text *why)
+{
+    if (o->type != MSGPACK_OBJECT_ARRAY || o->via.array.size % 2 != 0)
+        return err_set(why, ERR_FORMAT, "head: tags is not an array of position, tag");
+    uint64_t low = 0;
+    for (uint32_t i = 0; i < o->via.array.size; i += 2) {
+        uint64_t at = 0;
+        if (low >= m->member_count)
+            return err_set(why, ERR_FORMAT, "head: tags: more than members before them");
+        int err = read_unsigned(&o->via.array.ptr[i], KEY_TAGS, low, m->member_count - 1, &at, why);
+        if (err != 0) return err;
+        char *tag = m->member[at].tag;
+        err = read_text(&o->via.array.ptr[i + 1], "a tag", tag, TAG_TEXT_MAX, why);
+        if (err == 0 && tag[0] == '\0') err = err_set(why, ERR_FORMAT, "head: tags: an empty one");
+        if (err != 0) return err;
+        low = at + 1;
     }
     return 0;
 }
@@ -259,6 +304,8 @@ static int read_key(struct wire_message *m, enum wire_key key, const msgpack_obj
         err = read_unsigned(o, key, 1, 1, &value, why);
         m->packed = err == 0;
         return err;
+    case KEY_TAGS:
+        return read_tags(o, m, why);
     case KEY_COUNT:
         break;
     }

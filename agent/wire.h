@@ -5,6 +5,7 @@
  * A head is a map with small unsigned keys; a reader ignores keys it does not know:
  *   0 kind (enum wire_kind)   1 sequence
  *   MEMBERS: 2 [id, boot, address, id, boot, address, ...] ascending by id
+ *   MEMBERS: 8 [position, tag, position, tag, ...] ascending, of those that have one (absent = none); after 2
  *   ALGO:    3 the algorithm's kind   4 [field, ...] (absent = none)   5 bits, bin (absent = none)
  *   READY:   6 fingerprint of the member list
  *   ALGO:    7 1 = the body is packed by a compressor (absent = it is a vector, or there is none) */
@@ -29,6 +30,7 @@ struct wire_member {
     node_id id;
     uint64_t boot;                  /* grows from start to start of one node */
     char address[ADDRESS_TEXT_MAX]; /* "" = not dialable; printable ASCII without blanks */
+    char tag[TAG_TEXT_MAX];         /* where it belongs, in its owner's words, "" = not told; likewise */
 };
 
 /* A decoded head. For ALGO: msg.bits points into the head bytes; the body comes beside it. */

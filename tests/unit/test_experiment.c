@@ -223,41 +223,6 @@ static void baselines_stop_when_asked(void **state)
     close_experiment(&e, &c);
 }
 
-/* Halves and quarters of the numbers reach over all classes, whatever the ranks of the nodes. */
-static void sites_deal_unlike_nodes_to_groups(void **state)
-{
-    (void)state;
-    struct config c = config_of(MIXTURE, "softmax", "sorted", 8, 8);
-    struct experiment e = open_experiment(&c);
-    assert_null(e.site); /* no method asked */
-    uint32_t *site = experiment_sites(&e), seen = 0;
-    double mean[4] = {0}, all = 0;
-    for (uint32_t v = 0; v < 8; v++) {
-        assert_true(site[v] < 8);
-        seen |= 1u << site[v];
-        for (uint32_t i = e.split.offset[v]; i < e.split.offset[v + 1]; i++) {
-            double target = (double)e.info.target[e.split.row[i]] / split_size(&e.split, v);
-            mean[site[v] / 2] += target / 2;
-            all += target / 8;
-        }
-    }
-    assert_int_equal(seen, 255);
-    assert_true(fabs((mean[0] + mean[1]) / 2 - (mean[2] + mean[3]) / 2) < 0.5); /* by rank: 1.3 */
-    for (int k = 0; k < 4; k++) assert_true(fabs(mean[k] - all) < 0.7); /* by rank: 1 */
-    free(site);
-    close_experiment(&e, &c);
-    c = config_of(MIXTURE, "softmax", "sorted", 8, 8);
-    struct err_text why;
-    assert_int_equal(algo_choose("hsgd:grouping=balanced", &c.algorithm_params, &c.algorithm, &why), 0);
-    e = open_experiment(&c);
-    assert_non_null(e.site);
-    close_experiment(&e, &c);
-    c = config_of(MIXTURE, "softmax", "sorted", 8, 8);
-    assert_int_equal(algo_choose("hsgd:grouping=tags", &c.algorithm_params, &c.algorithm, &why), 0);
-    e = open_experiment(&c);
-    assert_null(e.site); /* that is for tags to say */
-    close_experiment(&e, &c);
-}
 
 int main(void)
 {
@@ -269,7 +234,6 @@ int main(void)
         cmocka_unit_test(identity_depends_on_everything_that_shapes_the_experiment),
         cmocka_unit_test(one_class_each_is_no_match_for_all_the_data),
         cmocka_unit_test(baselines_stop_when_asked),
-        cmocka_unit_test(sites_deal_unlike_nodes_to_groups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -183,6 +183,35 @@ static void fingerprint_tells_lists_apart(void **state)
     roster_deinit(&b);
 }
 
+static void a_tag_fills_a_gap_and_stays(void **state)
+{
+    (void)state;
+    struct roster r, plain;
+    roster_init(&r, 2, NULL, 0);
+    roster_init(&plain, 2, NULL, 0);
+    learn(&r, 1, 5, "a:1");
+    learn(&plain, 1, 5, "a:1");
+    assert_false(roster_tag(&r, 9, "x")); /* nobody */
+    assert_false(roster_tag(&r, 1, ""));
+    assert_true(roster_tag(&r, 1, "rack=a"));
+    assert_false(roster_tag(&r, 1, "rack=b"));
+    struct wire_member hello = member_of(1, 6, "a:2"); /* a hello knows of no tag, a restart changes none */
+    assert_true(roster_meet(&r, &hello));
+    struct wire_member other = member_of(1, 7, "a:3");
+    strcpy(other.tag, "rack=b");
+    assert_true(roster_learn(&r, &other));
+    assert_string_equal(roster_find(&r, 1)->tag, "rack=a");
+    assert_string_equal(roster_find(&r, 1)->address, "a:3");
+    learn(&r, 2, 1, "b:1");
+    learn(&plain, 2, 1, "b:1");
+    assert_false(roster_tagged(&r));
+    assert_true(roster_tag(&r, 2, "rack=b"));
+    assert_true(roster_tagged(&r));
+    assert_false(roster_fingerprint(&r) == roster_fingerprint(&plain)); /* other groups, another experiment */
+    roster_deinit(&r);
+    roster_deinit(&plain);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -193,6 +222,7 @@ int main(void)
         cmocka_unit_test(crossing_lists_come_to_rest),
         cmocka_unit_test(shared_list_gives_the_same_ranks_as_a_learnt_one),
         cmocka_unit_test(fingerprint_tells_lists_apart),
+        cmocka_unit_test(a_tag_fills_a_gap_and_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -74,8 +74,14 @@ static void members_survive_round_trip_in_as_many_heads_as_needed(void **state)
     enum { COUNT = 2 * ROSTER_ENTRY_MAX };
     static struct wire_member member[COUNT];
     static const size_t lengths[] = {0, 20, ADDRESS_TEXT_MAX - 1};
-    for (size_t l = 0; l < sizeof lengths / sizeof lengths[0]; l++) {
-        fill_members(member, COUNT, lengths[l]);
+    static const uint32_t tag_every[] = {0, 1, 3}; /* nobody, everybody, some have a tag */
+    for (size_t l = 0; l < 9; l++) {
+        fill_members(member, COUNT, lengths[l % 3]);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            bool tagged = tag_every[l / 3] > 0 && i % tag_every[l / 3] == 0;
+            memset(member[i].tag, 0, TAG_TEXT_MAX);
+            if (tagged) memset(member[i].tag, 't', 1 + i % (TAG_TEXT_MAX - 1));
+        }
         uint32_t done = 0;
         while (done < COUNT) {
             uint32_t fit = wire_members_fit(member + done, COUNT - done);
@@ -91,6 +97,7 @@ static void members_survive_round_trip_in_as_many_heads_as_needed(void **state)
                 assert_true(out.member[i].id == member[done + i].id);
                 assert_true(out.member[i].boot == member[done + i].boot);
                 assert_string_equal(out.member[i].address, member[done + i].address);
+                assert_string_equal(out.member[i].tag, member[done + i].tag);
             }
             wire_message_deinit(&out);
             blob_unref(head);
@@ -178,6 +185,24 @@ static const struct {
      "printable"},
     {"address with NUL", HEX("\x83\x00\x01\x01\x01\x02\x93\x01\x01\xa2\x61\x00"), ERR_FORMAT, "printable"},
     {"address not ASCII", HEX("\x83\x00\x01\x01\x01\x02\x93\x01\x01\xa2\xc3\xa4"), ERR_FORMAT, "printable"},
+    {"tags before members", HEX("\x84\x00\x01\x01\x01\x08\x92\x00\xa1\x61\x02\x93\x01\x01\xa0"), ERR_FORMAT,
+     "more than members before"},
+    {"tags no array", HEX("\x84\x00\x01\x01\x01\x02\x93\x01\x01\xa0\x08\x01"), ERR_FORMAT, "tags is not"},
+    {"tag cut", HEX("\x84\x00\x01\x01\x01\x02\x93\x01\x01\xa0\x08\x91\x00"), ERR_FORMAT, "tags is not"},
+    {"tag of nobody", HEX("\x84\x00\x01\x01\x01\x02\x93\x01\x01\xa0\x08\x92\x01\xa1\x61"), ERR_FORMAT,
+     "tags 1 is out of range"},
+    {"two tags of one", HEX("\x84\x00\x01\x01\x01\x02\x93\x01\x01\xa0\x08\x94\x00\xa1\x61\x00\xa1\x61"),
+     ERR_FORMAT, "more than members"},
+    {"empty tag", HEX("\x84\x00\x01\x01\x01\x02\x93\x01\x01\xa0\x08\x92\x00\xa0"), ERR_FORMAT,
+     "an empty one"},
+    {"tag with a blank", HEX("\x84\x00\x01\x01\x01\x02\x93\x01\x01\xa0\x08\x92\x00\xa1\x20"), ERR_FORMAT,
+     "printable"},
+    {"tag a number", HEX("\x84\x00\x01\x01\x01\x02\x93\x01\x01\xa0\x08\x92\x00\x05"), ERR_FORMAT,
+     "a tag is not a string"},
+    {"tag too long",
+     HEX("\x84\x00\x01\x01\x01\x02\x93\x01\x01\xa0\x08\x92\x00\xd9\x40"
+         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+     ERR_LIMIT, "a tag over 63 bytes"},
     {"same member twice", HEX("\x83\x00\x01\x01\x01\x02\x96\x01\x01\xa0\x01\x01\xa0"), ERR_FORMAT,
      "one id twice"},
     {"members out of order", HEX("\x83\x00\x01\x01\x01\x02\x96\x02\x01\xa0\x01\x01\xa0"), ERR_FORMAT,

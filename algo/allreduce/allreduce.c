@@ -112,6 +112,7 @@ struct allreduce *allreduce_new(const struct allreduce_config *config)
     a->fresh = config->rejoining;
     a->phase = config->rejoining ? PHASE_OUT : PHASE_RUN;
     a->sum = mem_new_zero(config->size_max, sizeof *a->sum);
+    if (config->measures) a->group_sum = mem_new_zero(config->size_max, sizeof *a->group_sum);
     if (config->rejoining) {
         a->entered_us = a->keeper_us = TIME_NEVER; /* the first event tells the time */
         return a;
@@ -134,6 +135,7 @@ void allreduce_free(struct allreduce *a)
     free(a->ran);
     free(a->kept);
     free(a->sum);
+    free(a->group_sum);
     free(a);
 }
 
@@ -283,6 +285,21 @@ void allreduce_set_round(struct allreduce *a, uint64_t round)
 const float *allreduce_sum(const struct allreduce *a)
 {
     return a->sum;
+}
+
+double allreduce_spread(const struct allreduce *a)
+{
+    CHECK(a->group_sum != NULL);
+    double squares = 0;
+    for (uint32_t k = 0; k < a->view_count; k++) {
+        const struct slice *s = &a->slice[k];
+        if (!slice_leaves_group(a, s)) continue;
+        for (size_t i = s->start; i < s->start + s->count; i++) {
+            double gap = (double)a->group_sum[i] / a->group_weight - (double)a->sum[i] / a->sum_weight;
+            squares += gap * gap;
+        }
+    }
+    return squares > 0 ? squares * a->group_weight / a->sum_weight : 0;
 }
 
 double allreduce_weight(const struct allreduce *a)

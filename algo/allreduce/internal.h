@@ -116,6 +116,9 @@ struct allreduce {
     uint32_t chunk_size, window;
     uint64_t missing; /* sums of chunks */
     float *sum;       /* (size_max) */
+    float *
+        group_sum; /* (size_max) of the own group, for the slices that it gives on from here; NULL = not kept */
+    double group_weight;
     double sum_weight;
     uint32_t sum_contributors;
     bool contributed;
@@ -155,6 +158,12 @@ static inline void map_set(uint8_t *map, rank_t r)
 static inline uint64_t time_after(uint64_t start, uint64_t wait)
 {
     return start > TIME_NEVER - wait ? TIME_NEVER : start + wait;
+}
+
+/* Whether the own group's sum of this slice is complete here and goes on to another group, or is the end. */
+static inline bool slice_leaves_group(const struct allreduce *a, const struct slice *s)
+{
+    return s->parent == NO_MEMBER || a->member[s->parent].group != a->member[a->self].group;
 }
 
 int32_t member_find(const struct allreduce *a, rank_t rank); /* NO_MEMBER when there is none */

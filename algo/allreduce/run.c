@@ -101,28 +101,39 @@ static void sum_take(struct allreduce *a, uint32_t k, uint32_t chunk, struct blo
     a->missing--;
 }
 
+/* A child's partial sum; body NULL and weight 0 = there is none. */
+struct partial {
+    const struct blob *body;
+    double weight;
+};
+
 /* Adds the own part to the children's partial sums (NULL = there is none). Too great for a float: the
  * greatest one, as a body must be finite. */
-static struct blob *partial_make(const struct allreduce *a, uint32_t k, uint32_t chunk,
-                                 const struct blob *first, const struct blob *second)
+static struct blob *partial_make(struct allreduce *a, uint32_t k, uint32_t chunk, const struct partial *first,
+                                 const struct partial *second)
 {
     size_t count = chunk_floats(a, a->size, k, chunk);
+    size_t at = a->slice[k].start + (size_t)chunk * a->chunk_size;
     struct blob *body = blob_new(count * sizeof(float));
     float *out = (float *)(void *)body->data;
-    const float *x = a->x + a->slice[k].start + (size_t)chunk * a->chunk_size;
+    const float *x = a->x + at;
     float weight = (float)a->weight;
     for (size_t i = 0; i < count; i++) out[i] = weight * x[i];
-    for (size_t i = 0; first != NULL && i < count; i++) out[i] = floats(first)[i] + out[i];
-    for (size_t i = 0; second != NULL && i < count; i++) out[i] += floats(second)[i];
+    for (size_t i = 0; first->body != NULL && i < count; i++) out[i] = floats(first->body)[i] + out[i];
+    if (a->group_sum != NULL && slice_leaves_group(a, &a->slice[k])) {
+        memcpy(a->group_sum + at, out, count * sizeof *out);
+        a->group_weight = first->weight + a->weight;
+    }
+    for (size_t i = 0; second->body != NULL && i < count; i++) out[i] += floats(second->body)[i];
     for (size_t i = 0; i < count; i++) out[i] = fminf(fmaxf(out[i], -FLT_MAX), FLT_MAX);
     return body;
 }
 
-static void partial_pass(struct allreduce *a, uint32_t k, uint32_t chunk, const struct blob *first,
-                         const struct blob *second, double weight, struct algo_actions *acts)
+static void partial_pass(struct allreduce *a, uint32_t k, uint32_t chunk, struct partial first,
+                         struct partial second, struct algo_actions *acts)
 {
-    struct blob *body = partial_make(a, k, chunk, first, second);
-    weight += a->weight;
+    struct blob *body = partial_make(a, k, chunk, &first, &second);
+    double weight = first.weight + second.weight + a->weight;
     int32_t parent = a->slice[k].parent;
     if (parent != NO_MEMBER)
         data_send(a, parent, k, chunk, WAY_UP, body, weight, acts);
@@ -137,7 +148,7 @@ static void slice_begin(struct allreduce *a, uint32_t k, struct algo_actions *ac
     struct slice *s = &a->slice[k];
     if (s->child[0] != NO_MEMBER || s->child[1] != NO_MEMBER) return;
     while (s->began < s->chunks && s->began < s->sums + a->window)
-        partial_pass(a, k, s->began++, NULL, NULL, 0, acts);
+        partial_pass(a, k, s->began++, (struct partial){0}, (struct partial){0}, acts);
 }
 
 /* -- receiving --------------------------------------------------------------------------------- */
@@ -149,8 +160,9 @@ static void up_take(struct allreduce *a, uint32_t k, uint32_t chunk, int c, stru
     struct slice *s = &a->slice[k];
     CHECK(chunk == s->up_next[c]);
     s->up_next[c]++;
+    struct partial here = {body, weight}, none = {NULL, 0};
     if (s->wait == NULL) {
-        partial_pass(a, k, chunk, c == 0 ? body : NULL, c == 1 ? body : NULL, weight, acts);
+        partial_pass(a, k, chunk, c == 0 ? here : none, c == 0 ? none : here, acts);
         return;
     }
     size_t mine = (size_t)c * a->window + chunk % a->window;
@@ -163,8 +175,8 @@ static void up_take(struct allreduce *a, uint32_t k, uint32_t chunk, int c, stru
     }
     struct blob *there = s->wait[other];
     s->wait[other] = NULL;
-    double both = c == 0 ? weight + s->wait_weight[other] : s->wait_weight[other] + weight;
-    partial_pass(a, k, chunk, c == 0 ? body : there, c == 0 ? there : body, both, acts);
+    struct partial kept = {there, s->wait_weight[other]};
+    partial_pass(a, k, chunk, c == 0 ? here : kept, c == 0 ? kept : here, acts);
     blob_unref(there);
 }
 

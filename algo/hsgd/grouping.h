@@ -1,5 +1,5 @@
 /* Who averages with whom, and when, in hierarchical SGD: a pure function of parameters, number of nodes, seed
- * and epoch, so that every node computes the same without asking (hsgd_asgrad.md A7.4).
+ * and epoch, so that every node computes the same without asking.
  *
  * Level 0 is everybody; each group of level l is cut into the groups of level l + 1, so that groups are nested.
  * Groups of one level are numbered in the order of the cut. */

@@ -1,5 +1,5 @@
 /* Hierarchical SGD: local steps, averages within groups often, averages over everybody seldom.
- * Source: Wang et al., arXiv 2010.12998; the rule and its measures: hsgd_asgrad.md part A (A2.2, A4.4, A7).
+ * Source: Wang et al., arXiv 2010.12998.
  *
  * After each local step t, only the highest level l whose period P_l divides t communicates:
  *     x_j <- weighted mean of x over the group of j at level l            (level 0: everybody)
@@ -143,6 +143,10 @@ static void average_take(struct hsgd *h, uint32_t level, struct algo_actions *ac
         squares += gap * gap;
         h->x[i] = mean;
     }
+    /* Upward: of the groups of level 1, right before each average of everybody (not with redraw: 0). Downward: of
+     * the models in these groups, right before each average of such a group; with one level everybody is it. */
+    bool measured = level == 0 && h->plan.level_count > 1 && !h->plan.redraw;
+    if (measured) h->report.divergence_up = allreduce_spread(sum);
     if (level == 1 || h->plan.level_count == 1) h->report.divergence_down = h->share * squares;
     state_set(h, level, h->x);
     h->resting = false;

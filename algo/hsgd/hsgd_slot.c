@@ -59,11 +59,12 @@ static void members_find(const struct hsgd *h, const uint32_t *group_row, struct
         if (group_row[r] == group_row[h->rank]) s->member[at++] = r;
 }
 
-/* The groups below, or NULL at the lowest level: sums go through these first. Owned. */
+/* The groups below, or NULL at the lowest level: sums go through these first. Owned. NULL too where they change
+ * while the slot lives: groups drawn by chance have no slow links between them. */
 static uint32_t *groups_below(const struct hsgd *h, uint32_t level, const uint32_t *group,
                               const struct hsgd_slot *s)
 {
-    if (level + 1 == h->plan.level_count) return NULL;
+    if (level + 1 == h->plan.level_count || (level == 0 && h->plan.redraw)) return NULL;
     uint32_t *below = mem_new(s->member_count, sizeof *below);
     for (uint32_t i = 0; i < s->member_count; i++)
         below[i] = group[(size_t)(level + 1) * h->plan.node_count + s->member[i]];
@@ -170,6 +171,7 @@ static struct allreduce *sum_make(struct hsgd *h, uint32_t level, const uint32_t
                                       .state_dim = h->dim,
                                       .patience_us = patience_of(h, level),
                                       .first_kind = (uint8_t)(level * ALLREDUCE_KIND_COUNT),
+                                      .measures = level == 0 && below != NULL,
                                       .rejoining = s->fresh,
                                       .trace = h->trace};
     struct allreduce *sum = allreduce_new(&config);

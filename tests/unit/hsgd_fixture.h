@@ -1,4 +1,4 @@
-/* The exact test of hierarchical SGD (hsgd_asgrad.md A6.3): eight nodes in one dimension,
+/* The exact test of hierarchical SGD : eight nodes in one dimension,
  * F_j(w) = a_j/2 (w - c_j)^2, step size 0.05, start 0, no chance anywhere; and the same computed by hand in double.
  *
  * The scalar is carried by limbs (limbs.h): the trainer puts them back on their grids at every job, so that the

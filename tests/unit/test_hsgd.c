@@ -1,6 +1,6 @@
 /* Goal: hierarchical SGD computes what its paper defines: limits, trajectories, equivalences, bit-identical
  * replicas, for any number of levels and any grouping.
- * Method: the exact test of hsgd_asgrad.md A6.3 with float limbs, against its table, against closed forms and against
+ * Method: an exact test with float limbs, against a table of limits, against closed forms and against
  * the same rule computed by hand in double. */
 #include <math.h>
 #include <setjmp.h>
@@ -232,6 +232,66 @@ static void trajectories_are_the_rule_by_hand(void **state)
     }
 }
 
+/* Models right before the average after `steps` steps, and their divergences. */
+static void divergences_by_hand(const struct hsgd_plan *plan, uint64_t steps, double *up, double *down)
+{
+    double w[EXACT_NODES], mean = 0, of_group[EXACT_NODES] = {0}, size[EXACT_NODES] = {0};
+    uint32_t group[HSGD_LEVEL_MAX * EXACT_NODES];
+    hsgd_groups_draw(plan, (steps - 1) / plan->period[0][0], group);
+    const uint32_t *below = group + (plan->level_count > 1 ? EXACT_NODES : 0);
+    exact_by_hand(plan, NULL, steps - 1, w);
+    for (rank_t j = 0; j < EXACT_NODES; j++) {
+        w[j] = exact_step(j, w[j]);
+        mean += w[j] / EXACT_NODES;
+        of_group[below[j]] += w[j];
+        size[below[j]]++;
+    }
+    *up = *down = 0;
+    for (rank_t j = 0; j < EXACT_NODES; j++) {
+        double here = of_group[below[j]] / size[below[j]];
+        *up += (here - mean) * (here - mean) / EXACT_NODES;
+        *down += (w[j] - here) * (w[j] - here) / EXACT_NODES;
+    }
+}
+
+/* The nodes' shares add up to the divergences right before the latest averages of their kind. */
+static void divergences_are_those_before_the_averages(void **state)
+{
+    (void)state;
+    static const uint32_t site[EXACT_NODES] = {3, 3, 1, 0, 1, 0, 0, 1};
+    static const struct {
+        const char *params;
+        const uint32_t *site;
+        uint64_t up_at, down_at; /* steps of the latest average of everybody, of a group of level 1 */
+    } rows[] = {{"hsgd:periods=16-4,groups=2", NULL, 32, 44},
+                {"hsgd:periods=16-4,groups=4,grouping=random", NULL, 32, 44},
+                {"hsgd:periods=16-4,groups=4,grouping=random,redraw=yes", NULL, 0, 44}, /* not measured */
+                {"hsgd:periods=16-4,grouping=tags", site, 32, 44},
+                {"hsgd:periods=32-8-2,groups=2-2", NULL, 32, 40},
+                {"hsgd:periods=4", NULL, 0, 44}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct exact_run run = run_new(rows[i].params, NULL, rows[i].site, 5);
+        struct hsgd_plan plan = plan_of(rows[i].params, rows[i].site, 5);
+        double up = 0, down = 0, up_by_hand = 0, down_by_hand = 0, unused;
+        for (rank_t j = 0; j < EXACT_NODES; j++) {
+            harness_run_until(run.harness, harness_now(run.harness) + 1000);
+            const struct hsgd *h = (const struct hsgd *)harness_algo(run.harness, j);
+            while (h->step < 44 || (h->step == 44 && h->resting))
+                harness_run_until(run.harness, harness_now(run.harness) + 1000);
+            struct algo_report report;
+            harness_report(run.harness, j, &report);
+            up += report.divergence_up;
+            down += report.divergence_down;
+        }
+        if (rows[i].up_at > 0) divergences_by_hand(&plan, rows[i].up_at, &up_by_hand, &unused);
+        divergences_by_hand(&plan, rows[i].down_at, &unused, &down_by_hand);
+        /* squares of limbs are those of the scalar but for the first limb's grid */
+        assert_near(up, up_by_hand, 2e-3 * up_by_hand);
+        assert_near(down, down_by_hand, 2e-3 * down_by_hand);
+        run_free(&run);
+    }
+}
+
 /* P = 1 is gradient descent on the mean. */
 static void period_one_is_synchronous_descent(void **state)
 {
@@ -278,6 +338,7 @@ int main(void)
         cmocka_unit_test(limits_of_all_balanced_groupings_are_as_computed),
         cmocka_unit_test(first_global_round_is_as_computed),
         cmocka_unit_test(trajectories_are_the_rule_by_hand),
+        cmocka_unit_test(divergences_are_those_before_the_averages),
         cmocka_unit_test(period_one_is_synchronous_descent),
         cmocka_unit_test(limiting_cases_are_local_sgd_to_the_bit),
     };

@@ -1,7 +1,7 @@
 /* Goal: everybody computes the same nested groups; a random partition is uniform; what does not fit is refused with
  * a line that says what would.
  * Method: the pure functions of algo/hsgd/grouping.h, against counts and against the laws of sampling without
- * replacement (hsgd_asgrad.md A4.2, A4.4, A6.3). */
+ * replacement. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -142,7 +142,8 @@ static const struct study_claim claims[] = {
      "nothing in common; all are proven to converge on convex problems with iid data", all_arrive},
     {"DIGEST with compressed deltas needs at least 4 times fewer bytes than plain gossip",
      "nothing; expected, as few hand-overs carry few bits each", digest_is_frugal},
-    {"... in the same time as whole models; gossip is at most a quarter faster", "nothing; expected, as deltas lose little", digest_is_not_slower},
+    {"... in the same time as whole models; gossip is at most a quarter faster",
+     "nothing; expected, as deltas lose little", digest_is_not_slower},
     {"8 bits an entry cost no time", "nothing; expected, as rounding is small beside the noise of batches",
      int8_is_free},
 };

@@ -15,8 +15,7 @@ static const struct command_help {
     [COMMAND_AGENT] = {"run one member of a cluster; all get the same options",
                        "agent -n 2 --listen 127.0.0.1:7946 --steps 1000 --pace 200"},
     [COMMAND_SIM] = {"simulate a cluster in virtual time, exactly repeatable",
-                     "sim -n 100 --algorithm gossip --topology er:p=0.1 --split label:k=2 \\\n"
-                     "    --latency exp:mean=50ms --steps 200"},
+                     "sim -n 100 --algorithm gossip --split label:k=2 --steps 200"},
     [COMMAND_EVAL] = {"loss and accuracy of a saved model",
                       "eval --model runs/first/model.safetensors --json"},
     [COMMAND_ALGORITHMS] = {"list all choices with parameters, defaults and sources", "algorithms --json"},

@@ -115,7 +115,8 @@ static int sites_of_tags(const struct config *c, uint32_t **out, struct err_text
 
 /* -- labels ------------------------------------------------------------------------------------ */
 
-/* Rows that group and node have in common, label by label: least where the group lacks what the node brings. */
+/* Rows that group and node have in common, label by label: least where the group lacks what the node brings.
+ */
 static double common(const double *group, const uint32_t *node, uint32_t labels)
 {
     double sum = 0;
@@ -123,7 +124,8 @@ static double common(const double *group, const uint32_t *node, uint32_t labels)
     return sum;
 }
 
-/* Deals the nodes of group `above` out to `parts` groups of equal size; site becomes parts * above + group. */
+/* Deals the nodes of group `above` out to `parts` groups of equal size; site becomes parts * above + group.
+ */
 static void deal(const uint32_t *count, uint32_t nodes, uint32_t labels, uint32_t above, uint32_t parts,
                  const uint32_t *site_above, uint32_t *site)
 {

@@ -1,5 +1,5 @@
-/* Where nodes belong, for methods that group them: by tags that people gave, or so that every group's data look
- * like the whole. Part of the identity of an experiment. */
+/* Where nodes belong, for methods that group them: by tags that people gave, or so that every group's data
+ * look like the whole. Part of the identity of an experiment. */
 #ifndef GADABOUT_AGENT_SITE_H
 #define GADABOUT_AGENT_SITE_H
 
@@ -19,13 +19,14 @@ enum site_source {
 enum site_source site_asked(const struct config *c);
 
 /* Returns in *out an owned site per rank (nodes), or NULL when nobody asks, or when the members will tell (an
- * agent with tags). Errors: ERR_USAGE for tags that are missing, malformed or not as many as nodes; ERR_LIMIT for
- * more labels than can be counted. */
+ * agent with tags). Errors: ERR_USAGE for tags that are missing, malformed or not as many as nodes; ERR_LIMIT
+ * for more labels than can be counted. */
 int site_make(const struct experiment *e, uint32_t **out, struct err_text *why);
 
-/* Greedy balance: nodes go, in ascending rank, to that group with room where the labels they bring are rarest.
- * part_count nested cuts of part[] each; site is the number of the smallest group. count (nodes, labels) is how
- * many rows of each label a node has. nodes must be a multiple of the product of the parts (checked). */
+/* Greedy balance: nodes go, in ascending rank, to that group with room where the labels they bring are
+ * rarest. part_count nested cuts of part[] each; site is the number of the smallest group. count (nodes,
+ * labels) is how many rows of each label a node has. nodes must be a multiple of the product of the parts
+ * (checked). */
 void site_balance(const uint32_t *count, uint32_t nodes, uint32_t labels, const uint32_t *part,
                   uint32_t part_count, uint32_t *site);
 

@@ -36,7 +36,7 @@ struct allreduce_config {
     uint64_t patience_us;
     uint8_t first_kind;
     uint32_t chunk_max; /* floats of one body, alike on all members; 0 = 16384. Four times it must fit the
-                                * type's bound for packed bodies */
+                         * type's bound for packed bodies */
     bool measures;      /* keep what allreduce_spread() needs */
     bool rejoining;     /* begin by copying the state of a member that has been here */
     const struct trace *trace; /* may be NULL; borrowed for life */
@@ -90,7 +90,8 @@ uint32_t allreduce_contributors(const struct allreduce *a); /* how many */
 bool allreduce_contributed(const struct allreduce *a);      /* ours is in what SUM gave or COPY stands for */
 /* After ALLREDUCE_SUM, with `measures`: this member's part of
  *     sum over groups g of W_g / W |mean_g - mean|^2, mean_g over the contributors of g, W_g their weights
- * namely of those floats of which its group's sum went through it. The parts of all members add up to the whole. */
+ * namely of those floats of which its group's sum went through it. The parts of all members add up to the
+ * whole. */
 double allreduce_spread(const struct allreduce *a);
 const float *allreduce_copy(const struct allreduce *a); /* (state_dim) borrowed until the next call */
 void allreduce_counts(const struct allreduce *a, struct allreduce_counts *out);

@@ -116,8 +116,8 @@ struct allreduce {
     uint32_t chunk_size, window;
     uint64_t missing; /* sums of chunks */
     float *sum;       /* (size_max) */
-    float *
-        group_sum; /* (size_max) of the own group, for the slices that it gives on from here; NULL = not kept */
+    float *group_sum; /* (size_max) of the own group, for the slices that it gives on from here; NULL = not
+                         kept */
     double group_weight;
     double sum_weight;
     uint32_t sum_contributors;

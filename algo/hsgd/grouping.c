@@ -1,4 +1,5 @@
-/* The cut into nested groups: nodes are laid out in a row and the row is cut, level by level. See grouping.h. */
+/* The cut into nested groups: nodes are laid out in a row and the row is cut, level by level. See grouping.h.
+ */
 #include "algo/hsgd/grouping.h"
 
 #include <stdlib.h>

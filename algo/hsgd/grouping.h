@@ -1,8 +1,8 @@
 /* Who averages with whom, and when, in hierarchical SGD: a pure function of parameters, number of nodes, seed
  * and epoch, so that every node computes the same without asking.
  *
- * Level 0 is everybody; each group of level l is cut into the groups of level l + 1, so that groups are nested.
- * Groups of one level are numbered in the order of the cut. */
+ * Level 0 is everybody; each group of level l is cut into the groups of level l + 1, so that groups are
+ * nested. Groups of one level are numbered in the order of the cut. */
 #ifndef GADABOUT_ALGO_HSGD_GROUPING_H
 #define GADABOUT_ALGO_HSGD_GROUPING_H
 
@@ -28,10 +28,9 @@ enum hsgd_order {
 
 struct hsgd_plan {
     uint32_t node_count;
-    uint32_t level_count; /* of averages, >= 1 */
-    uint32_t
-        part[HSGD_LEVEL_MAX]; /* pieces that a group of level l - 1 is cut into; part[0] = 1; 0 = as many as
-                                    * there are sites (level 1 of HSGD_TAGS) */
+    uint32_t level_count;          /* of averages, >= 1 */
+    uint32_t part[HSGD_LEVEL_MAX]; /* pieces that a group of level l - 1 is cut into; part[0] = 1; 0 = as many
+                                    * as there are sites (level 1 of HSGD_TAGS) */
     uint32_t period_count[HSGD_LEVEL_MAX];            /* 1 = alike for all groups of the level */
     uint32_t period[HSGD_LEVEL_MAX][HSGD_PERIOD_MAX]; /* local steps between averages, by group */
     enum hsgd_order order;
@@ -51,8 +50,8 @@ int hsgd_plan_read(const struct choice *params, uint32_t node_count, struct hsgd
  * many as groups. ERR_USAGE. plan->part[1] of TAGS becomes the number of sites. */
 int hsgd_plan_check(struct hsgd_plan *plan, struct err_text *why);
 
-/* Draws the groups of an epoch (of the averages of level 0, from 0): group[l * node_count + r] is the group of
- * rank r at level l. Epochs matter with `redraw` alone. The plan must have passed the check. */
+/* Draws the groups of an epoch (of the averages of level 0, from 0): group[l * node_count + r] is the group
+ * of rank r at level l. Epochs matter with `redraw` alone. The plan must have passed the check. */
 void hsgd_groups_draw(const struct hsgd_plan *plan, uint64_t epoch, uint32_t *group);
 
 uint32_t hsgd_period(const struct hsgd_plan *plan, uint32_t level, uint32_t group);

@@ -3,26 +3,27 @@
  *
  * After each local step t, only the highest level l whose period P_l divides t communicates:
  *     x_j <- weighted mean of x over the group of j at level l            (level 0: everybody)
- * by an exact all-reduce over direct links; the sums of level l go through the groups of level l + 1 first, so
- * that links between groups carry least. All members of a group end with the same bits.
+ * by an exact all-reduce over direct links; the sums of level l go through the groups of level l + 1 first,
+ * so that links between groups carry least. All members of a group end with the same bits.
  *
  * Normal course
  *  - TRAIN asks for the steps up to the next average; then training rests until that average is over.
- *  - when an average of level l is over at t, the averages below it begin anew: their all-reduces are made for
- *    the groups in force from t on (drawn anew after an average of level 0 with redraw=yes).
- *  - a message of an average that begins later than ours is given to an all-reduce made for it in advance.
+ *  - when an average of level l is over at t, the averages below it begin anew: their all-reduces are made
+ *    for the groups in force from t on (drawn anew after an average of level 0 with redraw=yes).
+ *  - a message of an average that begins later than ours is held until this node gets there (hsgd_next.c).
  * Failure courses
- *  - a member is gone or silent for the patience: the others' view leaves it out (allreduce.h); the mean is over
- *    those who are there, with their weights. It is waited for again when the next all-reduce begins.
- *  - this node was left out: it takes over the group's average and its count of steps, and goes on from there;
- *    progress of a job that ran meanwhile is added, and the count waits at the next average.
- *  - it was left out of an average above: that copy first; one of the groups below, which may have come earlier,
- *    after it.
- *  - a node that restarts asks everybody (level 0), then its groups, and trains only when somebody answered, or
- *    nobody did for the patience.
- *  - a message of an average that is over: dropped. One of a group that is not ours, or of a start that cannot
- *    be: ERR_PROTO, nothing changed.
- *  - a count of rounds in a group that is beyond the next average above: the all-reduce is made anew and asks. */
+ *  - a member is gone, or silent for the patience (doubled at each lower level, as those above may be what
+ *    delays it): the others' view leaves it out (allreduce.h); the mean is over those who are there, with
+ *    their weights. It is waited for again when the next all-reduce of its group begins.
+ *  - this node was left out: it takes over the group's average and its count of steps, and goes on from
+ *    there; progress of a job that ran meanwhile is added, and the count waits at the next average.
+ *  - a node that restarts asks everybody and its groups, takes the first copy, then any of a later step, and
+ *    trains only when it has one, or when nobody answered for the patience.
+ *  - a copy that is not later than what this node has done, unless it waits for it: kept for others only.
+ *  - a message of an average that is over: dropped. One of a group that is not ours, or of a start that
+ *    cannot be: ERR_PROTO, nothing changed.
+ *  - a count of rounds in a group that is beyond the next average above: the all-reduce is made anew and
+ *    asks. */
 #include "algo/hsgd/hsgd_internal.h"
 
 #include <stdlib.h>
@@ -77,8 +78,8 @@ static void level_renew(struct hsgd *h, uint32_t level, uint64_t start, struct a
     hsgd_slot_open(h, level, &l->now, acts);
 }
 
-/* Of a copy that the present slot of `level` has: whether it is of use. A group cannot be past the next average
- * above; and of a step that this node has done too, it tells nothing new. */
+/* Of a copy that the present slot of `level` has: whether it is of use. A group cannot be past the next
+ * average above; and of a step that this node has done too, it tells nothing new. */
 static bool copy_is_useful(const struct hsgd *h, uint32_t level)
 {
     const struct hsgd_slot *s = &h->level[level].now;
@@ -143,8 +144,9 @@ static void average_take(struct hsgd *h, uint32_t level, struct algo_actions *ac
         squares += gap * gap;
         h->x[i] = mean;
     }
-    /* Upward: of the groups of level 1, right before each average of everybody (not with redraw: 0). Downward: of
-     * the models in these groups, right before each average of such a group; with one level everybody is it. */
+    /* Upward: of the groups of level 1, right before each average of everybody (not with redraw: 0).
+     * Downward: of the models in these groups, right before each average of such a group; with one level
+     * everybody is it. */
     bool measured = level == 0 && h->plan.level_count > 1 && !h->plan.redraw;
     if (measured) h->report.divergence_up = allreduce_spread(sum);
     if (level == 1 || h->plan.level_count == 1) h->report.divergence_down = h->share * squares;
@@ -209,8 +211,8 @@ static void outcome_take(struct hsgd *h, uint32_t level, enum allreduce_outcome 
     UNREACHABLE();
 }
 
-/* While its slot is still asking for the others' history this node may begin a round of an old number: the copy
- * ends it, and it begins again. */
+/* While its slot is still asking for the others' history this node may begin a round of an old number: the
+ * copy ends it, and it begins again. */
 static void average_begin(struct hsgd *h, uint32_t level, struct algo_actions *acts)
 {
     struct hsgd_slot *s = &h->level[level].now;
@@ -239,8 +241,8 @@ static void trained(struct hsgd *h, const struct algo_event *e, struct algo_acti
         train(h, acts);
 }
 
-/* Gives an event to the all-reduces of all levels, the lowest first: what an upper one makes anew has heard of
- * the links already. */
+/* Gives an event to the all-reduces of all levels, the lowest first: what an upper one makes anew has heard
+ * of the links already. */
 static void pass_to_all(struct hsgd *h, const struct algo_event *e, struct algo_actions *acts)
 {
     for (uint32_t l = h->plan.level_count; l-- > 0;) {
@@ -254,8 +256,8 @@ static void pass_to_all(struct hsgd *h, const struct algo_event *e, struct algo_
     }
 }
 
-/* A node that rejoins goes on from the first copy there is, be it of its group before that of everybody. The levels
- * between have begun at the last average above each. */
+/* A node that rejoins goes on from the first copy there is, be it of its group before that of everybody. The
+ * levels between have begun at the last average above each. */
 static void join_early(struct hsgd *h, uint32_t level, struct algo_actions *acts)
 {
     const struct hsgd_slot *next = &h->level[level].next;

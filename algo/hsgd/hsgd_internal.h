@@ -1,5 +1,6 @@
 /* Shared by the files of hierarchical SGD: hsgd.c (steps, averages, copies), hsgd_slot.c (the all-reduce of
- * each level's group), hsgd_next.c (messages that come early), hsgd_make.c (parameters, making, reporting). Not for others. */
+ * each level's group), hsgd_next.c (messages that come early), hsgd_make.c (parameters, making, reporting).
+ * Not for others. */
 #ifndef GADABOUT_ALGO_HSGD_INTERNAL_H
 #define GADABOUT_ALGO_HSGD_INTERNAL_H
 
@@ -7,9 +8,9 @@
 #include "algo/hsgd/grouping.h"
 #include "algo/step.h"
 
-/* The all-reduce of one group between two averages of the level above; that of level 0 lives for ever. Its round 0
- * is over when the slot starts: who comes afresh copies the model of the start like that of any average. Round
- * k is the average at start + k period. */
+/* The all-reduce of one group between two averages of the level above; that of level 0 lives for ever. Its
+ * round 0 is over when the slot starts: who comes afresh copies the model of the start like that of any
+ * average. Round k is the average at start + k period. */
 struct hsgd_slot {
     struct allreduce *sum; /* NULL = none */
     uint64_t start;        /* local steps at the average above */
@@ -30,8 +31,8 @@ struct hsgd_held {
 
 struct hsgd_level {
     struct hsgd_slot now;
-    /* Of a later start. member is NULL: there is none. sum is NULL: its messages wait in held[] until this node
-     * gets there; only one that is fresh has an all-reduce, which asks for a copy meanwhile. */
+    /* Of a later start. member is NULL: there is none. sum is NULL: its messages wait in held[] until this
+     * node gets there; only one that is fresh has an all-reduce, which asks for a copy meanwhile. */
     struct hsgd_slot next;
     struct hsgd_held *held; /* (held_count) */
     size_t held_count, held_capacity, held_bytes;
@@ -93,12 +94,13 @@ struct hsgd {
 /* The groups of this node at every level in the epoch that holds local step `start`: group[l]. */
 void hsgd_groups_of(struct hsgd *h, uint64_t start, uint32_t group_of[HSGD_LEVEL_MAX]);
 
-/* Fills in what a slot of `level` that starts at `start` is, without its all-reduce. ERR_PROTO when the start is
- * no multiple of the period above. */
+/* Fills in what a slot of `level` that starts at `start` is, without its all-reduce. ERR_PROTO when the start
+ * is no multiple of the period above. */
 int hsgd_slot_frame(struct hsgd *h, uint32_t level, uint64_t start, struct hsgd_slot *out);
 
-/* Makes its all-reduce and tells it of the links. If it is fresh (this node may have been in it before, and knows
- * nothing of that) it asks for a copy; else this node is at the start, and the level's state is the model of it. */
+/* Makes its all-reduce and tells it of the links. If it is fresh (this node may have been in it before, and
+ * knows nothing of that) it asks for a copy; else this node is at the start, and the level's state is the
+ * model of it. */
 void hsgd_slot_open(struct hsgd *h, uint32_t level, struct hsgd_slot *s, struct algo_actions *acts);
 
 void hsgd_slot_end(struct hsgd *h, struct hsgd_slot *s); /* its all-reduce is freed at the next step */

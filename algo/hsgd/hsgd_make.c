@@ -1,5 +1,5 @@
-/* Hierarchical SGD: its parameters, making, ending and reporting; hsgd.c is the method, plan.c says what does not
- * fit. */
+/* Hierarchical SGD: its parameters, making, ending and reporting; hsgd.c is the method, plan.c says what does
+ * not fit. */
 #include <stdlib.h>
 #include <string.h>
 

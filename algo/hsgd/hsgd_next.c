@@ -7,7 +7,8 @@
  *  - messages of a still later start: what was held is void, this node will hear of a copy.
  *  - more are held than a round can take: they are dropped, and the slot asks for a copy when it is made.
  *  - the link of a sender goes down: what it sent is void.
- *  - one that turns out to be malformed when it is given: dropped, its link stays (it cannot be named any more). */
+ *  - one that turns out to be malformed when it is given: dropped, its link stays (it cannot be named any
+ *    more). */
 #include <stdlib.h>
 #include <string.h>
 

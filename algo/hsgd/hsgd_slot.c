@@ -2,7 +2,8 @@
  *
  * Normal course
  *  - a slot is made when the average above is over, or when a message of its start comes before that here.
- *  - every message carries the slot's start as its last field, so that one of another start is never mistaken.
+ *  - every message carries the slot's start as its last field, so that one of another start is never
+ *    mistaken.
  *  - the members are those of the group in the epoch of the start; links that are up are told at once.
  * Failure courses
  *  - a start that is no multiple of the period above: ERR_PROTO, nothing is made.
@@ -19,7 +20,8 @@ static const uint64_t step_max = UINT64_C(1) << 62;
 
 /* -- groups ------------------------------------------------------------------------------------ */
 
-/* The groups in force at local step `start`, (level_count, node_count); redrawn only when the epoch changed. */
+/* The groups in force at local step `start`, (level_count, node_count); redrawn only when the epoch changed.
+ */
 static const uint32_t *groups_at(struct hsgd *h, uint64_t start)
 {
     uint64_t epoch = h->plan.redraw ? start / hsgd_period(&h->plan, 0, 0) : 0;
@@ -59,8 +61,8 @@ static void members_find(const struct hsgd *h, const uint32_t *group_row, struct
         if (group_row[r] == group_row[h->rank]) s->member[at++] = r;
 }
 
-/* The groups below, or NULL at the lowest level: sums go through these first. Owned. NULL too where they change
- * while the slot lives: groups drawn by chance have no slow links between them. */
+/* The groups below, or NULL at the lowest level: sums go through these first. Owned. NULL too where they
+ * change while the slot lives: groups drawn by chance have no slow links between them. */
 static uint32_t *groups_below(const struct hsgd *h, uint32_t level, const uint32_t *group,
                               const struct hsgd_slot *s)
 {
@@ -71,7 +73,8 @@ static uint32_t *groups_below(const struct hsgd *h, uint32_t level, const uint32
     return below;
 }
 
-/* An all-reduce keeps the bits of its messages until its next event, which here comes within the same step. */
+/* An all-reduce keeps the bits of its messages until its next event, which here comes within the same step.
+ */
 static void bits_keep(struct hsgd *h, struct algo_actions *acts, size_t first)
 {
     for (size_t i = first; i < acts->count; i++) {
@@ -149,9 +152,9 @@ static void tell_links(struct hsgd *h, struct hsgd_slot *s, struct algo_actions 
         if (h->link[s->member[i]].up) tell(h, s, ALGO_PEER_UP, h->now_us, s->member[i], acts);
 }
 
-/* Who is late for an average of level l may be so because an average above had to do without somebody, which takes
- * twice the patience there: each level waits twice as long as the one above, so that only those are left
- * out who are gone. */
+/* Who is late for an average of level l may be so because an average above had to do without somebody, which
+ * takes twice the patience there: each level waits twice as long as the one above, so that only those are
+ * left out who are gone. */
 static uint64_t patience_of(const struct hsgd *h, uint32_t level)
 {
     return h->patience_us < TIME_NEVER >> HSGD_LEVEL_MAX ? h->patience_us << level : h->patience_us;

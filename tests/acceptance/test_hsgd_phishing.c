@@ -1,12 +1,11 @@
-/* Goal: hierarchical SGD orders as its paper claims, on real data: P = I <= random groups <= P = G, groups that are
- * alike cost next to nothing, more groups move towards P = G, groups that differ are worst; and divergences are those
- * that an independent simulator measured.
- * Method: phishing, first 11,000 rows sorted by label, ten nodes of 1,100; logistic loss with
- * the non-convex regulariser 0.001 sum w^2 / (1 + w^2), step size 0.5, batch 20 with replacement, 2000 steps; the
- * whole cluster in the simulator. All models after every
- * step, before the average that may follow, are kept: from these come the upward and downward divergences of the
- * parameters, and at every tenth step ||grad f(mean model)||^2; means over time. The table's figures
- * are means over 20 seeds; here over three, within 10 % (random groups 15 %; divergences of them 30 %). */
+/* Goal: hierarchical SGD orders as its paper claims, on real data: P = I <= random groups <= P = G, groups
+ * that are alike cost next to nothing, more groups move towards P = G, groups that differ are worst; and
+ * divergences are those that an independent simulator measured. Method: phishing, first 11,000 rows sorted by
+ * label, ten nodes of 1,100; logistic loss with the non-convex regulariser 0.001 sum w^2 / (1 + w^2), step
+ * size 0.5, batch 20 with replacement, 2000 steps; the whole cluster in the simulator. All models after every
+ * step, before the average that may follow, are kept: from these come the upward and downward divergences of
+ * the parameters, and at every tenth step ||grad f(mean model)||^2; means over time. The table's figures are
+ * means over 20 seeds; here over three, within 10 % (random groups 15 %; divergences of them 30 %). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

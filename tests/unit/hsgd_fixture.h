@@ -1,8 +1,9 @@
 /* The exact test of hierarchical SGD : eight nodes in one dimension,
- * F_j(w) = a_j/2 (w - c_j)^2, step size 0.05, start 0, no chance anywhere; and the same computed by hand in double.
+ * F_j(w) = a_j/2 (w - c_j)^2, step size 0.05, start 0, no chance anywhere; and the same computed by hand in
+ * double.
  *
- * The scalar is carried by limbs (limbs.h): the trainer puts them back on their grids at every job, so that the
- * means over 1, 2, 4 and 8 nodes are exact and results can be compared to 1e-10. */
+ * The scalar is carried by limbs (limbs.h): the trainer puts them back on their grids at every job, so that
+ * the means over 1, 2, 4 and 8 nodes are exact and results can be compared to 1e-10. */
 #ifndef GADABOUT_TESTS_UNIT_HSGD_FIXTURE_H
 #define GADABOUT_TESTS_UNIT_HSGD_FIXTURE_H
 
@@ -57,7 +58,8 @@ static inline uint32_t exact_train(void *ctx, rank_t j, const float *x, uint32_t
     return max_steps;
 }
 
-/* By hand: runs the plan for `steps` steps with these weights (NULL = equal); w (EXACT_NODES) is the models. */
+/* By hand: runs the plan for `steps` steps with these weights (NULL = equal); w (EXACT_NODES) is the models.
+ */
 static inline void exact_by_hand(const struct hsgd_plan *plan, const double *weight, uint64_t steps,
                                  double *w)
 {

@@ -1,9 +1,9 @@
-/* Goal: whoever dies, stops or comes back, and whenever: everybody who has an average has the same one, over all
- * members or over those who were there, never a mix; and who comes back goes on from the group's model.
- * Method: a node is killed (killed and started again, stopped for a while) at every event of the first averages
- * of a run in virtual time. A recorder notes every model right before and right after every average; a checker
- * compares. Models count steps per node, so that every set of contributors has another mean. Records that were
- * tampered with must be caught. */
+/* Goal: whoever dies, stops or comes back, and whenever: everybody who has an average has the same one, over
+ * all members or over those who were there, never a mix; and who comes back goes on from the group's model.
+ * Method: a node is killed (killed and started again, stopped for a while) at every event of the first
+ * averages of a run in virtual time. A recorder notes every model right before and right after every average;
+ * a checker compares. Models count steps per node, so that every set of contributors has another mean.
+ * Records that were tampered with must be caught. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -91,8 +91,8 @@ static bool is_mean_of_some(const struct recorder *rec, uint32_t t, rank_t r, ui
     return false;
 }
 
-/* NULL, or what is wrong: `absent` is the node that may be left out; with `others_too`, those may be as well whom
- * it held up. */
+/* NULL, or what is wrong: `absent` is the node that may be left out; with `others_too`, those may be as well
+ * whom it held up. */
 static const char *fault_of(const struct recorder *rec, rank_t absent, bool others_too)
 {
     if (rec->fault != NULL) return rec->fault;

@@ -1,7 +1,6 @@
-/* Goal: everybody computes the same nested groups; a random partition is uniform; what does not fit is refused with
- * a line that says what would.
- * Method: the pure functions of algo/hsgd/grouping.h, against counts and against the laws of sampling without
- * replacement. */
+/* Goal: everybody computes the same nested groups; a random partition is uniform; what does not fit is
+ * refused with a line that says what would. Method: the pure functions of algo/hsgd/grouping.h, against
+ * counts and against the laws of sampling without replacement. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

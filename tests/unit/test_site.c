@@ -1,6 +1,6 @@
-/* Goal: tags and labels become the same sites everywhere, groups of label-sorted nodes come out alike, and lists
- * that do not fit are refused with a remedy.
- * Method: small lists by hand; a table of label counts; an experiment over a sorted split. */
+/* Goal: tags and labels become the same sites everywhere, groups of label-sorted nodes come out alike, and
+ * lists that do not fit are refused with a remedy. Method: small lists by hand; a table of label counts; an
+ * experiment over a sorted split. */
 #include "agent/site.h"
 #include "experiment_fixture.h"
 

@@ -199,7 +199,8 @@ void view_propose(struct allreduce *a, struct algo_actions *acts);
 /* Fills map with whom a view proposed now would hold; returns how many. */
 uint32_t candidates(const struct allreduce *a, uint8_t *map);
 bool is_keeper(const struct allreduce *a, const struct member *p);
-bool others_wait(const struct allreduce *a); /* somebody outside the view could be taken in */
+bool others_wait(const struct allreduce *a,
+                 uint64_t since_us); /* somebody outside the view could be taken in */
 void watch(struct allreduce *a, struct algo_actions *acts);
 uint64_t watch_us(const struct allreduce *a);
 

@@ -196,7 +196,7 @@ static void round_finish(struct allreduce *a)
     a->counts.contributed++;
     a->sum_contributors = a->view_count;
     a->outcome = ALLREDUCE_SUM;
-    a->merge_us = others_wait(a) ? a->now_us : TIME_NEVER;
+    a->merge_us = others_wait(a, 0) ? a->now_us : TIME_NEVER;
     kept_drop(a, false);
 }
 

@@ -50,11 +50,11 @@ uint32_t candidates(const struct allreduce *a, uint8_t *map)
     return count;
 }
 
-bool others_wait(const struct allreduce *a)
+bool others_wait(const struct allreduce *a, uint64_t since_us)
 {
     for (uint32_t i = 0; i < a->count; i++) {
         const struct member *p = &a->member[i];
-        if (i == a->self || !is_takeable(a, p)) continue;
+        if (i == a->self || p->heard_us < since_us || !is_takeable(a, p)) continue;
         bool linked = true;
         for (uint32_t k = 0; k < a->count && linked; k++)
             linked = !a->member[k].in_view || map_get(p->links, a->member[k].rank);
@@ -156,6 +156,9 @@ static uint64_t cause_us(const struct allreduce *a)
     }
     if (a->conflict && a->entered_us < first) first = a->entered_us;
     if (a->phase == PHASE_RUN && a->merge_us < first) first = a->merge_us;
+    /* With no round begun here they need not wait for the end of one: there may be none for long. */
+    if (a->phase == PHASE_RUN && !a->begun && a->entered_us < first && others_wait(a, a->adopted_us))
+        first = a->entered_us;
     if (a->phase == PHASE_RUN && a->begun && time_after(a->asked_us, patience) < first)
         first = time_after(a->asked_us, patience);
     return first;

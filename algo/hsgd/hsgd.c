@@ -12,8 +12,8 @@
  *    for the groups in force from t on (drawn anew after an average of level 0 with redraw=yes).
  *  - a message of an average that begins later than ours is held until this node gets there (hsgd_next.c).
  * Failure courses
- *  - a member is gone, or silent for the patience (doubled at each lower level, as those above may be what
- *    delays it): the others' view leaves it out (allreduce.h); the mean is over those who are there, with
+ *  - a member is gone, or silent for the patience (twice that in groups, as the average of everybody may be
+ *    what delays it): the others' view leaves it out (allreduce.h); the mean is over those who are there, with
  *    their weights. It is waited for again when the next all-reduce of its group begins.
  *  - this node was left out: it takes over the group's average and its count of steps, and goes on from
  *    there; progress of a job that ran meanwhile is added, and the count waits at the next average.

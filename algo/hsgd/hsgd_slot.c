@@ -152,12 +152,12 @@ static void tell_links(struct hsgd *h, struct hsgd_slot *s, struct algo_actions 
         if (h->link[s->member[i]].up) tell(h, s, ALGO_PEER_UP, h->now_us, s->member[i], acts);
 }
 
-/* Who is late for an average of level l may be so because an average above had to do without somebody, which
- * takes twice the patience there: each level waits twice as long as the one above, so that only those are
- * left out who are gone. */
+/* Who is late for the average of a group may be so because the one of everybody had to do without somebody,
+ * which takes twice the patience there: groups wait twice as long, so that only those are left out who are
+ * gone. */
 static uint64_t patience_of(const struct hsgd *h, uint32_t level)
 {
-    return h->patience_us < TIME_NEVER >> HSGD_LEVEL_MAX ? h->patience_us << level : h->patience_us;
+    return level > 0 && h->patience_us < TIME_NEVER / 2 ? 2 * h->patience_us : h->patience_us;
 }
 
 static struct allreduce *sum_make(struct hsgd *h, uint32_t level, const uint32_t *group,

@@ -39,6 +39,7 @@ struct mutant {
     const char *compress;            /* NULL = none */
     void (*tamper)(struct storm *s); /* NULL, or called after each event, before the checkers look */
     bool forgets_a_link;             /* one cut link is not healed */
+    bool pillars;                    /* as storm_plan.pillars */
     bool single_crash;               /* no random faults: one node is away for ten seconds */
 };
 

@@ -94,6 +94,7 @@ static const struct {
     {"def-a:every=2", "bernoulli:p=0.3", 4},
     {"ef-sgd", "randk:fraction=0.3", 4},
     {"step-ahead", NULL, 4},
+    {"hsgd:periods=10-5", NULL, 2},
     {"async", NULL, 6},
     {"async:rule=pure,b=16", NULL, 4},
     {"async:rule=random,b=3,steps=3", "topk:fraction=0.25", 10},

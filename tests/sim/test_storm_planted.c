@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "algo/async/internal.h"
 #include "algo/delicoco_internal.h"
 #include "tests/sim/storm.h"
 
@@ -166,6 +167,38 @@ static void forget_a_mixing(struct storm *s)
     model_of(s, VICTIM)[VICTIM + 1] = 0;
 }
 
+/* -- a holder ---------------------------------------------------------------------------------- */
+
+static struct async *holder_touched(const struct storm *s)
+{
+    for (rank_t v = 0; v < STORM_NODES; v++) {
+        struct node *n = simulation_node(s->sim, v);
+        struct async *a = n != NULL && (s->touched >> v & 1) != 0 ? (struct async *)node_algo(n) : NULL;
+        if (a != NULL && a->role == ASYNC_HOLDER) return a;
+    }
+    return NULL;
+}
+
+/* Once, in the burst: a gradient is applied once more. */
+static void apply_twice(struct storm *s)
+{
+    struct async *a = holder_touched(s);
+    if (a == NULL || s->checkers.burst_counted[VICTIM] == 0 || s->mutant_memory[0] > 0) return;
+    s->mutant_memory[0] = 1;
+    a->x[VICTIM] += 3;
+}
+
+/* The second holder begins without what was logged last. */
+static void lose_the_log(struct storm *s)
+{
+    struct async *a = holder_touched(s);
+    if (a == NULL) return;
+    bool second = s->mutant_memory[0] > 0 && a->term != s->mutant_memory[0] && s->mutant_memory[1] == 0;
+    if (second) a->x[VICTIM] -= 20;
+    if (second) s->mutant_memory[1] = 1;
+    s->mutant_memory[0] = a->term;
+}
+
 /* -- copies ------------------------------------------------------------------------------------ */
 
 /* A receiver's copy is not quite the sender's. */
@@ -197,6 +230,8 @@ static const struct mutant mutants[] = {
      .compress = "topk:fraction=0.25",
      .tamper = forget_what_was_dropped},
     {.name = "never heal a link", .forgets_a_link = true},
+    {.name = "a gradient applied twice", .algorithm = "async", .tamper = apply_twice},
+    {.name = "a log lost", .algorithm = "async", .tamper = lose_the_log, .pillars = true},
     {.name = "a copy drifts", .algorithm = "choco:gamma=0.3", .tamper = let_a_copy_drift},
     {.name = "a lossy copy drifts",
      .algorithm = "delicoco:q=3,gamma=0.3",
@@ -207,7 +242,7 @@ static const struct mutant mutants[] = {
 static void expect_found(const struct mutant *mutant)
 {
     struct err_text why = {""};
-    const struct storm_plan plan = {.mutant = mutant};
+    const struct storm_plan plan = {.mutant = mutant, .pillars = mutant->pillars};
     uint64_t seed = 1;
     while (seed <= SEEDS_MAX && storm_run(seed, &plan, NULL, &why)) seed++;
     if (seed > SEEDS_MAX)
@@ -241,6 +276,9 @@ static void work_lost_or_counted_twice_is_found_in_every_method(void **state)
         {"gossip:mode=sync", NULL, false},
         {"local:every=7", NULL, false},
         {"dgd", NULL, false},
+        {"allreduce:every=3", NULL, false},
+        {"def", "block:fraction=0.25", false},
+        {"hsgd:periods=10-5", NULL, false},
         {"choco:gamma=0.3", "topk:fraction=0.25", false},
         {"delicoco:q=3,gamma=0.3", "qsgd:bits=4", false},
     };
@@ -263,7 +301,8 @@ static void the_same_storms_without_bugs_are_weathered(void **state)
         for (uint64_t seed = 1; seed <= 2; seed++) {
             struct err_text why = {""};
             const struct storm_plan plan = {.algorithm = mutants[i].algorithm,
-                                            .compress = mutants[i].compress};
+                                            .compress = mutants[i].compress,
+                                            .pillars = mutants[i].pillars};
             if (!storm_run(seed, &plan, NULL, &why)) fail_msg("%s", why.text);
         }
     }

@@ -190,6 +190,72 @@ static void training_starts_from_a_copy_and_is_capped(void **state)
     fake_close(&f);
 }
 
+/* A node that knows everybody, whose algorithm trains from the start; it has no links yet. */
+static void open_training(struct fake *f, bool rejoining)
+{
+    static struct wire_member all[FAKE_NODES];
+    for (rank_t r = 0; r < FAKE_NODES; r++) all[r] = fake_member(r);
+    struct node_config config = fake_config();
+    config.members = all;
+    config.member_count = FAKE_NODES;
+    config.rejoining = rejoining;
+    fake_open(f, &config);
+    f->train = 5;
+    assert_int_equal(node_start(f->node, NULL), 0);
+    f->train = 0;
+}
+
+static void the_first_job_waits_for_all_links_or_half_the_patience(void **state)
+{
+    (void)state;
+    struct fake f;
+    open_training(&f, false);
+    for (rank_t r = 0; r <= 2; r += 2) {
+        assert_null(f.job);
+        fake_peer_up(&f, r, 1, 100 + r, r > 1);
+        fake_peer_says(&f, r, LANE_CONTROL, wire_encode_ready(1, fake_fingerprint()), NULL);
+    }
+    assert_non_null(f.job);
+    fake_close(&f);
+
+    open_training(&f, false);
+    assert_int_equal(f.deadline_us, 550);
+    fake_deadline_comes(&f, 549);
+    assert_null(f.job);
+    fake_deadline_comes(&f, 550);
+    assert_non_null(f.job);
+    fake_close(&f);
+
+    open_training(&f, true); /* who comes back does not keep the others waiting */
+    assert_non_null(f.job);
+    fake_close(&f);
+}
+
+/* The round that the last steps belong to may still run; but not for ever. */
+static void a_node_has_finished_when_its_algorithm_wants_more_steps_or_gives_no_sign(void **state)
+{
+    (void)state;
+    for (int silent = 0; silent <= 1; silent++) {
+        struct fake f;
+        fake_open_running(&f, 10);
+        fake_deadline_comes(&f, 2000); /* the redial deadline is out of the way */
+        f.train = 10;
+        fake_peer_sends_algo(&f, 0, LANE_CONTROL, 2, NULL);
+        f.train = 0;
+        fake_job_done(&f);
+        assert_int_equal(f.finished, 0);
+        f.train = silent ? 0 : 10;
+        fake_peer_sends_algo(&f, 0, LANE_CONTROL, 3, NULL);
+        assert_int_equal(f.finished, !silent);
+        fake_deadline_comes(&f, 2999);
+        assert_int_equal(f.finished, !silent);
+        fake_deadline_comes(&f, 3000);
+        assert_int_equal(f.finished, 1);
+        assert_null(f.job);
+        fake_close(&f);
+    }
+}
+
 static void progress_that_is_not_finite_stops_the_node(void **state)
 {
     (void)state;
@@ -241,6 +307,8 @@ int main(void)
         cmocka_unit_test(refusal_by_every_seed_ends_the_node),
         cmocka_unit_test(impossible_seed_or_data_is_reported),
         cmocka_unit_test(training_starts_from_a_copy_and_is_capped),
+        cmocka_unit_test(the_first_job_waits_for_all_links_or_half_the_patience),
+        cmocka_unit_test(a_node_has_finished_when_its_algorithm_wants_more_steps_or_gives_no_sign),
         cmocka_unit_test(progress_that_is_not_finite_stops_the_node),
         cmocka_unit_test(deadline_follows_the_algorithm),
     };

@@ -98,6 +98,9 @@ struct storm {
 /* Returns true when the storm was weathered, else false and the first problem in *why. tally may be NULL. */
 bool storm_run(uint64_t seed, const struct storm_plan *plan, struct storm_tally *tally, struct err_text *why);
 
+/* storm_draw.c: everything that follows from the seed alone; algorithm NULL = drawn too, compress NULL = none. */
+void storm_draw(struct storm *s, const char *algorithm, const char *compress);
+
 /* For checkers and mutants. */
 void storm_fail(struct storm *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 struct digest *storm_digest(const struct storm *s, rank_t v); /* NULL: dead, joining, or another algorithm */

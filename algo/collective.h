@@ -4,7 +4,7 @@
  * Rounds are numbered from 0. Between rounds the owner does what it likes (trains); collective_begin says
  * that this node is ready for the next one. The result is
  *     sum over participants of w_v x_v / sum over participants of w_v
- *    and the same bits on every node that got it. Who is absent for longer than patience is left out.
+ * and the same bits on every node that got it. Who is absent for longer than patience is left out.
  *
  * With a compressor, sums and averages travel packed. What that drops of a sum stays at the node that sent
  * it, what it drops of the average at the root, and is part of their sum in the next round that holds their

@@ -5,11 +5,8 @@
 #include "algo/collective.h"
 
 enum { MSG_STATE, MSG_SUM, MSG_RESULT, MSG_ASK, MSG_KIND_COUNT };
-enum {
-    FLAG_BEGUN = 1,
-    FLAG_LATE = 2,
-    FLAG_AGAIN = 4
-}; /* of STATE; AGAIN: sums of this round are gone here */
+/* Of STATE. AGAIN: sums of this round are gone here. */
+enum { FLAG_BEGUN = 1, FLAG_LATE = 2, FLAG_AGAIN = 4 };
 
 #define NO_POSITION UINT32_MAX
 
@@ -130,6 +127,8 @@ struct blob *collective_add_up(const struct collective *c, const struct slot *s,
 /* sum / weight. Returns owned. */
 struct blob *collective_divide(const struct blob *sum, double weight, size_t dim);
 
+void slot_drop_sums(const struct collective *c, struct slot *s);
+
 /* -- collective_pack.c -- */
 
 /* Our sum as it goes to the parent; c->left becomes what the parent will lack of it. Returns owned, or NULL
@@ -142,7 +141,5 @@ struct blob *collective_pack_average(struct collective *c, struct blob **average
 
 /* The vector of a message, one reference; ERR_PROTO when it does not decode. */
 int collective_unpack(struct collective *c, const struct algo_msg *m, struct blob **vec);
-
-void slot_drop_sums(const struct collective *c, struct slot *s);
 
 #endif

@@ -136,7 +136,7 @@ struct digest {
     struct prng prng;
 
     struct pack *pack; /* owned; NULL = tokens travel whole */
-    uint64_t seed;                 /* of the experiment */
+    uint64_t seed;     /* of the experiment */
 
     uint64_t now_us; /* of the event being handled */
     struct algo_report counters;

@@ -65,10 +65,10 @@ struct gossip {
     size_t dim;
     uint64_t patience_us;
     uint32_t every;
-    float step_scale;              /* multiplies each delta: 1, or n * w_v */
-    float gamma;                   /* multiplies each mixing step */
-    struct pack *pack; /* NULL = none */
-    struct mirror *in, *out;       /* (degree) what we know of a neighbour's model, and it of ours */
+    float step_scale;        /* multiplies each delta: 1, or n * w_v */
+    float gamma;             /* multiplies each mixing step */
+    struct pack *pack;       /* NULL = none */
+    struct mirror *in, *out; /* (degree) what we know of a neighbour's model, and it of ours */
     const struct trace *trace;
     struct prng random;
     float *x; /* (dim) */

@@ -170,7 +170,7 @@ struct algo_type {
     bool compresses; /* heeds config.compress; packs then */
     enum algo_support support;
     double omega_min; /* least compressor_omega for the model; 0 = any above zero */
-    bool by_tensor; /* packs each of config.tensor by itself, so that compressors of matrices fit too */
+    bool by_tensor;   /* packs each of config.tensor by itself, so that compressors of matrices fit too */
     /* Called through algo_create. Returns an owned algorithm in *out, or ERR_USAGE with why when the parameters
      * do not fit the topology, the number of nodes, ... */
     int (*create)(const struct algo_config *config, const struct choice *params, struct algo **out,

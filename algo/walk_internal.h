@@ -39,14 +39,14 @@ struct walk {
     struct walking *walk; /* (walk_count) */
     uint32_t *queue;      /* (walk_count) ring of the walks that wait for the trainer */
     uint32_t queue_at, queue_count;
-    uint32_t trainee;              /* the walk being trained; WALK_NONE */
-    uint32_t newest;               /* the walk with the greatest stamp seen: the node's model */
-    uint32_t aggregated;           /* the walk that was last at the aggregator */
-    uint32_t joined;               /* walks with a base */
-    bool *up;                      /* (degree) */
-    uint64_t *boot;                /* (degree) */
-    struct pack *pack; /* NULL = none */
-    struct mirror *in, *out;       /* (degree) models told over each direction of a link, of whichever walk */
+    uint32_t trainee;        /* the walk being trained; WALK_NONE */
+    uint32_t newest;         /* the walk with the greatest stamp seen: the node's model */
+    uint32_t aggregated;     /* the walk that was last at the aggregator */
+    uint32_t joined;         /* walks with a base */
+    bool *up;                /* (degree) */
+    uint64_t *boot;          /* (degree) */
+    struct pack *pack;       /* NULL = none */
+    struct mirror *in, *out; /* (degree) models told over each direction of a link, of whichever walk */
     struct prng prng;
     uint64_t now_us;
     struct algo_report counters;

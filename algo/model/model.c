@@ -50,10 +50,8 @@ static model_create *const creators[] = {
     [MODEL_SOFTMAX] = softmax_create,     [MODEL_MLP] = mlp_create,
     [MODEL_AVERAGE] = average_create,
 };
-static_assert(sizeof creators / sizeof creators[0] == sizeof model_table / sizeof model_table[0], "every "
-                                                                                                  "model has "
-                                                                                                  "a "
-                                                                                                  "creator");
+static_assert(sizeof creators / sizeof creators[0] == sizeof model_table / sizeof model_table[0],
+              "each model has its creator");
 
 /* -- creation ---------------------------------------------------------------------------------- */
 

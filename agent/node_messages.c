@@ -145,7 +145,7 @@ static const char *body_fault(const struct node *n, bool packed, const struct bl
     }
     if (body == NULL) return NULL;
     if (body->size != n->config.dim * sizeof(float)) return "sent a vector of the wrong length";
-    if (!vec_finite(n->config.dim, (const float *)(const void *)body->data))
+    if (!vec_finite(n->config.dim, blob_floats(body)))
         return "sent a vector with values that are not finite";
     return NULL;
 }

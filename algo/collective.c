@@ -285,7 +285,7 @@ uint64_t collective_round(const struct collective *c)
 
 const float *collective_average(const struct collective *c)
 {
-    return c->last != NULL ? (const float *)(const void *)c->last->data : NULL;
+    return c->last != NULL ? blob_floats(c->last) : NULL;
 }
 
 void collective_counts(const struct collective *c, struct collective_counts *out)

@@ -5,11 +5,6 @@
 #include "algo/collective_parts.h"
 #include "base/check.h"
 
-static const float *floats_of(const struct blob *b)
-{
-    return (const float *)(const void *)b->data; /* blob data is aligned for vectors */
-}
-
 static struct compress_context context_of(const struct collective *c, uint64_t round)
 {
     return (struct compress_context){.seed = c->config.seed, .round = round, .dither = c->config.rank};
@@ -21,7 +16,7 @@ static struct blob *pack(struct collective *c, const struct blob *vec)
     struct blob *packed = blob_new(pack_size_max(c->pack));
     struct compress_context context = context_of(c, c->round);
     size_t size = 0;
-    if (pack_encode(c->pack, &context, floats_of(vec), packed->data, &size, c->left) != 0) {
+    if (pack_encode(c->pack, &context, blob_floats(vec), packed->data, &size, c->left) != 0) {
         memset(c->left, 0, c->config.dim * sizeof *c->left); /* it goes whole, and nothing is lacking */
         blob_unref(packed);
         return NULL;
@@ -34,7 +29,7 @@ struct blob *collective_pack_sum(struct collective *c, const struct blob *sum)
 {
     struct blob *packed = pack(c, sum);
     if (packed == NULL) return NULL;
-    const float *whole = floats_of(sum);
+    const float *whole = blob_floats(sum);
     for (size_t i = 0; i < c->config.dim; i++) c->left[i] = whole[i] - c->left[i];
     return packed;
 }
@@ -43,7 +38,7 @@ struct blob *collective_pack_average(struct collective *c, struct blob **average
 {
     struct blob *packed = pack(c, *average);
     if (packed == NULL) return NULL;
-    const float *whole = floats_of(*average);
+    const float *whole = blob_floats(*average);
     struct blob *told = blob_copy(c->left, c->config.dim * sizeof *c->left);
     for (size_t i = 0; i < c->config.dim; i++)
         c->left[i] = (float)(weight * ((double)whole[i] - (double)c->left[i]));
@@ -61,7 +56,7 @@ int collective_unpack(struct collective *c, const struct algo_msg *m, struct blo
     if (c->pack == NULL) return ERR_PROTO;
     struct compress_context context = context_of(c, m->field[0]);
     struct blob *whole = blob_new(c->config.dim * sizeof(float));
-    if (pack_decode(c->pack, &context, m->packed->data, m->packed->size, (float *)(void *)whole->data) != 0) {
+    if (pack_decode(c->pack, &context, m->packed->data, m->packed->size, blob_floats_new(whole)) != 0) {
         blob_unref(whole);
         return ERR_PROTO;
     }

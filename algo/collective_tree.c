@@ -67,12 +67,12 @@ struct blob *collective_add_up(const struct collective *c, const struct slot *s,
         child[count++] = &s->share[i];
     }
     struct blob *out = blob_new(c->config.dim * sizeof(float));
-    float *to = (float *)(void *)out->data;
+    float *to = blob_floats_new(out);
     for (size_t i = 0; i < c->config.dim; i++) {
         double sum = own * (double)c->x[i];
         if (c->residual != NULL) sum += (double)c->residual[i];
         for (uint32_t k = 0; k < count; k++)
-            sum += (double)((const float *)(const void *)child[k]->sum->data)[i];
+            sum += (double)blob_floats(child[k]->sum)[i];
         to[i] = (float)sum;
     }
     free(child);
@@ -83,8 +83,8 @@ struct blob *collective_divide(const struct blob *sum, double weight, size_t dim
 {
     CHECK(weight > 0);
     struct blob *out = blob_new(dim * sizeof(float));
-    const float *from = (const float *)(const void *)sum->data;
-    float *to = (float *)(void *)out->data;
+    const float *from = blob_floats(sum);
+    float *to = blob_floats_new(out);
     for (size_t i = 0; i < dim; i++) to[i] = (float)((double)from[i] / weight);
     return out;
 }

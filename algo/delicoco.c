@@ -216,7 +216,7 @@ static int on_reference(struct delicoco *d, uint64_t now_us, uint32_t place, con
     if (m->field_count != 3 || m->packed != NULL || m->field[2] > 1) return ERR_PROTO;
     if (step < 1 || step > step_max || (version == 0) != (m->vec == NULL)) return ERR_PROTO;
     if (p->known) return version == 0 ? 0 : ERR_PROTO; /* without a body it may come behind the first delta */
-    hat_begin(d, p, m->vec != NULL ? (const float *)(const void *)m->vec->data : d->x0);
+    hat_begin(d, p, m->vec != NULL ? blob_floats(m->vec) : d->x0);
     p->known = true;
     p->version = version;
     p->at = m->field[2] == 1 ? step : step - 1;

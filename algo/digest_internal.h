@@ -168,11 +168,6 @@ static inline void bit_set(uint8_t *bits, rank_t v)
     bits[v / 8] |= (uint8_t)(1u << (v % 8));
 }
 
-static inline const float *blob_floats(const struct blob *b)
-{
-    return (const float *)(const void *)b->data; /* blob data is aligned for vectors */
-}
-
 /* digest_token.c */
 int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *msg,
                          struct algo_actions *acts);

@@ -160,8 +160,8 @@ static struct edge *edges_wanted(struct digest *d, uint32_t *count)
 static void plan_adopt(struct digest *d, struct epoch epoch, struct edge *down, uint32_t count,
                        struct blob *base)
 {
-    const float *old = (const float *)(const void *)d->reference->data;
-    const float *new_base = (const float *)(const void *)base->data;
+    const float *old = blob_floats(d->reference);
+    const float *new_base = blob_floats(base);
     if (d->rejoining && d->steps_handed_over == 0)
         memcpy(d->x, new_base, d->dim * sizeof(float)); /* our start was long ago for the others */
     else
@@ -197,10 +197,10 @@ static struct blob *base_for_proposal(struct digest *d)
     double ours = digest_data_behind(d), theirs = d->offer_weight;
     if (theirs > 1 - ours) theirs = 1 - ours; /* the parts are apart: it cannot have counted ours truly */
     float share = (float)(theirs > 0 ? theirs / (ours + theirs) : 0);
-    const float *own = (const float *)(const void *)d->reference->data;
-    const float *other = (const float *)(const void *)d->offer->data;
+    const float *own = blob_floats(d->reference);
+    const float *other = blob_floats(d->offer);
     struct blob *base = blob_new(d->dim * sizeof(float));
-    float *out = (float *)(void *)base->data;
+    float *out = blob_floats_new(base);
     for (size_t j = 0; j < d->dim; j++) out[j] = own[j] + share * (other[j] - own[j]);
     blob_unref(d->offer);
     d->offer = NULL;

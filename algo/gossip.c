@@ -105,11 +105,6 @@ uint64_t gossip_later(uint64_t now_us, uint64_t span_us)
     return span_us < TIME_NEVER - now_us ? now_us + span_us : TIME_NEVER - 1;
 }
 
-const float *gossip_floats(const struct blob *b)
-{
-    return (const float *)(const void *)b->data; /* blob data is aligned for vectors */
-}
-
 /* -- the type ---------------------------------------------------------------------------------- */
 
 static void make_mirrors(struct gossip *g, const struct algo_config *config)

@@ -97,9 +97,6 @@ struct blob *gossip_send_model(struct gossip *g, struct algo_actions *acts, uint
 /* now + span, at most TIME_NEVER - 1. */
 uint64_t gossip_later(uint64_t now_us, uint64_t span_us);
 
-/* The floats of a model blob; (dim), borrowed. */
-const float *gossip_floats(const struct blob *b);
-
 /* The two modes. init runs after the common part is set, with up and x ready; deinit frees what is theirs.
  * peer_up and peer_down are called after up[] and up_count changed. message is called for neighbours that
  * are up; it returns 0 or ERR_PROTO, then with nothing changed. */

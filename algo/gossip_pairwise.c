@@ -74,7 +74,7 @@ static void exchange_apply(struct gossip *g, const struct blob *other)
 {
     struct pairwise *p = &g->pairwise;
     CHECK(p->state == EXCHANGE_OPEN);
-    const float *theirs = gossip_floats(other), *ours = gossip_floats(p->own);
+    const float *theirs = blob_floats(other), *ours = blob_floats(p->own);
     float *x = g->x, half = 0.5f * g->gamma;
     for (size_t i = 0; i < g->dim; i++) x[i] += (theirs[i] - ours[i]) * half;
     g->report.mixes++;

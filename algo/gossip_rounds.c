@@ -62,8 +62,8 @@ static void round_finish(struct gossip *g, struct algo_actions *acts)
         const struct round_peer *peer = &s->peer[i];
         if (peer->vec[0] == NULL) continue;
         CHECK(peer->sent != NULL); /* the link is up, and who waits has told everybody */
-        s->part[count++] = (struct round_part){.theirs = gossip_floats(peer->vec[0]),
-                                               .ours = gossip_floats(peer->sent),
+        s->part[count++] = (struct round_part){.theirs = blob_floats(peer->vec[0]),
+                                               .ours = blob_floats(peer->sent),
                                                .weight = g->gamma * (float)s->weight[i]};
     }
     if (count > 0) {

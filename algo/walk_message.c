@@ -62,7 +62,7 @@ void walk_hand_over(struct walk *w, uint32_t t, struct algo_actions *acts)
     blob_unref(k->copy);
     k->copy = mirror_send(out, k->x, NULL, model_message(w, t, acts));
     if (k->residual == NULL) return;
-    const float *told = (const float *)(const void *)k->copy->data;
+    const float *told = blob_floats(k->copy);
     for (size_t i = 0; i < w->dim; i++) k->residual[i] = k->x[i] - told[i];
     k->owed = true;
 }
@@ -115,7 +115,7 @@ static int take_model(struct walk *w, rank_t from, const struct algo_msg *msg, s
     if (custody_receive(&k->custody, &stamp, w->now_us) == CUSTODY_REPEAT) {
         w->counters.duplicates_dropped++;
     } else {
-        store(w, k, (const float *)(const void *)model->data);
+        store(w, k, blob_floats(model));
         w->counters.mixes++;
         walk_note_version(w, t);
         walk_train(w, t, acts);

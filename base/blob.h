@@ -20,4 +20,16 @@ struct blob *blob_copy(const void *bytes, size_t size);
 struct blob *blob_ref(struct blob *b); /* returns b with one more reference; b may be NULL */
 void blob_unref(struct blob *b);       /* drops one reference, frees at zero; b may be NULL */
 
+/* The data of a vector: float32 values, aligned. Borrowed from b. */
+static inline const float *blob_floats(const struct blob *b)
+{
+    return (const float *)(const void *)b->data;
+}
+
+/* The same for the maker, before it shares b. */
+static inline float *blob_floats_new(struct blob *b)
+{
+    return (float *)(void *)b->data;
+}
+
 #endif

@@ -320,7 +320,7 @@ bool allreduce_contributed(const struct allreduce *a)
 const float *allreduce_copy(const struct allreduce *a)
 {
     CHECK(a->copy != NULL);
-    return (const float *)(const void *)a->copy->data;
+    return blob_floats(a->copy);
 }
 
 void allreduce_counts(const struct allreduce *a, struct allreduce_counts *out)

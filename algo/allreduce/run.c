@@ -16,11 +16,6 @@
 
 static const uint64_t round_max = UINT64_C(1) << 62;
 
-static const float *floats(const struct blob *b)
-{
-    return (const float *)(const void *)b->data;
-}
-
 /* -- slices ------------------------------------------------------------------------------------ */
 
 static uint32_t slice_chunks(const struct allreduce *a, size_t size, uint32_t k)
@@ -115,16 +110,16 @@ static struct blob *partial_make(struct allreduce *a, uint32_t k, uint32_t chunk
     size_t count = chunk_floats(a, a->size, k, chunk);
     size_t at = a->slice[k].start + (size_t)chunk * a->chunk_size;
     struct blob *body = blob_new(count * sizeof(float));
-    float *out = (float *)(void *)body->data;
+    float *out = blob_floats_new(body);
     const float *x = a->x + at;
     float weight = (float)a->weight;
     for (size_t i = 0; i < count; i++) out[i] = weight * x[i];
-    for (size_t i = 0; first->body != NULL && i < count; i++) out[i] = floats(first->body)[i] + out[i];
+    for (size_t i = 0; first->body != NULL && i < count; i++) out[i] = blob_floats(first->body)[i] + out[i];
     if (a->group_sum != NULL && slice_leaves_group(a, &a->slice[k])) {
         memcpy(a->group_sum + at, out, count * sizeof *out);
         a->group_weight = first->weight + a->weight;
     }
-    for (size_t i = 0; second->body != NULL && i < count; i++) out[i] += floats(second->body)[i];
+    for (size_t i = 0; second->body != NULL && i < count; i++) out[i] += blob_floats(second->body)[i];
     for (size_t i = 0; i < count; i++) out[i] = fminf(fmaxf(out[i], -FLT_MAX), FLT_MAX);
     return body;
 }
@@ -275,7 +270,7 @@ static bool data_fits(const struct allreduce *a, int32_t from, const struct algo
     if (m->field[5] > WAY_DOWN || size < 1 || size > a->config.size_max || k >= a->view_count) return false;
     if (chunk >= slice_chunks(a, size, (uint32_t)k)) return false;
     size_t count = chunk_floats(a, size, (uint32_t)k, (uint32_t)chunk);
-    if (m->packed->size != count * sizeof(float) || !vec_finite(count, floats(m->packed))) return false;
+    if (m->packed->size != count * sizeof(float) || !vec_finite(count, blob_floats(m->packed))) return false;
     const struct slice *s = &a->slice[k];
     bool known = m->field[5] == WAY_UP ? s->child[0] == from || s->child[1] == from : s->parent == from;
     return known && isfinite(weight) && weight >= 0;

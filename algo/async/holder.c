@@ -71,7 +71,7 @@ void async_jobs_cancel(struct async *a, rank_t worker, const uint64_t *q, uint32
 static void gradient_add(struct async *a, const struct async_grad *g, float *sum)
 {
     if (g->vec != NULL) {
-        const float *delta = (const float *)(const void *)g->vec->data;
+        const float *delta = blob_floats(g->vec);
         for (size_t i = 0; i < a->dim; i++) sum[i] += delta[i];
         return;
     }

@@ -20,20 +20,15 @@
 
 /* -- training ---------------------------------------------------------------------------------- */
 
-static const float *floats_of(const struct blob *b)
-{
-    return (const float *)(const void *)b->data; /* blob data is aligned for vectors */
-}
-
 static void train_next(struct async *a, struct algo_actions *acts)
 {
     if (a->training || a->queue_count == 0) return;
     a->training = true;
     if (a->progress == NULL) {
-        algo_train(acts, floats_of(a->queue[0].model), a->steps);
+        algo_train(acts, blob_floats(a->queue[0].model), a->steps);
         return;
     }
-    const float *x = floats_of(a->queue[0].model), *progress = floats_of(a->progress);
+    const float *x = blob_floats(a->queue[0].model), *progress = blob_floats(a->progress);
     if (a->start == NULL) a->start = mem_new(a->dim, sizeof *a->start);
     for (size_t i = 0; i < a->dim; i++) a->start[i] = x[i] + progress[i];
     algo_train(acts, a->start, a->steps - a->progress_steps);
@@ -57,7 +52,7 @@ static void progress_add(struct async *a, const struct algo_event *e)
         a->progress = blob_copy(e->trained.delta, a->dim * sizeof *e->trained.delta);
         return;
     }
-    float *progress = (float *)(void *)a->progress->data; /* ours alone until it is sent */
+    float *progress = blob_floats_new(a->progress); /* ours alone until it is sent */
     for (size_t i = 0; i < a->dim; i++) progress[i] += e->trained.delta[i];
 }
 
@@ -69,7 +64,7 @@ static void gradient_make(struct async *a, struct async_grad *g)
         struct compress_context context = {.seed = a->seed + a->rank, .round = g->q, .dither = a->rank};
         g->packed = blob_new(compressor_size_max(a->compressor, a->dim));
         size_t size = 0;
-        const float *delta = floats_of(a->progress);
+        const float *delta = blob_floats(a->progress);
         int err =
             a->use_feedback
                 ? feedback_encode(&a->feedback, &context, delta, g->packed->data, &size, NULL)

@@ -27,11 +27,6 @@ void mirror_forget(struct mirror *m)
     m->count = 0;
 }
 
-static float *floats_of(const struct blob *b)
-{
-    return (float *)(void *)b->data; /* blob data is aligned for vectors */
-}
-
 static struct compress_context context_of(const struct mirror *m)
 {
     return (struct compress_context){.seed = m->seed, .round = m->count, .dither = m->dither};
@@ -59,8 +54,8 @@ static struct blob *send_packed(struct mirror *m, const float *x, struct algo_ms
 {
     struct blob *value = blob_new(m->dim * sizeof *x);
     struct blob *packed = blob_new(pack_size_max(m->pack));
-    float *next = floats_of(value);
-    const float *known = floats_of(m->value);
+    float *next = blob_floats_new(value);
+    const float *known = blob_floats(m->value);
     for (size_t i = 0; i < m->dim; i++) next[i] = x[i] - known[i];
     struct compress_context context = context_of(m);
     size_t size = 0;
@@ -99,7 +94,7 @@ int mirror_receive(struct mirror *m, const struct algo_msg *msg, struct blob **x
         struct compress_context context = context_of(m);
         value = blob_copy(m->value->data, m->dim * sizeof(float));
         if (pack_decode_add(m->pack, &context, msg->packed->data, msg->packed->size, 1.0f,
-                            floats_of(value)) != 0) {
+                            blob_floats_new(value)) != 0) {
             blob_unref(value);
             return ERR_PROTO;
         }

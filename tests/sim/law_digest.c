@@ -10,11 +10,6 @@
 #include "tests/sim/laws.h"
 #include "tests/sim/storm.h"
 
-static const float *floats(const struct blob *b)
-{
-    return (const float *)(const void *)b->data;
-}
-
 /* -- always ------------------------------------------------------------------------------------ */
 
 /* An aggregate holds at most weight times what was handed over. */
@@ -31,10 +26,10 @@ static void aggregate_check(struct storm *s, rank_t v, const char *what, const f
 
 static void amounts_check(struct storm *s, rank_t v, const struct digest *d)
 {
-    aggregate_check(s, v, "the reference", floats(d->reference));
+    aggregate_check(s, v, "the reference", blob_floats(d->reference));
     for (uint32_t i = 0; i < d->own_count; i++)
         if (d->own[i].snapshot != d->reference)
-            aggregate_check(s, v, "a snapshot", floats(d->own[i].snapshot));
+            aggregate_check(s, v, "a snapshot", blob_floats(d->own[i].snapshot));
 }
 
 static void stamp_check(struct storm *s, rank_t v, const char *what, const struct token_stamp *seen,
@@ -147,7 +142,7 @@ static double token_of(const struct storm *s, uint32_t stream, rank_t u)
         const struct membership *m = digest_membership(storm_digest(s, v), stream);
         if (m == NULL || token_stamp_compare(&m->custody.last, &newest) < 0) continue;
         newest = m->custody.last;
-        value = (double)floats(m->snapshot)[u];
+        value = (double)blob_floats(m->snapshot)[u];
     }
     return value;
 }
@@ -160,8 +155,8 @@ static double missing_of(const struct storm *s, rank_t u)
     for (uint32_t i = 0; i < storm_digest(s, 0)->plan.streams.count; i++) held += token_of(s, i, u);
     for (rank_t v = 0; v < STORM_NODES; v++) {
         const struct digest *d = storm_digest(s, v);
-        held += (double)floats(d->reference)[u];
-        for (uint32_t i = 0; i < d->own_count; i++) held -= (double)floats(d->own[i].snapshot)[u];
+        held += (double)blob_floats(d->reference)[u];
+        for (uint32_t i = 0; i < d->own_count; i++) held -= (double)blob_floats(d->own[i].snapshot)[u];
     }
     return (double)storm_handed_over(s, u) - held / s->weight[u];
 }
@@ -187,7 +182,7 @@ const char *digest_disagreement(struct storm *s)
     for (rank_t v = 0; v < STORM_NODES; v++) {
         const struct digest *d = storm_digest(s, v);
         for (uint32_t i = 0; i < d->own_count; i++)
-            if (checkers_differ(s, floats(d->own[i].snapshot), x)) return "a token differs from the models";
+            if (checkers_differ(s, blob_floats(d->own[i].snapshot), x)) return "a token differs from the models";
         if (d->steps_handed_over < s->counted_life[v]) return "a node has not handed its work over";
     }
     return NULL;

@@ -82,7 +82,7 @@ static int step_overwriting_progress(struct algo *a, const struct algo_event *e,
     int err = gossip_type.step(a, e, acts);
     if (own != NULL && g->report.mixes > mixes)
         for (size_t i = 0; i < g->dim; i++)
-            g->x[i] = (gossip_floats(own)[i] + gossip_floats(e->msg->vec)[i]) / 2;
+            g->x[i] = (blob_floats(own)[i] + blob_floats(e->msg->vec)[i]) / 2;
     blob_unref(own);
     return err;
 }

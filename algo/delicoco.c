@@ -67,7 +67,7 @@ static void hat_begin(const struct delicoco *d, struct delicoco_peer *p, const f
 static bool decodes(const struct delicoco *d, rank_t sender, uint64_t step, const struct blob *delta)
 {
     struct compress_context context = context_of(d, sender, step);
-    return pack_decode(d->pack, &context, delta->data, delta->size, d->scratch) == 0;
+    return pack_check(d->pack, &context, delta->data, delta->size) == 0;
 }
 
 /* Adds a delta that was kept, if it is of this step or an earlier one. */
@@ -81,16 +81,26 @@ static void early_apply(struct delicoco *d, uint32_t place, uint64_t step)
     p->early = NULL;
 }
 
-/* x += gamma sum_j w_j (h_j - h) over the neighbours that are in this step, in ascending rank. */
+static bool takes_part(const struct delicoco *d, const struct delicoco_peer *p)
+{
+    return p->up && p->known && p->at == d->step;
+}
+
+/* x += gamma sum_j w_j (h_j - h) over the neighbours that are in this step, in ascending rank; block by block,
+ * so that x and h are read once and stay in the first cache while the copies stream by. */
 static void mix(struct delicoco *d)
 {
+    enum { BLOCK = 1024 };
     uint64_t mixed = 0;
-    for (uint32_t k = 0; k < d->degree; k++) {
-        const struct delicoco_peer *p = &d->peer[k];
-        if (!p->up || !p->known || p->at != d->step) continue;
-        float weight = d->gamma * (float)p->weight;
-        for (size_t i = 0; i < d->dim; i++) d->x[i] += weight * (p->hat[i] - d->hat[i]);
-        mixed++;
+    for (uint32_t k = 0; k < d->degree; k++) mixed += takes_part(d, &d->peer[k]);
+    for (size_t start = 0; mixed > 0 && start < d->dim; start += BLOCK) {
+        size_t end = d->dim - start < BLOCK ? d->dim : start + BLOCK;
+        for (uint32_t k = 0; k < d->degree; k++) {
+            const struct delicoco_peer *p = &d->peer[k];
+            if (!takes_part(d, p)) continue;
+            float weight = d->gamma * (float)p->weight;
+            for (size_t i = start; i < end; i++) d->x[i] += weight * (p->hat[i] - d->hat[i]);
+        }
     }
     d->report.mixes += mixed;
     if (mixed > 0) d->report.steps_handed_over = d->report.steps;

@@ -41,7 +41,7 @@ struct delicoco {
     const struct trace *trace;
     struct pack *pack;
     float *x0, *x, *hat; /* (dim) common start, model, public copy */
-    float *scratch;      /* (dim) x - hat; a delta being checked */
+    float *scratch;      /* (dim) x - hat */
     uint64_t step;       /* gossip step being worked on, from 1; round = (step - 1) / gossip */
     uint64_t version;    /* deltas made */
     uint64_t at;         /* step of the last delta in hat; 0 = none */

@@ -193,7 +193,7 @@ static bool part_find(const struct pack *p, uint32_t i, const uint8_t *bytes, si
     return true;
 }
 
-static int validate(struct pack *p, const struct compress_context *context, const uint8_t *bytes, size_t size)
+int pack_check(struct pack *p, const struct compress_context *context, const uint8_t *bytes, size_t size)
 {
     double norm2 = 0;
     size_t at = 0;
@@ -215,7 +215,7 @@ static int decode(struct pack *p, const struct compress_context *context, const 
                   bool add, float scale, float *out)
 {
     CHECK(isfinite(scale));
-    int err = validate(p, context, bytes, size);
+    int err = pack_check(p, context, bytes, size);
     if (err != 0) return err;
     size_t at = 0;
     for (uint32_t i = 0; i < p->count; i++) {

@@ -48,4 +48,7 @@ int pack_decode(struct pack *p, const struct compress_context *context, const ui
 int pack_decode_add(struct pack *p, const struct compress_context *context, const uint8_t *bytes, size_t size,
                     float scale, float *out);
 
+/* Whether those two would take the message: 0 or ERR_FORMAT. For one that is kept, to be applied later. */
+int pack_check(struct pack *p, const struct compress_context *context, const uint8_t *bytes, size_t size);
+
 #endif

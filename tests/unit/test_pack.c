@@ -173,7 +173,9 @@ static void a_bad_tensor_leaves_all_others_alone(void **state)
         struct compress_context context = {.seed = 3, .round = 4, .dither = 1};
         assert_int_equal(pack_encode(p, &context, x, bytes, &size, NULL), 0);
         for (size_t cut = 0; cut < size; cut += cut < size - 40 ? 13 : 1)
-            if (pack_decode(p, &context, bytes, cut, out) == 0) fail_msg("%s: %zu bytes", choices[i], cut);
+            if (pack_check(p, &context, bytes, cut) == 0 || pack_decode(p, &context, bytes, cut, out) == 0)
+                fail_msg("%s: %zu bytes", choices[i], cut);
+        assert_int_equal(pack_check(p, &context, bytes, size), 0);
         assert_int_not_equal(pack_decode_add(p, &context, bytes, size + 1, 1, out), 0);
         context.norm_max = 1; /* each tensor's norm may be below, that of the whole is not */
         assert_int_not_equal(pack_decode_add(p, &context, bytes, size, 1, out), 0);
@@ -191,6 +193,7 @@ static void a_bad_tensor_leaves_all_others_alone(void **state)
             bytes[size - 1] = 0x7f;
             bytes[size - 2] = 0x80;
         }
+        if (pack_check(p, &context, bytes, size) == 0) fail_msg("%s: was found good", choices[i]);
         if (pack_decode_add(p, &context, bytes, size, 1, out) == 0) fail_msg("%s: was taken", choices[i]);
         assert_memory_equal(out, before, sizeof out);
         pack_free(p);

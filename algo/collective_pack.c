@@ -56,7 +56,7 @@ int collective_unpack(struct collective *c, const struct algo_msg *m, struct blo
     if (c->pack == NULL) return ERR_PROTO;
     struct compress_context context = context_of(c, m->field[0]);
     struct blob *whole = blob_new(c->config.dim * sizeof(float));
-    if (pack_decode(c->pack, &context, m->packed->data, m->packed->size, blob_floats_new(whole)) != 0) {
+    if (pack_decode(c->pack, &context, m->packed->data, m->packed->size, blob_floats_own(whole)) != 0) {
         blob_unref(whole);
         return ERR_PROTO;
     }

@@ -67,7 +67,7 @@ struct blob *collective_add_up(const struct collective *c, const struct slot *s,
         child[count++] = &s->share[i];
     }
     struct blob *out = blob_new(c->config.dim * sizeof(float));
-    float *to = blob_floats_new(out);
+    float *to = blob_floats_own(out);
     for (size_t i = 0; i < c->config.dim; i++) {
         double sum = own * (double)c->x[i];
         if (c->residual != NULL) sum += (double)c->residual[i];
@@ -84,7 +84,7 @@ struct blob *collective_divide(const struct blob *sum, double weight, size_t dim
     CHECK(weight > 0);
     struct blob *out = blob_new(dim * sizeof(float));
     const float *from = blob_floats(sum);
-    float *to = blob_floats_new(out);
+    float *to = blob_floats_own(out);
     for (size_t i = 0; i < dim; i++) to[i] = (float)((double)from[i] / weight);
     return out;
 }

@@ -200,7 +200,7 @@ static struct blob *base_for_proposal(struct digest *d)
     const float *own = blob_floats(d->reference);
     const float *other = blob_floats(d->offer);
     struct blob *base = blob_new(d->dim * sizeof(float));
-    float *out = blob_floats_new(base);
+    float *out = blob_floats_own(base);
     for (size_t j = 0; j < d->dim; j++) out[j] = own[j] + share * (other[j] - own[j]);
     blob_unref(d->offer);
     d->offer = NULL;

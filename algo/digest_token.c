@@ -40,7 +40,7 @@ static void sync_with(struct digest *d, struct membership *m, const float *g)
     struct blob *out = blob_new(d->dim * sizeof(float));
     const struct blob *known = m->fresh ? d->reference : m->snapshot;
     sync_pass(d->dim, (float)d->share, g, blob_floats(d->reference), blob_floats(known), d->x,
-              blob_floats_new(out));
+              blob_floats_own(out));
     m->fresh = false;
     blob_unref(m->snapshot);
     m->snapshot = out;

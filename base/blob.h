@@ -1,5 +1,5 @@
 /* Immutable, reference-counted bytes: encoded once, sent to many, never copied on the way. The count
- * is not atomic: a blob belongs to the thread of its loop. */
+ * is not atomic: a blob belongs to the thread of its loop. Only who has the one reference may change it. */
 #ifndef GADABOUT_BASE_BLOB_H
 #define GADABOUT_BASE_BLOB_H
 
@@ -13,7 +13,7 @@ struct blob {
 };
 
 /* Returns an owned blob of `size` bytes with one reference. The maker fills data before sharing it;
- * afterwards nobody writes to it. blob_new leaves data uninitialised, blob_copy copies `bytes`. */
+ * while it is shared nobody writes to it. blob_new leaves data uninitialised, blob_copy copies `bytes`. */
 struct blob *blob_new(size_t size);
 struct blob *blob_copy(const void *bytes, size_t size);
 
@@ -26,8 +26,8 @@ static inline const float *blob_floats(const struct blob *b)
     return (const float *)(const void *)b->data;
 }
 
-/* The same for the maker, before it shares b. */
-static inline float *blob_floats_new(struct blob *b)
+/* The same for who has the one reference to b. */
+static inline float *blob_floats_own(struct blob *b)
 {
     return (float *)(void *)b->data;
 }

@@ -110,7 +110,7 @@ static struct blob *partial_make(struct allreduce *a, uint32_t k, uint32_t chunk
     size_t count = chunk_floats(a, a->size, k, chunk);
     size_t at = a->slice[k].start + (size_t)chunk * a->chunk_size;
     struct blob *body = blob_new(count * sizeof(float));
-    float *out = blob_floats_new(body);
+    float *out = blob_floats_own(body);
     const float *x = a->x + at;
     float weight = (float)a->weight;
     for (size_t i = 0; i < count; i++) out[i] = weight * x[i];

@@ -52,7 +52,7 @@ static void progress_add(struct async *a, const struct algo_event *e)
         a->progress = blob_copy(e->trained.delta, a->dim * sizeof *e->trained.delta);
         return;
     }
-    float *progress = blob_floats_new(a->progress); /* ours alone until it is sent */
+    float *progress = blob_floats_own(a->progress); /* ours alone until it is sent */
     for (size_t i = 0; i < a->dim; i++) progress[i] += e->trained.delta[i];
 }
 

@@ -54,7 +54,7 @@ static struct blob *send_packed(struct mirror *m, const float *x, struct algo_ms
 {
     struct blob *value = blob_new(m->dim * sizeof *x);
     struct blob *packed = blob_new(pack_size_max(m->pack));
-    float *next = blob_floats_new(value);
+    float *next = blob_floats_own(value);
     const float *known = blob_floats(m->value);
     for (size_t i = 0; i < m->dim; i++) next[i] = x[i] - known[i];
     struct compress_context context = context_of(m);
@@ -83,23 +83,30 @@ struct blob *mirror_send(struct mirror *m, const float *x, struct blob *whole, s
     return value;
 }
 
+/* m->value + the difference, in a blob of its own where others still refer to m->value. */
+static int receive_packed(struct mirror *m, const struct blob *packed, struct blob **x)
+{
+    if (m->value == NULL) return ERR_PROTO;
+    bool shared = m->value->references > 1;
+    struct blob *value = shared ? blob_copy(m->value->data, m->value->size) : blob_ref(m->value);
+    struct compress_context context = context_of(m);
+    if (pack_decode_add(m->pack, &context, packed->data, packed->size, 1.0f, blob_floats_own(value)) != 0) {
+        blob_unref(value);
+        return ERR_PROTO;
+    }
+    *x = value;
+    return 0;
+}
+
 int mirror_receive(struct mirror *m, const struct algo_msg *msg, struct blob **x)
 {
     if ((msg->vec != NULL) == (msg->packed != NULL)) return ERR_PROTO;
-    struct blob *value;
     if (msg->vec != NULL) {
-        value = blob_ref(msg->vec);
+        *x = blob_ref(msg->vec);
     } else {
-        if (m->value == NULL) return ERR_PROTO;
-        struct compress_context context = context_of(m);
-        value = blob_copy(m->value->data, m->dim * sizeof(float));
-        if (pack_decode_add(m->pack, &context, msg->packed->data, msg->packed->size, 1.0f,
-                            blob_floats_new(value)) != 0) {
-            blob_unref(value);
-            return ERR_PROTO;
-        }
+        int err = receive_packed(m, msg->packed, x);
+        if (err != 0) return err;
     }
-    hold(m, value);
-    *x = value;
+    hold(m, *x);
     return 0;
 }

@@ -16,7 +16,7 @@ struct mirror {
     uint64_t seed;      /* of the direction: the same at both ends */
     uint64_t dither;    /* of the sender */
     uint64_t count;     /* messages so far */
-    struct blob *value; /* (dim) r, shared with whoever refers to it, never changed; NULL before the first */
+    struct blob *value; /* (dim) r; NULL before the first. Followed in place when nobody else has it */
 };
 
 /* seed: of the experiment; from, to: ranks of sender and receiver; channel: tells apart several vectors of one

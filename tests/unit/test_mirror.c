@@ -278,6 +278,34 @@ static void bad_messages_change_nothing(void **state)
     link_deinit(&l);
 }
 
+/* Who keeps an earlier vector keeps its bits; a vector that nobody keeps is followed in its own memory. */
+static void vectors_handed_out_stand_still(void **state)
+{
+    (void)state;
+    struct link l;
+    struct prng p;
+    float x[DIM], kept_bits[DIM];
+    struct blob *kept = NULL;
+    link_init(&l, "topk:fraction=0.1", 0);
+    prng_split(&p, 2, "test_mirror", 0);
+    fill(DIM, 0, 8, x);
+    pass(&l, x, false);
+    for (uint32_t k = 0; k < MESSAGES; k++) {
+        walk(&p, x);
+        const struct blob *before = l.in.value;
+        bool is_kept = kept != NULL && before == kept;
+        assert_true(pass(&l, x, false).agree);
+        assert_true((l.in.value != before) == is_kept);
+        if (kept != NULL) assert_memory_equal(kept->data, kept_bits, sizeof kept_bits);
+        if (k % 3 != 0) continue;
+        blob_unref(kept);
+        kept = blob_ref(l.in.value);
+        memcpy(kept_bits, kept->data, sizeof kept_bits);
+    }
+    blob_unref(kept);
+    link_deinit(&l);
+}
+
 static void directions_and_channels_draw_apart(void **state)
 {
     (void)state;
@@ -301,6 +329,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_compressed_goes_whole),
         cmocka_unit_test(a_vector_may_be_sent_whole_in_between),
         cmocka_unit_test(bad_messages_change_nothing),
+        cmocka_unit_test(vectors_handed_out_stand_still),
         cmocka_unit_test(directions_and_channels_draw_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -103,7 +103,7 @@ void node_train_done(struct node *n)
     CHECK(node_feed(n, &event) == 0);
     if (n->phase != NODE_TRAINING || steps_left(n) > 0) return;
     uint64_t now_us = n->host->ops->now_us(n->host), patience_us = n->config.patience_us;
-    n->finish_at_us = patience_us < TIME_NEVER - now_us ? now_us + patience_us : TIME_NEVER;
+    n->finish_at_us = time_after(now_us, patience_us);
     node_arm(n);
 }
 

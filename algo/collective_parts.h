@@ -2,6 +2,7 @@
 #ifndef GADABOUT_ALGO_COLLECTIVE_PARTS_H
 #define GADABOUT_ALGO_COLLECTIVE_PARTS_H
 
+#include "algo/bitmap.h"
 #include "algo/collective.h"
 
 enum { MSG_STATE, MSG_SUM, MSG_RESULT, MSG_ASK, MSG_KIND_COUNT };
@@ -74,16 +75,6 @@ struct collective {
     double last_weight;
     struct collective_counts counts;
 };
-
-static inline bool bit_get(const uint8_t *bits, rank_t v)
-{
-    return bits[v / 8] >> (v % 8) & 1;
-}
-
-static inline void bit_set(uint8_t *bits, rank_t v)
-{
-    bits[v / 8] = (uint8_t)(bits[v / 8] | 1u << (v % 8));
-}
 
 /* -- collective_round.c -- */
 

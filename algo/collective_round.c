@@ -213,11 +213,6 @@ static uint64_t later(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-static uint64_t after(uint64_t start, uint64_t wait)
-{
-    return start > TIME_NEVER - wait ? TIME_NEVER : start + wait;
-}
-
 /* When the tree neighbour at position i counts as absent; see the head comment for the four cases. */
 static uint64_t absent_us(const struct collective *c, const struct slot *s, uint32_t i)
 {
@@ -225,13 +220,13 @@ static uint64_t absent_us(const struct collective *c, const struct slot *s, uint
     uint64_t patience = c->config.patience_us;
     bool parent = i == c->parent;
     if (!parent && s->share[i].sum != NULL) return TIME_NEVER;
-    if (!l->up && !parent) return after(l->changed_us, patience / 2);
+    if (!l->up && !parent) return time_after(l->changed_us, patience / 2);
     /* Long down: only this link, or the node? If the last round went without it, the node. */
-    if (!l->up && bit_get(c->last_out, c->rank_of[i])) return after(l->changed_us, patience);
-    if (!l->up) return later(after(l->changed_us, patience), after(c->begin_us, patience / 4));
+    if (!l->up && bit_get(c->last_out, c->rank_of[i])) return time_after(l->changed_us, patience);
+    if (!l->up) return later(time_after(l->changed_us, patience), time_after(c->begin_us, patience / 4));
     if (s->share[i].ready) return TIME_NEVER;
-    uint64_t full = after(later(c->begin_us, l->changed_us), patience);
-    return parent ? after(full, patience / 2) : full;
+    uint64_t full = time_after(later(c->begin_us, l->changed_us), patience);
+    return parent ? time_after(full, patience / 2) : full;
 }
 
 /* A tree neighbour that has long begun the next round owes nothing to this one: the message with the
@@ -239,7 +234,7 @@ static uint64_t absent_us(const struct collective *c, const struct slot *s, uint
 static uint64_t runaway_us(const struct collective *c, uint32_t i)
 {
     const struct neighbour *l = &c->link[i];
-    return l->up && l->ahead ? after(l->ahead_us, c->config.patience_us) : TIME_NEVER;
+    return l->up && l->ahead ? time_after(l->ahead_us, c->config.patience_us) : TIME_NEVER;
 }
 
 static bool ask_runaway(struct collective *c, uint64_t now_us, struct algo_actions *acts)
@@ -319,7 +314,7 @@ enum collective_outcome collective_progress(struct collective *c, uint64_t now_u
 uint64_t collective_deadline_us(const struct collective *c)
 {
     if (c->phase == PHASE_IDLE) return TIME_NEVER;
-    if (c->phase == PHASE_ASKING) return after(c->ask_us, c->config.patience_us);
+    if (c->phase == PHASE_ASKING) return time_after(c->ask_us, c->config.patience_us);
     CHECK(c->tree_valid);
     uint64_t first = TIME_NEVER;
     for (uint32_t i = 0; i < c->degree; i++) {

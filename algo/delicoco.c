@@ -125,7 +125,7 @@ static bool any_owed(const struct delicoco *d)
 static void wait_begin(struct delicoco *d, uint64_t now_us)
 {
     d->waiting = true;
-    d->expires_us = d->patience_us < TIME_NEVER - now_us ? now_us + d->patience_us : TIME_NEVER - 1;
+    d->expires_us = time_after(now_us, d->patience_us);
 }
 
 /* C(x - h), as one owned blob; NULL: the model is out of the compressor's reach. */

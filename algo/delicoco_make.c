@@ -8,6 +8,7 @@
 
 #include "algo/compress/gamma.h"
 #include "algo/delicoco_internal.h"
+#include "algo/vec.h"
 #include "base/check.h"
 
 extern const struct algo_type delicoco_type;
@@ -52,13 +53,6 @@ static int settle_gamma(const struct algo_config *config, const struct pack *pac
     return compress_settle_gamma(pack, name, gamma, why);
 }
 
-static float *copy_of(const float *from, size_t dim)
-{
-    float *to = mem_new(dim, sizeof *to);
-    memcpy(to, from, dim * sizeof *to);
-    return to;
-}
-
 struct settings {
     uint32_t every, gossip; /* local steps, gossip steps of a round */
     double gamma;           /* 0 = choose it */
@@ -93,9 +87,9 @@ static int make(const struct algo_config *config, const struct settings *s, stru
     d->overlapped = s->overlapped;
     d->trace = config->trace;
     d->pack = pack;
-    d->x0 = copy_of(config->x0, d->dim);
-    d->x = copy_of(config->x0, d->dim);
-    d->hat = copy_of(config->x0, d->dim);
+    d->x0 = vec_duplicate(d->dim, config->x0);
+    d->x = vec_duplicate(d->dim, config->x0);
+    d->hat = vec_duplicate(d->dim, config->x0);
     d->scratch = mem_new(d->dim, sizeof *d->scratch);
     d->step = 1;
     d->at = d->overlapped ? 1 : 0; /* overlapped: there is no delta of the first step */

@@ -21,9 +21,9 @@
  *  - a message that is malformed or from outside the stream: ERR_PROTO, nothing changed.
  */
 #include <stdlib.h>
-#include <string.h>
 
 #include "algo/digest_internal.h"
+#include "algo/vec.h"
 #include "base/check.h"
 
 extern const struct algo_type digest_type;
@@ -111,8 +111,7 @@ static int create(const struct algo_config *config, const struct choice *params,
     d->judged = mem_new_zero(degree, sizeof *d->judged);
     d->guessed = mem_new_zero(degree, sizeof *d->guessed);
     d->known = mem_new_zero(degree, sizeof *d->known);
-    d->x = mem_new(d->dim, sizeof *d->x);
-    memcpy(d->x, config->x0, d->dim * sizeof *d->x);
+    d->x = vec_duplicate(d->dim, config->x0);
     prng_split(&d->prng, config->seed, "digest", config->rank);
     d->seed = config->seed;
     int err = digest_compressor_choose(d, config, why);

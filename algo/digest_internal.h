@@ -4,6 +4,7 @@
 #ifndef GADABOUT_ALGO_DIGEST_INTERNAL_H
 #define GADABOUT_ALGO_DIGEST_INTERNAL_H
 
+#include "algo/bitmap.h"
 #include "algo/compress/mirror.h"
 #include "algo/step.h"
 #include "algo/streams.h"
@@ -157,16 +158,6 @@ size_t digest_slot(const struct digest *d, rank_t peer);
 struct membership *digest_membership(struct digest *d, uint64_t stream); /* NULL when not ours */
 bool membership_has(const struct membership *m, rank_t v);
 int epoch_compare(const struct epoch *a, const struct epoch *b);
-
-static inline bool bit_get(const uint8_t *bits, rank_t v)
-{
-    return (bits[v / 8] >> (v % 8)) & 1;
-}
-
-static inline void bit_set(uint8_t *bits, rank_t v)
-{
-    bits[v / 8] |= (uint8_t)(1u << (v % 8));
-}
 
 /* digest_token.c */
 int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *msg,

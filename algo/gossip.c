@@ -16,10 +16,10 @@
  * steps_handed_over counts the steps in a model we sent, once the peer's model of the same exchange or
  * round has come: the peer was alive and in step then, though only its own report says that it mixed. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "algo/compress/gamma.h"
 #include "algo/gossip_internal.h"
+#include "algo/vec.h"
 #include "base/check.h"
 
 extern const struct algo_type gossip_type;
@@ -100,11 +100,6 @@ struct blob *gossip_send_model(struct gossip *g, struct algo_actions *acts, uint
     return mirror_send(&g->out[place], g->x, whole, gossip_send(g, acts, place, kind, field));
 }
 
-uint64_t gossip_later(uint64_t now_us, uint64_t span_us)
-{
-    return span_us < TIME_NEVER - now_us ? now_us + span_us : TIME_NEVER - 1;
-}
-
 /* -- the type ---------------------------------------------------------------------------------- */
 
 static void make_mirrors(struct gossip *g, const struct algo_config *config)
@@ -151,8 +146,7 @@ static int gossip_create(const struct algo_config *config, const struct choice *
     g->gamma = (float)gamma;
     g->pack = pack;
     make_mirrors(g, config);
-    g->x = mem_new(g->dim, sizeof *g->x);
-    memcpy(g->x, config->x0, g->dim * sizeof *g->x);
+    g->x = vec_duplicate(g->dim, config->x0);
     if (g->sync)
         rounds_init(g, config->graph, choice_number(params, "weights") == WEIGHTS_UNIFORM);
     else

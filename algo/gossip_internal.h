@@ -94,9 +94,6 @@ struct algo_msg *gossip_send(struct gossip *g, struct algo_actions *acts, uint32
 struct blob *gossip_send_model(struct gossip *g, struct algo_actions *acts, uint32_t place,
                                enum gossip_kind kind, uint64_t field, struct blob *whole);
 
-/* now + span, at most TIME_NEVER - 1. */
-uint64_t gossip_later(uint64_t now_us, uint64_t span_us);
-
 /* The two modes. init runs after the common part is set, with up and x ready; deinit frees what is theirs.
  * peer_up and peer_down are called after up[] and up_count changed. message is called for neighbours that
  * are up; it returns 0 or ERR_PROTO, then with nothing changed. */

@@ -56,7 +56,7 @@ static void exchange_begin(struct gossip *g, uint64_t now_us, uint32_t place, ui
     p->state = EXCHANGE_REQUESTED;
     p->peer = place;
     p->id = id;
-    p->expires_us = gossip_later(now_us, g->patience_us);
+    p->expires_us = time_after(now_us, g->patience_us);
 }
 
 /* Sends our model; the blob stays as the memory of what was sent. */
@@ -195,7 +195,7 @@ void pairwise_deinit(struct gossip *g)
 
 void pairwise_start(struct gossip *g, uint64_t now_us, struct algo_actions *acts)
 {
-    g->pairwise.rest_us = gossip_later(now_us, g->patience_us);
+    g->pairwise.rest_us = time_after(now_us, g->patience_us);
     algo_train(acts, g->x, g->every);
 }
 
@@ -221,7 +221,7 @@ void pairwise_trained(struct gossip *g, const struct algo_event *e, struct algo_
 {
     struct pairwise *p = &g->pairwise;
     expire(g, e->now_us);
-    p->rest_us = gossip_later(e->now_us, g->patience_us);
+    p->rest_us = time_after(e->now_us, g->patience_us);
     p->steps = e->trained.steps < UINT32_MAX - p->steps ? p->steps + e->trained.steps : UINT32_MAX;
     if (p->steps >= g->every) exchange_request(g, e->now_us, acts);
     algo_train(acts, g->x, g->every);
@@ -232,7 +232,7 @@ void pairwise_deadline(struct gossip *g, uint64_t now_us, struct algo_actions *a
     struct pairwise *p = &g->pairwise;
     expire(g, now_us);
     if (p->state != EXCHANGE_NONE || now_us < p->rest_us) return;
-    p->rest_us = gossip_later(now_us, g->patience_us / 4 + 1);
+    p->rest_us = time_after(now_us, g->patience_us / 4 + 1);
     exchange_request(g, now_us, acts);
 }
 

@@ -112,7 +112,7 @@ static void own_send(struct gossip *g, uint64_t now_us, struct algo_actions *act
 {
     struct rounds *s = &g->rounds;
     struct blob *whole = NULL; /* made once for all who need it */
-    s->expires_us = gossip_later(now_us, g->patience_us);
+    s->expires_us = time_after(now_us, g->patience_us);
     for (uint32_t i = 0; i < g->degree; i++) {
         if (!g->up[i]) continue;
         if (whole == NULL && mirror_sends_whole(&g->out[i])) whole = blob_copy(g->x, g->dim * sizeof *g->x);

@@ -53,8 +53,7 @@ static int local_create(const struct algo_config *config, const struct choice *p
     struct local *l = mem_new_zero(1, sizeof *l);
     l->dim = config->dim;
     l->every = choice_integer(params, "every");
-    l->x = mem_new(config->dim, sizeof *l->x);
-    vec_copy(config->dim, config->x0, l->x);
+    l->x = vec_duplicate(config->dim, config->x0);
     struct collective_config collective = {.rank = config->rank,
                                            .graph = config->graph,
                                            .dim = config->dim,

@@ -5,10 +5,18 @@
 #include <string.h>
 
 #include "algo/vec_lanes.h"
+#include "base/check.h"
 
 void vec_copy(size_t n, const float *x, float *y)
 {
     if (n > 0) memmove(y, x, n * sizeof *x);
+}
+
+float *vec_duplicate(size_t n, const float *x)
+{
+    float *y = mem_new(n, sizeof *y);
+    vec_copy(n, x, y);
+    return y;
 }
 
 void vec_zero(size_t n, float *x)

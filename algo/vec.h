@@ -22,6 +22,7 @@ extern const struct vec_ops vec_blas;
 
 /* Elementwise helpers, the same everywhere (no reordering of sums is possible). */
 void vec_copy(size_t n, const float *x, float *y);
+float *vec_duplicate(size_t n, const float *x); /* returns owned */
 void vec_zero(size_t n, float *x);
 void vec_scale(size_t n, float alpha, float *x);
 void vec_sub(size_t n, const float *x, const float *y, float *out);   /* out = x - y; out may alias */

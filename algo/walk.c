@@ -30,6 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "algo/vec.h"
 #include "algo/walk_internal.h"
 #include "base/check.h"
 #include "base/limits.h"
@@ -39,16 +40,6 @@ extern const struct algo_type walk_type;
 enum { AGGREGATOR = 0 }; /* rank */
 
 static_assert(NODE_COUNT_MAX <= 1u << 16, "the maker of a stamp fits its place in a version");
-
-static rank_t neighbour_at(const struct walk *w, uint32_t i)
-{
-    return w->graph->neighbour[w->graph->offset[w->rank] + i];
-}
-
-static uint32_t place_of(const struct walk *w, rank_t peer)
-{
-    return graph_edge_index(w->graph, w->rank, peer) - w->graph->offset[w->rank];
-}
 
 /* -- life -------------------------------------------------------------------------------------- */
 
@@ -76,13 +67,6 @@ static void destroy(struct algo *a)
     free(w);
 }
 
-static float *copy_of(const float *x, size_t dim)
-{
-    float *to = mem_new(dim, sizeof *to);
-    memcpy(to, x, dim * sizeof *to);
-    return to;
-}
-
 static void make_walks(struct walk *w, const struct algo_config *config)
 {
     bool aggregates = w->rank == AGGREGATOR && w->walk_count > 1 && !config->rejoining;
@@ -92,8 +76,8 @@ static void make_walks(struct walk *w, const struct algo_config *config)
     w->joined = aggregates ? w->walk_count : 0;
     for (uint32_t t = 0; t < w->walk_count; t++) {
         struct walking *k = &w->walk[t];
-        k->x = copy_of(config->x0, w->dim);
-        if (aggregates) k->base = copy_of(config->x0, w->dim);
+        k->x = vec_duplicate(w->dim, config->x0);
+        if (aggregates) k->base = vec_duplicate(w->dim, config->x0);
         if (w->pack != NULL) k->residual = mem_new(w->dim, sizeof *k->residual);
         /* A node that comes back must not start a second walk: it waits, and the search finds the first. */
         custody_init(&k->custody, w->rank, t == w->rank && !config->rejoining, config->patience_us, 0);
@@ -108,7 +92,7 @@ static void make_links(struct walk *w, const struct algo_config *config)
     w->in = mem_new(w->degree, sizeof *w->in);
     w->out = mem_new(w->degree, sizeof *w->out);
     for (uint32_t i = 0; i < w->degree; i++) {
-        rank_t peer = neighbour_at(w, i);
+        rank_t peer = walk_neighbour_at(w, i);
         mirror_init(&w->in[i], w->pack, w->dim, config->seed, peer, w->rank, 0);
         mirror_init(&w->out[i], w->pack, w->dim, config->seed, w->rank, peer, 0);
     }
@@ -213,7 +197,7 @@ static rank_t choose_hop(struct walk *w)
     if (w->degree == 0) return RANK_NONE;
     uint32_t pick = prng_below(&w->prng, w->degree);
     double accept = prng_unit(&w->prng);
-    rank_t to = neighbour_at(w, pick);
+    rank_t to = walk_neighbour_at(w, pick);
     if (!w->up[pick] || accept * graph_degree(w->graph, to) >= w->degree) return RANK_NONE;
     return to;
 }
@@ -252,7 +236,7 @@ static void on_trained(struct walk *w, const struct algo_event *event, struct al
 
 static void on_peer_up(struct walk *w, rank_t peer, uint64_t boot, struct algo_actions *acts)
 {
-    uint32_t i = place_of(w, peer);
+    uint32_t i = walk_place_of(w, peer);
     bool restarted = w->boot[i] != 0 && w->boot[i] != boot;
     w->up[i] = true;
     w->boot[i] = boot;
@@ -263,7 +247,7 @@ static void on_peer_up(struct walk *w, rank_t peer, uint64_t boot, struct algo_a
 
 static void on_peer_down(struct walk *w, rank_t peer)
 {
-    uint32_t i = place_of(w, peer);
+    uint32_t i = walk_place_of(w, peer);
     w->up[i] = false;
     mirror_forget(&w->in[i]);
     mirror_forget(&w->out[i]);

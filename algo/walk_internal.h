@@ -5,6 +5,7 @@
 #include "algo/compress/mirror.h"
 #include "algo/step.h"
 #include "algo/token.h"
+#include "base/check.h"
 #include "base/prng.h"
 
 /* Kinds on the wire. The first fields: generation, maker, sequence, number of the walk. */
@@ -51,6 +52,19 @@ struct walk {
     uint64_t now_us;
     struct algo_report counters;
 };
+
+/* Ranks of neighbours and their places. */
+static inline rank_t walk_neighbour_at(const struct walk *w, uint32_t i)
+{
+    return w->graph->neighbour[w->graph->offset[w->rank] + i];
+}
+
+static inline uint32_t walk_place_of(const struct walk *w, rank_t peer)
+{
+    uint32_t edge = graph_edge_index(w->graph, w->rank, peer);
+    CHECK(edge != UINT32_MAX); /* whoever speaks to us, the node has found to be a neighbour */
+    return edge - w->graph->offset[w->rank];
+}
 
 /* -- walk.c -- */
 

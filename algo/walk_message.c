@@ -10,16 +10,6 @@
 enum { FIELD_GENERATION, FIELD_MAKER, FIELD_SEQUENCE, FIELD_WALK, STAMP_FIELDS };
 enum { FIELD_CLAIMANT = STAMP_FIELDS, FIELD_LIVING, FIELD_AGE, SEEK_FIELDS };
 
-static uint32_t place_of(const struct walk *w, rank_t peer)
-{
-    return graph_edge_index(w->graph, w->rank, peer) - w->graph->offset[w->rank];
-}
-
-static rank_t neighbour_at(const struct walk *w, uint32_t i)
-{
-    return w->graph->neighbour[w->graph->offset[w->rank] + i];
-}
-
 static void stamp_write(struct algo_msg *msg, const struct token_stamp *stamp, uint32_t t)
 {
     msg->field_count = STAMP_FIELDS;
@@ -58,7 +48,7 @@ void walk_hand_over(struct walk *w, uint32_t t, struct algo_actions *acts)
 {
     struct walking *k = &w->walk[t];
     CHECK(k->custody.place == CUSTODY_SENT && !k->owed);
-    struct mirror *out = &w->out[place_of(w, k->custody.sent_to)];
+    struct mirror *out = &w->out[walk_place_of(w, k->custody.sent_to)];
     blob_unref(k->copy);
     k->copy = mirror_send(out, k->x, NULL, model_message(w, t, acts));
     if (k->residual == NULL) return;
@@ -71,7 +61,7 @@ void walk_hand_over_again(struct walk *w, uint32_t t, struct algo_actions *acts)
 {
     struct walking *k = &w->walk[t];
     CHECK(k->custody.place == CUSTODY_SENT && k->copy != NULL);
-    mirror_send_whole(&w->out[place_of(w, k->custody.sent_to)], k->copy, model_message(w, t, acts));
+    mirror_send_whole(&w->out[walk_place_of(w, k->custody.sent_to)], k->copy, model_message(w, t, acts));
 }
 
 static void seek_send(const struct walk *w, rank_t to, uint32_t t, bool living, struct algo_actions *acts)
@@ -88,7 +78,7 @@ static void seek_send(const struct walk *w, rank_t to, uint32_t t, bool living, 
 void walk_seek_flood(struct walk *w, uint32_t t, bool living, struct algo_actions *acts)
 {
     for (uint32_t i = 0; i < w->degree; i++)
-        if (w->up[i]) seek_send(w, neighbour_at(w, i), t, living, acts);
+        if (w->up[i]) seek_send(w, walk_neighbour_at(w, i), t, living, acts);
 }
 
 /* -- receiving --------------------------------------------------------------------------------- */
@@ -109,7 +99,7 @@ static int take_model(struct walk *w, rank_t from, const struct algo_msg *msg, s
     uint32_t t;
     struct blob *model;
     if (msg->field_count != STAMP_FIELDS || !stamp_read(w, msg, &stamp, &t)) return ERR_PROTO;
-    int err = mirror_receive(&w->in[place_of(w, from)], msg, &model);
+    int err = mirror_receive(&w->in[walk_place_of(w, from)], msg, &model);
     if (err != 0) return err;
     struct walking *k = &w->walk[t];
     if (custody_receive(&k->custody, &stamp, w->now_us) == CUSTODY_REPEAT) {

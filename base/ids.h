@@ -11,6 +11,12 @@ typedef uint32_t rank_t;  /* position of a node among the sorted members of an e
 #define RANK_NONE UINT32_MAX
 #define TIME_NEVER UINT64_MAX /* a deadline that never comes; times are microseconds */
 
+/* start + wait; never when either is, or the sum is out of reach. */
+static inline uint64_t time_after(uint64_t start_us, uint64_t wait_us)
+{
+    return start_us > TIME_NEVER - wait_us ? TIME_NEVER : start_us + wait_us;
+}
+
 enum lane { LANE_CONTROL, LANE_BULK };
 
 #endif

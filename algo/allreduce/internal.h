@@ -3,6 +3,7 @@
 #define GADABOUT_ALGO_ALLREDUCE_INTERNAL_H
 
 #include "algo/allreduce/allreduce.h"
+#include "algo/bitmap.h"
 
 enum { NO_MEMBER = -1 };
 
@@ -142,22 +143,6 @@ static inline int history_compare(struct history a, struct history b)
 {
     if (a.round != b.round) return a.round < b.round ? -1 : 1;
     return view_compare(a.done, b.done);
-}
-
-static inline bool map_get(const uint8_t *map, rank_t r)
-{
-    return (map[r / 8] >> r % 8 & 1) != 0;
-}
-
-static inline void map_set(uint8_t *map, rank_t r)
-{
-    map[r / 8] = (uint8_t)(map[r / 8] | 1u << r % 8);
-}
-
-/* start + wait, where never stays never. */
-static inline uint64_t time_after(uint64_t start, uint64_t wait)
-{
-    return start > TIME_NEVER - wait ? TIME_NEVER : start + wait;
 }
 
 /* Whether the own group's sum of this slice is complete here and goes on to another group, or is the end. */

@@ -17,8 +17,8 @@ void status_send(struct allreduce *a, uint32_t to, uint8_t flags, struct algo_ac
     uint8_t *bits = spent_new(a, 2 * (size_t)a->map_size);
     for (uint32_t i = 0; i < a->count; i++) {
         const struct member *p = &a->member[i];
-        if (p->in_view) map_set(bits, p->rank);
-        if (p->up || i == a->self) map_set(bits + a->map_size, p->rank);
+        if (p->in_view) bit_set(bits, p->rank);
+        if (p->up || i == a->self) bit_set(bits + a->map_size, p->rank);
     }
     struct algo_msg *m = message_new(a, to, MSG_STATUS, acts);
     m->field_count = 6;
@@ -66,13 +66,13 @@ static void go_outside(struct allreduce *a, struct algo_actions *acts)
 static void adopt(struct allreduce *a, struct view_id view, const uint8_t *map, struct algo_actions *acts)
 {
     for (uint32_t i = 0; i < a->count; i++)
-        if (a->member[i].in_view && !map_get(map, a->member[i].rank)) a->counts.left_out++;
+        if (a->member[i].in_view && !bit_get(map, a->member[i].rank)) a->counts.left_out++;
     leave_view(a);
     a->view = view;
     a->adopted_us = a->now_us;
     a->view_count = 0;
     for (uint32_t i = 0; i < a->count; i++) {
-        a->member[i].in_view = map_get(map, a->member[i].rank);
+        a->member[i].in_view = bit_get(map, a->member[i].rank);
         a->view_count += a->member[i].in_view;
     }
     a->counts.views++;
@@ -99,15 +99,15 @@ void view_propose(struct allreduce *a, struct algo_actions *acts)
 static bool map_fits(const struct allreduce *a, const uint8_t *map)
 {
     uint32_t count = 0;
-    for (uint32_t i = 0; i < 8 * a->map_size; i++) count += map_get(map, i);
-    for (uint32_t i = 0; i < a->count; i++) count -= map_get(map, a->member[i].rank);
+    for (uint32_t i = 0; i < 8 * a->map_size; i++) count += bit_get(map, i);
+    for (uint32_t i = 0; i < a->count; i++) count -= bit_get(map, a->member[i].rank);
     return count == 0;
 }
 
 static bool map_is_ours(const struct allreduce *a, const uint8_t *map)
 {
     for (uint32_t i = 0; i < a->count; i++)
-        if (a->member[i].in_view != map_get(map, a->member[i].rank)) return false;
+        if (a->member[i].in_view != bit_get(map, a->member[i].rank)) return false;
     return true;
 }
 
@@ -147,7 +147,7 @@ int on_status(struct allreduce *a, uint32_t from, const struct algo_msg *m, stru
     struct member *p = &a->member[from];
     if (!status_fits(a, m)) return ERR_PROTO;
     bool outside = (m->field[5] & FLAG_OUTSIDE) != 0;
-    bool in_it = map_get(m->bits, p->rank);
+    bool in_it = bit_get(m->bits, p->rank);
     if (in_it == outside) return ERR_PROTO;
     struct history history = {m->field[2], {m->field[3], (rank_t)m->field[4]}};
     if (m->field[0] > a->number_max) a->number_max = m->field[0];
@@ -156,7 +156,7 @@ int on_status(struct allreduce *a, uint32_t from, const struct algo_msg *m, stru
     /* What the view began with is what counts for it. */
     bool frozen = p->synced && !outside && view_compare(view, a->view) == 0;
     p->heard = true;
-    p->has_us = map_get(m->bits, a->config.rank);
+    p->has_us = bit_get(m->bits, a->config.rank);
     p->flags = (uint8_t)m->field[5];
     p->heard_us = a->now_us;
     p->suspect = false;

@@ -16,7 +16,7 @@ static bool was_silent(const struct allreduce *a, const struct member *p);
 static bool is_linked_to_all(const struct allreduce *a, const struct member *p, const uint8_t *map)
 {
     for (uint32_t i = 0; i < a->count; i++)
-        if (map_get(map, a->member[i].rank) && !map_get(p->links, a->member[i].rank)) return false;
+        if (bit_get(map, a->member[i].rank) && !bit_get(p->links, a->member[i].rank)) return false;
     return true;
 }
 
@@ -32,19 +32,19 @@ static bool is_takeable(const struct allreduce *a, const struct member *p)
 uint32_t candidates(const struct allreduce *a, uint8_t *map)
 {
     memset(map, 0, a->map_size);
-    map_set(map, a->config.rank);
+    bit_set(map, a->config.rank);
     uint32_t count = 1;
     for (uint32_t i = 0; i < a->count; i++) {
         const struct member *p = &a->member[i];
         if (i == a->self || !p->in_view || !p->up || p->suspect || was_silent(a, p)) continue;
-        map_set(map, p->rank);
+        bit_set(map, p->rank);
         count++;
     }
     for (uint32_t i = 0; i < a->count; i++) {
         const struct member *p = &a->member[i];
         if (i == a->self || !is_takeable(a, p)) continue;
         if (!is_linked_to_all(a, p, map)) continue;
-        map_set(map, p->rank);
+        bit_set(map, p->rank);
         count++;
     }
     return count;
@@ -57,7 +57,7 @@ bool others_wait(const struct allreduce *a, uint64_t since_us)
         if (i == a->self || p->heard_us < since_us || !is_takeable(a, p)) continue;
         bool linked = true;
         for (uint32_t k = 0; k < a->count && linked; k++)
-            linked = !a->member[k].in_view || map_get(p->links, a->member[k].rank);
+            linked = !a->member[k].in_view || bit_get(p->links, a->member[k].rank);
         if (linked) return true;
     }
     return false;

@@ -32,9 +32,9 @@
  *    With holder and all successors gone at once the run goes on from what the voters hold.
  *  - a malformed message: ERR_PROTO, nothing changed. */
 #include <stdlib.h>
-#include <string.h>
 
 #include "algo/async/internal.h"
+#include "algo/vec.h"
 #include "base/check.h"
 #include "base/prng.h"
 
@@ -234,8 +234,7 @@ static int create(const struct algo_config *config, const struct choice *params,
     a->hash_order = hash_order_new(a->seed, n);
     a->peer = mem_new_zero(n, sizeof *a->peer);
     a->scratch = mem_new(a->dim, sizeof *a->scratch);
-    a->x = mem_new(a->dim, sizeof *a->x);
-    memcpy(a->x, config->x0, a->dim * sizeof *a->x);
+    a->x = vec_duplicate(a->dim, config->x0);
     a->share = mem_new_zero(n, sizeof *a->share);
     if (!compress_is_none(config->compress)) {
         a->compressor = compressor_new(config->compress);

@@ -8,6 +8,7 @@
 
 #include "algo/compress/pack.h"
 #include "algo/def/internal.h"
+#include "algo/vec.h"
 #include "base/check.h"
 
 extern const struct algo_type def_type;
@@ -37,8 +38,7 @@ static void destroy(struct algo *a)
 static void vectors_make(struct def *d, const struct algo_config *config, bool ahead)
 {
     d->dim = config->dim;
-    d->x = mem_new(d->dim, sizeof *d->x);
-    memcpy(d->x, config->x0, d->dim * sizeof *d->x);
+    d->x = vec_duplicate(d->dim, config->x0);
     d->e = mem_new_zero(d->dim, sizeof *d->e);
     d->w = mem_new_zero(d->dim, sizeof *d->w);
     d->c = mem_new_zero(d->dim, sizeof *d->c);

@@ -81,8 +81,7 @@ static int hsgd_create(const struct algo_config *config, const struct choice *pa
         return err;
     }
     weights_set(config, params, h);
-    h->x = mem_new(h->dim, sizeof *h->x);
-    vec_copy(h->dim, config->x0, h->x);
+    h->x = vec_duplicate(h->dim, config->x0);
     h->link = mem_new_zero(config->node_count, sizeof *h->link);
     h->group = mem_new((size_t)h->plan.level_count * config->node_count, sizeof *h->group);
     hsgd_groups_draw(&h->plan, 0, h->group);

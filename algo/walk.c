@@ -20,6 +20,8 @@
  *  - all neighbours are down: the model stays and is trained here.
  *  - the holder dies: the node with the newest copy goes on from it with a new generation; what compression
  *    had dropped of that copy is still in it. The dead node's residuals are lost.
+ *  - a model made anew from an older copy than the one handed over here comes: it lacks nothing of ours that the
+ *    residual could make good, and gets none. Sequences grow along a model's way, also over generations.
  *  - the same or an older model comes again: acknowledged, dropped, counted.
  *  - a hand-over is sent again over a new link: whole, bit for bit as it was told first.
  *  - rank 0 is gone: the walks go on without each other. When it is back it knows no u_r: each walk that

@@ -102,9 +102,11 @@ static int take_model(struct walk *w, rank_t from, const struct algo_msg *msg, s
     int err = mirror_receive(&w->in[walk_place_of(w, from)], msg, &model);
     if (err != 0) return err;
     struct walking *k = &w->walk[t];
+    uint64_t left_at = k->custody.last.sequence;
     if (custody_receive(&k->custody, &stamp, w->now_us) == CUSTODY_REPEAT) {
         w->counters.duplicates_dropped++;
     } else {
+        if (stamp.sequence <= left_at) k->owed = false; /* it does not come from what we handed over */
         store(w, k, blob_floats(model));
         w->counters.mixes++;
         walk_note_version(w, t);

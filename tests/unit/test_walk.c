@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "algo/compress/compress.h"
+#include "algo/vec.h"
 #include "algo/walk_internal.h"
 #include "base/prng.h"
 #include "tests/unit/algo_harness.h"
@@ -188,6 +189,58 @@ static void a_hand_over_is_repeated_bit_for_bit(void **state)
 }
 
 /* -- loss ------------------------------------------------------------------------------------------ */
+
+/* Who owes walk 0 something that can be seen; freezes the training. */
+static rank_t debtor(struct harness *h)
+{
+    for (uint64_t now = 0; now < 4 * SECOND; now += 5000) {
+        harness_run_until(h, now);
+        for (rank_t v = 0; v < NODES; v++) {
+            const struct walking *k = &inside(h, v)->walk[0];
+            bool owes = k->owed && k->custody.place == CUSTODY_AWAY;
+            for (size_t i = 0; owes && i < DIM; i++)
+                if (fabsf(k->residual[i]) > 1e-3f) return v;
+        }
+    }
+    fail_msg("nobody kept anything back");
+    return RANK_NONE;
+}
+
+/* What a node adds to a model of zeros whose generation is new and whose sequence is that of its own hand-over
+ * and `further`. */
+static double added_to_a_model_made_anew(uint64_t further, double *owed)
+{
+    struct graph g;
+    build_graph("complete", &g);
+    struct harness *h = start(&walk_type, "walk:steps=3", "qsgd:bits=5", &g, 6);
+    rank_t v = debtor(h);
+    harness_set_step_time(h, RANK_NONE, 100 * SECOND);
+    const struct walking *k = &inside(h, v)->walk[0];
+    const struct token_stamp *last = &k->custody.last;
+    static const float zero[DIM];
+    struct blob *vec = blob_copy(zero, sizeof zero);
+    struct algo_msg msg = {.kind = WALK_MODEL,
+                           .field_count = 4,
+                           .field = {last->generation + 1, 0, last->sequence + further, 0},
+                           .vec = vec};
+    *owed = vec_norm2(DIM, k->residual);
+    assert_int_equal(harness_inject(h, v == 0 ? 1 : 0, v, &msg), 0);
+    assert_int_equal(k->custody.place, CUSTODY_HELD);
+    assert_false(k->owed);
+    double added = vec_norm2(DIM, k->x);
+    blob_unref(vec);
+    harness_free(h);
+    graph_deinit(&g);
+    return added;
+}
+
+static void a_residual_is_for_models_that_lack_it(void **state)
+{
+    (void)state;
+    double owed;
+    assert_true(added_to_a_model_made_anew(0, &owed) == 0 && owed > 1e-3);
+    assert_true(added_to_a_model_made_anew(1, &owed) == owed);
+}
 
 static void the_death_of_a_holder_does_not_end_the_walk(void **state)
 {
@@ -431,6 +484,7 @@ int main(void)
         cmocka_unit_test(the_model_and_the_residuals_hold_every_step),
         cmocka_unit_test(the_checker_catches_a_forgotten_residual),
         cmocka_unit_test(a_hand_over_is_repeated_bit_for_bit),
+        cmocka_unit_test(a_residual_is_for_models_that_lack_it),
         cmocka_unit_test(the_death_of_a_holder_does_not_end_the_walk),
         cmocka_unit_test(rank_0_aggregates_as_multi_walk_says),
         cmocka_unit_test(every_walk_goes_on_where_many_meet),

@@ -179,54 +179,24 @@ static const struct param_spec params_of_all[] = {
 };
 enum { DGD_PARAMS = 2, CHOCO_PARAMS = 4, DELICOCO_PARAMS = 5 };
 
-const struct algo_type delicoco_type = {
-    .spec = {.name = "delicoco",
-             .help = "rounds of local steps and q gossip steps of compressed differences",
-             .source = "Hashemi et al. 2021 (arXiv 2011.10643)",
-             .params = params_of_all,
-             .param_count = DELICOCO_PARAMS},
-    .eval = ALGO_EVAL_AVERAGE,
-    .packs = true,
-    .compresses = true,
-    .by_tensor = true,
-    .create = delicoco_create,
-    .destroy = destroy,
-    .step = delicoco_step,
-    .deadline_us = delicoco_deadline_us,
-    .model = delicoco_model,
-    .report = delicoco_report,
-};
+#define DELICOCO_TYPE(name_, help_, source_, count_, compresses_, create_)                                   \
+    {                                                                                                        \
+        .spec = {.name = name_,                                                                              \
+                 .help = help_,                                                                              \
+                 .source = source_,                                                                          \
+                 .params = params_of_all,                                                                    \
+                 .param_count = count_},                                                                     \
+        .eval = ALGO_EVAL_AVERAGE, .packs = true, .compresses = compresses_, .by_tensor = compresses_,       \
+        .create = create_, .destroy = destroy, .step = delicoco_step, .deadline_us = delicoco_deadline_us,   \
+        .model = delicoco_model, .report = delicoco_report                                                   \
+    }
 
-const struct algo_type choco_type = {
-    .spec = {.name = "choco",
-             .help = "delicoco with one gossip step a round (CHOCO-SGD)",
-             .source = "Koloskova, Stich, Jaggi 2019 (arXiv 1902.00340)",
-             .params = params_of_all,
-             .param_count = CHOCO_PARAMS},
-    .eval = ALGO_EVAL_AVERAGE,
-    .packs = true,
-    .compresses = true,
-    .by_tensor = true,
-    .create = choco_create,
-    .destroy = destroy,
-    .step = delicoco_step,
-    .deadline_us = delicoco_deadline_us,
-    .model = delicoco_model,
-    .report = delicoco_report,
-};
-
-const struct algo_type dgd_type = {
-    .spec = {.name = "dgd",
-             .help = "the same with gamma 1 and nothing compressed: decentralised gradient descent",
-             .source = "Nedic, Ozdaglar 2009",
-             .params = params_of_all,
-             .param_count = DGD_PARAMS},
-    .eval = ALGO_EVAL_AVERAGE,
-    .packs = true,
-    .create = dgd_create,
-    .destroy = destroy,
-    .step = delicoco_step,
-    .deadline_us = delicoco_deadline_us,
-    .model = delicoco_model,
-    .report = delicoco_report,
-};
+const struct algo_type delicoco_type =
+    DELICOCO_TYPE("delicoco", "rounds of local steps and q gossip steps of compressed differences",
+                  "Hashemi et al. 2021 (arXiv 2011.10643)", DELICOCO_PARAMS, true, delicoco_create);
+const struct algo_type choco_type =
+    DELICOCO_TYPE("choco", "delicoco with one gossip step a round (CHOCO-SGD)",
+                  "Koloskova, Stich, Jaggi 2019 (arXiv 1902.00340)", CHOCO_PARAMS, true, choco_create);
+const struct algo_type dgd_type =
+    DELICOCO_TYPE("dgd", "the same with gamma 1 and nothing compressed: decentralised gradient descent",
+                  "Nedic, Ozdaglar 2009", DGD_PARAMS, false, dgd_create);

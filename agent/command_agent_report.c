@@ -76,6 +76,7 @@ void agent_say_steps(struct agent *a)
     a->steps_told = r.algo.steps;
     json_t *object = event("steps");
     json_object_set_new(object, "steps", json_count_or_null(r.algo.steps));
+    json_object_set_new(object, "steps_handed_over", json_count_or_null(r.algo.steps_handed_over));
     send_line(a, object);
 }
 

@@ -33,6 +33,15 @@ static const char *text_of(const json_t *object, const char *key)
     return text != NULL ? text : "";
 }
 
+/* Both counts are of one line: a count of steps beside an older one of what was handed over would tell of a loss
+ * that there was not. */
+static void child_steps(struct child *c, uint64_t steps, uint64_t steps_handed_over)
+{
+    if (steps < c->steps) return;
+    c->steps = steps;
+    c->steps_handed_over = steps_handed_over;
+}
+
 static void child_event(struct child *c, const char *name, const json_t *object)
 {
     struct launcher *l = c->launcher;
@@ -44,7 +53,8 @@ static void child_event(struct child *c, const char *name, const json_t *object)
         c->loss = number_of(object, "loss");
     } else if (strcmp(name, "steps") == 0) {
         json_int_t steps = json_integer_value(json_object_get(object, "steps"));
-        if (steps > 0 && (uint64_t)steps > c->steps) c->steps = (uint64_t)steps;
+        json_int_t given = json_integer_value(json_object_get(object, "steps_handed_over"));
+        if (steps > 0) child_steps(c, (uint64_t)steps, given > 0 ? (uint64_t)given : 0);
         launcher_steps(l);
     } else if (strcmp(name, "failed") == 0) {
         snprintf(c->failure, sizeof c->failure, "%s", text_of(object, "text"));
@@ -62,7 +72,7 @@ static void child_line(struct child *c, const char *text)
         child_event(c, name, object);
     } else if (json_is_object(object) && metrics_parse(text, &line) == 0 && line.node == c->rank) {
         c->last = line;
-        if (line.steps > c->steps) c->steps = line.steps;
+        child_steps(c, line.steps, line.steps_handed_over);
         launcher_metrics(c->launcher, c);
     }
     json_decref(object);

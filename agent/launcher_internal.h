@@ -31,6 +31,7 @@ struct child {
     bool line_too_long;         /* the rest of it is thrown away */
     struct metrics_line last;   /* last.node == RANK_NONE: none yet */
     uint64_t steps;             /* as told last */
+    uint64_t steps_handed_over; /* of these, told in the same line */
     double loss;                /* of its own model on held-out rows; NAN = not told yet */
     char failure[ERR_TEXT_MAX]; /* why it could not go on; "" */
 };

@@ -94,14 +94,13 @@ void launcher_note_lost(struct launcher *l, const struct child *c)
     struct launcher_result *r = l->result;
     char how[ERR_TEXT_MAX];
     child_how(c, how, sizeof how);
-    bool told = c->last.node != RANK_NONE;
     r->lost = mem_resize(r->lost, r->lost_count + 1, sizeof *r->lost);
     r->lost[r->lost_count++] = (struct lost_node){
         .node = c->rank,
         .how = mem_copy_text(how),
         .time_s = wall_clock_s() - l->began_s,
         .steps = c->steps,
-        .steps_handed_over = told ? c->last.steps_handed_over : 0,
+        .steps_handed_over = c->steps_handed_over,
     };
     r->node[c->rank].lost = true;
     if (l->failure.text[0] != '\0') return; /* one line is enough */

@@ -198,14 +198,20 @@ static void flight_updates(struct async *a)
 /* Gradients of our own that the successors hold by now arrive. */
 static void own_arrive(struct async *a)
 {
+    uint64_t own = 0; /* steps that nobody else holds */
     for (uint32_t i = 0; i < a->kept.count; i++) {
         const struct async_grad *g = &a->kept.item[i];
         struct async_job *job = async_ledger_find(&a->ledger, g->q);
-        if (job == NULL || job->arrived || job->worker != a->rank || !async_log_own_acked(a, g->sequence))
+        if (job == NULL || job->arrived || job->worker != a->rank) continue;
+        if (!async_log_own_acked(a, g->sequence)) {
+            own += g->steps;
             continue;
+        }
         job->arrived = true;
         async_grads_add(&a->arrivals, g);
     }
+    uint64_t given = a->report.steps - own;
+    if (given > a->report.steps_handed_over) a->report.steps_handed_over = given;
 }
 
 void async_holder_pump(struct async *a, struct algo_actions *acts)

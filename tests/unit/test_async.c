@@ -83,6 +83,8 @@ static void waiting_for_all_is_synchronous_sgd(void **state)
         for (uint32_t i = 0; i < DIM; i++)
             assert_true(fabs((double)harness_model(h, holder)[i] - x[i]) < 2e-6);
         assert_int_equal(report_of(h, holder).delay_sum, 0);
+        for (rank_t r = 0; r < 5; r++)
+            assert_int_equal(report_of(h, r).steps_handed_over, 40); /* holder's too */
         harness_free(h);
         graph_deinit(&g);
     }

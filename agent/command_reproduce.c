@@ -75,8 +75,9 @@ static int finish(const struct study_results *r, const char *path)
     int err = study_write_all(r, verdict, path, &why);
     free(verdict);
     if (err != 0) return complain(why.text, EXIT_FAILED);
-    printf("\nresults in %s\n", path);
+    printf("\n");
     if (!interrupted()) say_plot(path);
+    printf("results in %s\n", path);
     if (fflush(stdout) != 0) return complain("cannot write to stdout", EXIT_FAILED);
     return status;
 }

@@ -9,12 +9,7 @@
 #include "base/check.h"
 
 const struct study *const studies[] = {
-    &study_digest,
-    &study_delicoco,
-    &study_def,
-    &study_hsgd,
-    &study_async,
-    &study_bytes,
+    &study_digest, &study_delicoco, &study_def, &study_hsgd, &study_async, &study_bytes,
 };
 const size_t study_count = sizeof studies / sizeof studies[0];
 
@@ -23,6 +18,18 @@ const struct study *study_by_name(const char *name)
     for (size_t i = 0; i < study_count; i++)
         if (strcmp(studies[i]->name, name) == 0) return studies[i];
     return NULL;
+}
+
+void study_widths(const struct study *s, int *panel, int *run)
+{
+    size_t widest_panel = 0, widest_run = 0;
+    for (size_t i = 0; i < s->run_count; i++) {
+        size_t p = strlen(s->run[i].panel), r = strlen(s->run[i].name);
+        if (p > widest_panel) widest_panel = p;
+        if (r > widest_run) widest_run = r;
+    }
+    *panel = (int)widest_panel;
+    *run = (int)widest_run;
 }
 
 const char *const study_column_names[COLUMN_COUNT] = {

@@ -131,6 +131,9 @@ extern const struct study *const studies[];
 extern const size_t study_count;
 const struct study *study_by_name(const char *name); /* NULL when there is none */
 
+/* Columns of text that the longest names of its panels and runs take. */
+void study_widths(const struct study *s, int *panel, int *run);
+
 /* -- runs (study_run.c, study_pool.c) ---------------------------------------------------------- */
 
 /* Parses the command line of one run. Errors as config_parse; the line names the run. */

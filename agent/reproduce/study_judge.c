@@ -78,8 +78,10 @@ static void print_row(const struct study_results *r, size_t i, FILE *to)
     const struct study_run *row = &r->study->run[i];
     const struct study_curve *c = &r->curve[i];
     char time[16], bytes[16], transfers[16], loss[24] = "-";
+    int panel, name;
+    study_widths(r->study, &panel, &name);
     if (c->count > 0) snprintf(loss, sizeof loss, "%.5f", curve_last(c, COLUMN_LOSS));
-    fprintf(to, "%-20s %-26s %9s %9s %9s %9s", row->panel, row->name, loss,
+    fprintf(to, "%-*s  %-*s %9s %9s %9s %9s", panel, row->panel, name, row->name, loss,
             short_count(curve_last(c, COLUMN_VIRTUAL_S), time),
             short_count(curve_last(c, COLUMN_BYTES), bytes),
             short_count(curve_last(c, COLUMN_TRANSFERS), transfers));
@@ -99,8 +101,10 @@ static void print_row(const struct study_results *r, size_t i, FILE *to)
 
 void study_print_runs(const struct study_results *r, FILE *to)
 {
-    fprintf(to, "%-20s %-26s %9s %9s %9s %9s %9s", "", "", "loss", "virtual s", "bytes", "transfers",
-            "accuracy");
+    int panel, name;
+    study_widths(r->study, &panel, &name);
+    fprintf(to, "%-*s  %-*s %9s %9s %9s %9s %9s", panel, "", name, "", "loss", "virtual s", "bytes",
+            "transfers", "accuracy");
     for (size_t m = 0; m < STUDY_MEASURE_MAX && r->study->measure[m].title != NULL; m++)
         fprintf(to, " %14s", r->study->measure[m].title);
     fprintf(to, "\n");

@@ -102,12 +102,14 @@ static void say_ended(struct pool *p, const struct going *g)
     const struct study_curve *c = &p->results->curve[g->run];
     const struct study_run *row = row_of(p, g->run);
     const struct study *s = p->results->study;
+    int panel, name;
+    study_widths(s, &panel, &name);
     if (c->state == RUN_FAILED)
         progress_note(&p->progress, "%s, run '%s' of %s failed: %s", s->name, row->name, row->panel,
                       c->failure.text);
     else
-        progress_note(&p->progress, "%2zu of %zu  %-18s %-26s loss %-9.5g %6.1f s%s", p->done, s->run_count,
-                      row->panel, row->name, curve_last(c, COLUMN_LOSS), c->wall_s,
+        progress_note(&p->progress, "%2zu of %zu  %-*s  %-*s  loss %-9.5g %6.1f s%s", p->done, s->run_count,
+                      panel, row->panel, name, row->name, curve_last(c, COLUMN_LOSS), c->wall_s,
                       c->state == RUN_CUT ? "  cut short" : "");
 }
 

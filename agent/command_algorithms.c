@@ -3,6 +3,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "agent/commands.h"
 #include "agent/dataset/split.h"
@@ -13,7 +14,7 @@
 #include "base/check.h"
 #include "net/sim.h"
 
-enum { FITTING_MAX = 32 };
+enum { FITTING_MAX = 32, LINE_MAX_COLUMNS = 100 };
 
 /* A choice table, or the registered algorithms when table is NULL. */
 struct section {
@@ -72,16 +73,29 @@ static bool has_range(const struct param_spec *p)
 
 /* -- for people -------------------------------------------------------------------------------- */
 
+/* `text` and, if both fit, `more` on one line; else `more` on a line of its own at `indent`. */
+static void print_line(int indent, const char *text, const char *more)
+{
+    if (more[0] == '\0')
+        printf("%s\n", text);
+    else if (strlen(text) + 1 + strlen(more) <= LINE_MAX_COLUMNS)
+        printf("%s %s\n", text, more);
+    else
+        printf("%s\n%*s%s\n", text, indent, "", more);
+}
+
 static void print_param(const struct param_spec *p)
 {
-    char range[96] = "";
+    char range[96] = "", text[256], more[256];
     if (p->kind == PARAM_WORD)
         snprintf(range, sizeof range, ", %s", p->words);
     else if (has_range(p))
         snprintf(range, sizeof range, ", %s %g..%g", kind_word(p->kind), p->low, p->high);
     const char *initial = p->initial == NULL ? "" : p->initial[0] == '\0' ? "none" : p->initial;
-    printf("      %-14s %s (%s%s%s)\n", p->key, p->help != NULL ? p->help : "",
-           p->initial == NULL ? "must be given" : "default ", initial, range);
+    snprintf(text, sizeof text, "      %-14s %s", p->key, p->help != NULL ? p->help : "");
+    snprintf(more, sizeof more, "(%s%s%s)", p->initial == NULL ? "must be given" : "default ", initial,
+             range);
+    print_line(21, text, more);
 }
 
 /* Names of the topologies or compressors that fit the algorithm, in the table's order; whole: that all do. */
@@ -126,8 +140,10 @@ static void print_section(const struct section *s)
     for (size_t i = 0; i < *s->count; i++) {
         const struct choice_spec *spec = spec_at(s, i);
         bool sourced = spec->source != NULL && spec->source[0] != '\0';
-        printf("  %-10s %s%s%s%s\n", spec->name, spec->help != NULL ? spec->help : "", sourced ? " [" : "",
-               sourced ? spec->source : "", sourced ? "]" : "");
+        char text[256], source[256] = "";
+        snprintf(text, sizeof text, "  %-10s %s", spec->name, spec->help != NULL ? spec->help : "");
+        if (sourced) snprintf(source, sizeof source, "[%s]", spec->source);
+        print_line(13, text, source);
         for (size_t j = 0; j < spec->param_count; j++) print_param(&spec->params[j]);
         for (size_t k = 0; s->table == NULL && k < section_count; k++)
             if (is_fitted(&sections[k])) print_fitting(algo_types[i], &sections[k]);

@@ -8,6 +8,9 @@
 #define RING "ring of 16"
 #define DIRECT "complete, 16"
 #define OPTIMUM "optimum"
+#define REPORT_S 125 /* a curve tells a time to this much */
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
 #define COUNT_OF(array) (sizeof(array) / sizeof(array)[0])
 
 #define ON_RING "--topology ring --algorithm "
@@ -118,7 +121,7 @@ static bool digest_is_not_slower(const struct study_results *r, char *measured, 
     double packed = seconds_on_ring(r, "DIGEST, H=100, int8"), whole = seconds_on_ring(r, "DIGEST, H=100");
     double gossip = seconds_on_ring(r, "gossip");
     snprintf(measured, size, "%.0f s (int8), %.0f s (whole), %.0f s (gossip)", packed, whole, gossip);
-    return packed <= 1.05 * whole && packed <= 1.25 * gossip;
+    return packed <= 1.05 * whole && packed <= 1.25 * gossip + REPORT_S;
 }
 
 static bool int8_is_free(const struct study_results *r, char *measured, size_t size)
@@ -142,7 +145,7 @@ static const struct study_claim claims[] = {
      "nothing in common; all are proven to converge on convex problems with iid data", all_arrive},
     {"DIGEST with compressed deltas needs at least 4 times fewer bytes than plain gossip",
      "nothing; expected, as few hand-overs carry few bits each", digest_is_frugal},
-    {"... in the same time as whole models; gossip is at most a quarter faster",
+    {"... in the same time as whole models; gossip is at most a quarter faster, to one report",
      "nothing; expected, as deltas lose little", digest_is_not_slower},
     {"8 bits an entry cost no time", "nothing; expected, as rounding is small beside the noise of batches",
      int8_is_free},
@@ -167,7 +170,7 @@ const struct study study_bytes = {
         "the optimum so far away that batch 1 with its falling step does not come within 1e-3 of it.\n"
         "The optimum is from full gradients with momentum at one node; near = 1e-3 (1e-2 for --quick).\n",
     .common = "-n 16 --topology ring --task logistic --data @w8a --batch 64 --step-size constant:value=2 "
-              "--virtual-time 120000 --report-every 125 --target-loss 0.052",
+              "--virtual-time 120000 --report-every " TEXT(REPORT_S) " --target-loss 0.052",
     .quick = "--target-loss 0.0605 --virtual-time 30000",
     .run = runs,
     .run_count = COUNT_OF(runs),

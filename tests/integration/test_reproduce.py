@@ -50,7 +50,7 @@ def check_files(folder, done, study):
 
 def a_quick_study_is_judged_and_written():
     # what takes seconds at -O2 takes minutes with a sanitizer
-    for study in ["hsgd"] if build_kind() else ["digest", "delicoco", "hsgd"]:
+    for study in ["hsgd"] if build_kind() else ["digest", "delicoco", "def", "hsgd", "async", "bytes"]:
         with Workplace() as place:
             folder = place.path / "run"
             done = run(["reproduce", study, "--quick", "--out", str(folder)], timeout=TIMEOUT)

@@ -144,8 +144,9 @@ static void print_table(const struct up *u, const struct summary *s)
 {
     const struct config *c = u->config;
     char together[80];
-    snprintf(together, sizeof together, "%s of %" PRIu32 " nodes",
-             u->result.newest ? "the newest model" : "the average", u->result.models);
+    snprintf(together, sizeof together, "%s of %" PRIu32 " node%s",
+             u->result.newest ? "the newest model" : "the average", u->result.models,
+             u->result.models == 1 ? "" : "s");
     printf("%-9s  %10s  %10s   (on %s rows)\n", "", "accuracy", "loss", s->evaluated_on);
     print_row("alone", "each node on its own rows, mean of all", u->baseline.loss_alone,
               u->baseline.accuracy_alone);

@@ -12,6 +12,7 @@
  * Failure courses
  *  - an agent dies while it STARTS: the cluster can never be complete, so the run fails.
  *  - an agent dies later: it is noted as lost, the others go on; when none is left the run fails.
+ *  - nobody makes a step any more, as when a method needs more nodes than are left: one line says so.
  *  - an agent does not stop in time: it is killed and noted as lost.
  *  - a second Ctrl-C: agents are killed at once, and noted as lost by it.
  *  - too few files can be opened: an error with the remedy, before anything starts. */
@@ -211,6 +212,7 @@ static void report_cb(uv_timer_t *timer)
     struct launcher *l = timer->data;
     launcher_sample_memory(l);
     launcher_show(l);
+    launcher_watch(l);
     struct launcher_sums s;
     launcher_sum(l, &s);
     bool all = s.evaluated == s.alive || (launcher_newest_counts(l->config) && s.evaluated > 0);

@@ -56,8 +56,13 @@ struct launcher {
     char **arguments; /* (argument_count) of every agent: owned, NULL-terminated */
     size_t argument_count;
     double began_s, ranked_s; /* wall_clock_s */
-    struct err_text failure;  /* "" = none */
-    char *read_buffer;        /* (READ_SIZE) for the callback that runs */
+    struct {
+        uint64_t steps;
+        double since_s; /* wall_clock_s; 0 = training has not begun */
+        bool told;
+    } standstill;
+    struct err_text failure; /* "" = none */
+    char *read_buffer;       /* (READ_SIZE) for the callback that runs */
 };
 
 /* -- launcher.c: called by children */
@@ -86,6 +91,7 @@ void launcher_sum(const struct launcher *l, struct launcher_sums *out);
 bool launcher_newest_counts(const struct config *c); /* a walking model: all nodes' steps count together */
 bool launcher_target_met(const struct config *c, double loss, double accuracy);
 void launcher_show(struct launcher *l);
+void launcher_watch(struct launcher *l); /* says once when nobody has made a step for a while */
 void launcher_sample_memory(struct launcher *l);
 void launcher_note_lost(struct launcher *l, const struct child *c);
 

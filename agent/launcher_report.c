@@ -7,6 +7,10 @@
 #include "agent/launcher_internal.h"
 #include "base/check.h"
 
+/* Longer than any method takes to go on without a dead node. */
+#define STANDSTILL_MIN_S 10.0
+#define STANDSTILL_PATIENCES 10.0
+
 bool launcher_newest_counts(const struct config *c)
 {
     return c->algorithm->eval == ALGO_EVAL_NEWEST;
@@ -79,6 +83,26 @@ void launcher_show(struct launcher *l)
                   "%.0f s  %" PRIu64 " steps per node (%" PRIu64 ")%s  %" PRIu32 " links  %.1f MB sent%s",
                   wall_clock_s() - l->began_s, s.steps / nodes, s.steps, result, s.links / 2,
                   (double)s.bytes_sent * 1e-6, lost);
+}
+
+void launcher_watch(struct launcher *l)
+{
+    struct launcher_sums s;
+    launcher_sum(l, &s);
+    double now_s = wall_clock_s(),
+           limit_s = fmax(STANDSTILL_MIN_S, STANDSTILL_PATIENCES * l->config->patience_s);
+    if (l->stage != STAGE_TRAINING) return;
+    if (s.steps != l->standstill.steps || l->standstill.since_s <= 0) {
+        l->standstill.steps = s.steps;
+        l->standstill.since_s = now_s;
+        l->standstill.told = false;
+    } else if (!l->standstill.told && now_s - l->standstill.since_s >= limit_s) {
+        l->standstill.told = true;
+        progress_note(l->progress,
+                      "nobody has made a step for %.0f s, %" PRIu32 " of %" PRIu32
+                      " agents are left; Ctrl-C ends the run and keeps the model",
+                      limit_s, s.alive, l->config->nodes);
+    }
 }
 
 void launcher_sample_memory(struct launcher *l)

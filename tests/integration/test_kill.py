@@ -4,7 +4,8 @@
 Goal: nobody is indispensable, not even agent 0, whom all others joined. Method: eight real agents with iid rows and a
 target that takes a few seconds to reach cannot have reached it when the first dies (its accuracy is looked at); then
 agent 0 is killed, later three more; the run must end by the target and the summary must list exactly who was lost,
-how, and what they had told of their work. A run whose agents all die must fail, with one line."""
+how, and what they had told of their work. A run whose agents all die must fail, with one line; one that can only wait
+must say so."""
 import json
 import os
 import signal
@@ -99,6 +100,22 @@ def the_death_of_all_is_a_failure():
         check(last.startswith("gadabout: ") and "all agents are lost" in last, f"last line: {last}")
 
 
+def a_minority_that_pauses_is_told_of():
+    with Workplace() as place:
+        folder, told = str(place.path / "run"), place.path / "stderr"
+        with open(told, "w") as file:
+            process = place.start(["up", "-n", "3", "--algorithm", "async", "--steps", "0", "--report-every", "0.1",
+                                   "--patience", "0.5", "--baselines", "off", "--out", folder], stderr=file)
+        kill(wait_for_training(process, folder, 3), [0, 1])
+        line = "nobody has made a step for 10 s, 1 of 3 agents are left"
+        wait_for(lambda: line in told.read_text(), "line that says so", process)
+        process.send_signal(signal.SIGINT)
+        finish(process, 20)
+        check(process.returncode == 130, f"exit status {process.returncode}: {told.read_text()}")
+        check(told.read_text().count("nobody has made a step") == 1, f"told more than once: {told.read_text()}")
+        check_run_directory(folder, DIM)
+
+
 def agents_end_with_their_launcher():
     with Workplace() as place:
         folder = str(place.path / "run")
@@ -115,4 +132,5 @@ def agents_end_with_their_launcher():
 
 if __name__ == "__main__":
     main([digest_survives_four_deaths, gossip_survives_four_deaths, the_death_of_all_is_a_failure,
+          a_minority_that_pauses_is_told_of,
           agents_end_with_their_launcher])

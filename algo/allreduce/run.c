@@ -120,7 +120,8 @@ static struct blob *partial_make(struct allreduce *a, uint32_t k, uint32_t chunk
         a->group_weight = first->weight + a->weight;
     }
     for (size_t i = 0; second->body != NULL && i < count; i++) out[i] += blob_floats(second->body)[i];
-    for (size_t i = 0; i < count; i++) out[i] = fminf(fmaxf(out[i], -FLT_MAX), FLT_MAX);
+    for (size_t i = 0; i < count; i++)
+        out[i] = out[i] > FLT_MAX ? FLT_MAX : out[i] < -FLT_MAX ? -FLT_MAX : out[i];
     return body;
 }
 

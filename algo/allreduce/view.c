@@ -153,8 +153,8 @@ int on_status(struct allreduce *a, uint32_t from, const struct algo_msg *m, stru
     if (m->field[0] > a->number_max) a->number_max = m->field[0];
     if (history.done.number > a->number_max) a->number_max = history.done.number;
     struct view_id view = {m->field[0], (rank_t)m->field[1]};
-    /* What the view began with is what counts for it. */
-    bool frozen = p->synced && !outside && view_compare(view, a->view) == 0;
+    /* What the view began with is what counts for it, until all agree; after that, where the member is. */
+    bool frozen = a->phase != PHASE_RUN && p->synced && !outside && view_compare(view, a->view) == 0;
     p->heard = true;
     p->has_us = bit_get(m->bits, a->config.rank);
     p->flags = (uint8_t)m->field[5];

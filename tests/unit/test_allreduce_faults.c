@@ -133,6 +133,34 @@ static void a_silent_member_is_left_out_and_taken_in_again(void **state)
     graph_deinit(&g);
 }
 
+/* They have ended the round, and train for long, when one stops that has not passed all of its sums on: who waits
+ * for these must not take them for dead, or go on with a history in which their vectors are not. */
+static void who_has_ended_the_round_is_not_taken_for_silent(void **state)
+{
+    (void)state;
+    enum { N = 4, DIM = 4 };
+    struct graph g = graph_make("complete", N);
+    for (uint64_t at = 100; at < 160; at++) {
+        struct plan p = {.at = at};
+        struct harness *h = ring_make("counter:chunk=100", &g, DIM, at);
+        harness_set_hook(h, count_event, &p);
+        run_to_event(h, &p);
+        harness_pause(h, 2);
+        harness_set_step_time(h, RANK_NONE, 6 * PATIENCE);
+        harness_run_until(h, harness_now(h) + 7 * PATIENCE);
+        harness_unpause(h, 2);
+        harness_set_step_time(h, RANK_NONE, 5000);
+        harness_run_until(h, harness_now(h) + 20 * PATIENCE);
+        settle(h);
+        struct verdict v = judge(h, N, DIM);
+        assert_true(v.agree && v.level && v.honest);
+        for (rank_t r = 0; r < N; r++) /* 2 may have ended a round in a view that the others had left */
+            if (r != 2 && !is_complete(h, r)) fail_msg("at event %u: steps of %u are lost", (unsigned)at, r);
+        harness_free(h);
+    }
+    graph_deinit(&g);
+}
+
 static void cut(struct harness *h, bool up)
 {
     for (rank_t a = 0; a < 3; a++)
@@ -296,6 +324,7 @@ int main(void)
         cmocka_unit_test(a_link_reset_at_any_point_costs_no_step),
         cmocka_unit_test(a_restarted_member_copies_and_goes_on),
         cmocka_unit_test(a_silent_member_is_left_out_and_taken_in_again),
+        cmocka_unit_test(who_has_ended_the_round_is_not_taken_for_silent),
         cmocka_unit_test(two_halves_go_on_and_become_one_again),
         cmocka_unit_test(a_lone_member_goes_on_alone),
         cmocka_unit_test(a_lost_message_is_made_up_for),

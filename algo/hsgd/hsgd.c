@@ -22,8 +22,8 @@
  *  - a copy that is not later than what this node has done, unless it waits for it: kept for others only.
  *  - a message of an average that is over: dropped. One of a group that is not ours, or of a start that
  *    cannot be: ERR_PROTO, nothing changed.
- *  - a count of rounds in a group that is beyond the next average above: the all-reduce is made anew and
- *    asks. */
+ *  - a copy whose count of rounds cannot be (beyond the next average above, or any step): it is not gone on
+ *    from; the all-reduce is made anew and asks. */
 #include "algo/hsgd/hsgd_internal.h"
 
 #include <stdlib.h>
@@ -117,6 +117,31 @@ static void copy_take(struct hsgd *h, uint32_t level)
     copy_drop(h, level);
 }
 
+/* A count of rounds that cannot be: the slot asks again, as if this node knew nothing. */
+static void slot_ask_again(struct hsgd *h, uint32_t level, struct algo_actions *acts)
+{
+    struct hsgd_slot *s = &h->level[level].now;
+    trace_line(h->trace, TRACE_WARN,
+               "hsgd: level %u: told of more averages since step %llu than there can be; asking again",
+               level + 1, (unsigned long long)s->start);
+    uint64_t start = s->start;
+    hsgd_slot_end(h, s);
+    int err = hsgd_slot_frame(h, level, start, s);
+    CHECK(err == 0);
+    s->fresh = true;
+    hsgd_slot_open(h, level, s, acts);
+}
+
+/* A copy that is of no use: it is what laggards are given, unless it cannot be. */
+static void copy_refuse(struct hsgd *h, uint32_t level, struct algo_actions *acts)
+{
+    const struct hsgd_slot *s = &h->level[level].now;
+    if (s->copy_step < s->end)
+        copy_drop(h, level);
+    else
+        slot_ask_again(h, level, acts);
+}
+
 /* The levels below `level` begin anew at the present step. A copy that one of them has already is later than
  * that: it is taken, and the levels below it begin there. */
 static void descend(struct hsgd *h, uint32_t level, struct algo_actions *acts)
@@ -127,7 +152,7 @@ static void descend(struct hsgd *h, uint32_t level, struct algo_actions *acts)
         if (copy_is_useful(h, l))
             copy_take(h, l);
         else
-            copy_drop(h, l);
+            copy_refuse(h, l, acts);
     }
 }
 
@@ -161,23 +186,6 @@ static void average_take(struct hsgd *h, uint32_t level, struct algo_actions *ac
 
 static void average_begin(struct hsgd *h, uint32_t level, struct algo_actions *acts);
 
-/* A count of rounds that cannot be: the slot asks again, as if this node knew nothing. */
-static void slot_ask_again(struct hsgd *h, uint32_t level, struct algo_actions *acts)
-{
-    struct hsgd_slot *s = &h->level[level].now;
-    trace_line(
-        h->trace, TRACE_WARN,
-        "hsgd: level %u: told of an average after %llu steps, but the one above is due after %llu; asking "
-        "again",
-        level + 1, (unsigned long long)s->copy_step, (unsigned long long)s->end);
-    uint64_t start = s->start;
-    hsgd_slot_end(h, s);
-    int err = hsgd_slot_frame(h, level, start, s);
-    CHECK(err == 0);
-    s->fresh = true;
-    hsgd_slot_open(h, level, s, acts);
-}
-
 /* The present slot of `level` has a copy. */
 static void copy_came(struct hsgd *h, uint32_t level, struct algo_actions *acts)
 {
@@ -188,10 +196,7 @@ static void copy_came(struct hsgd *h, uint32_t level, struct algo_actions *acts)
         train(h, acts);
         return;
     }
-    if (s->copy_step < s->end)
-        copy_drop(h, level);
-    else
-        slot_ask_again(h, level, acts);
+    copy_refuse(h, level, acts);
     if (h->resting && h->due == level && !allreduce_waiting(s->sum)) average_begin(h, level, acts);
 }
 

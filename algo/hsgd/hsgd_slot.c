@@ -271,12 +271,21 @@ enum allreduce_outcome hsgd_slot_begin(struct hsgd *h, struct hsgd_slot *s, stru
     return outcome;
 }
 
+/* The step of a history of so many rounds; UINT64_MAX, which is past every end, for one that cannot be. Half
+ * the limit, so that training on from it does not reach the limit of starts. */
+static uint64_t step_of_round(const struct hsgd_slot *s, uint64_t rounds)
+{
+    uint64_t limit = step_max / 2;
+    bool can_be = rounds > 0 && s->start <= limit && rounds - 1 <= (limit - s->start) / s->period;
+    return can_be ? s->start + (rounds - 1) * s->period : UINT64_MAX;
+}
+
 /* The copy is the all-reduce's until its next call, and may be taken over only later. */
 static void copy_keep(const struct hsgd *h, struct hsgd_slot *s)
 {
     if (s->copy == NULL) s->copy = mem_new(h->dim, sizeof *s->copy);
     vec_copy(h->dim, allreduce_copy(s->sum), s->copy);
-    s->copy_step = s->start + (allreduce_round(s->sum) - 1) * s->period;
+    s->copy_step = step_of_round(s, allreduce_round(s->sum));
     allreduce_set_state(s->sum, s->copy);
 }
 

@@ -288,6 +288,59 @@ static void who_was_stopped_is_left_out_and_comes_back(void **state)
     all_events(FATE_STOPPED, 5);
 }
 
+/* -- a lying peer ------------------------------------------------------------------------------- */
+
+/* Everything that a member needs to copy a state: a view with all, and the state of a history of `round`. */
+static void lie(struct harness *h, rank_t from, rank_t to, uint32_t level, uint64_t start, uint64_t round)
+{
+    enum { STATUS = 1, STATE = 2, IN_GROUP = 0x07, ENTRY = 10 };
+    uint8_t all = level == 0 ? 0x3f : IN_GROUP, maps[2] = {all, all}, entries[NODES * ENTRY] = {0};
+    struct algo_msg status = {.kind = (uint8_t)(level * ALLREDUCE_KIND_COUNT + STATUS),
+                              .field_count = 7,
+                              .field = {1000, from, round, 1000, from, 8, start},
+                              .bits = maps,
+                              .bits_size = sizeof maps};
+    static const float x[NODES] = {1, 1, 1, 1, 1, 1};
+    struct algo_msg state = {.kind = (uint8_t)(level * ALLREDUCE_KIND_COUNT + STATE),
+                             .field_count = 6,
+                             .field = {1000, from, round, 1000, from, start},
+                             .bits = entries,
+                             .bits_size = (level == 0 ? NODES : 3) * ENTRY,
+                             .vec = blob_copy(x, sizeof x)};
+    assert_int_equal(harness_inject(h, from, to, &status), 0);
+    assert_int_equal(harness_inject(h, from, to, &state), 0);
+    blob_unref(state.vec);
+}
+
+static void a_count_of_rounds_that_cannot_be_is_not_gone_on_from(void **state)
+{
+    (void)state;
+    static const uint64_t rounds[] = {0, UINT64_C(1) << 62, (UINT64_C(1) << 61) + 1, UINT64_MAX / HIGHEST,
+                                      (UINT64_C(1) << 62) - 3};
+    struct graph *g = complete_new();
+    struct recorder *rec = mem_new(1, sizeof *rec);
+    for (uint32_t i = 0; i < 2 * 2 * 5; i++) {
+        uint32_t level = i % 2;
+        bool rejoining = i / 2 % 2 != 0;
+        struct harness *h = start(g, rec, 1);
+        assert_true(run_to(h, rec, HIGHEST));
+        if (rejoining) {
+            harness_crash(h, 0);
+            harness_restart(h, 0, true);
+        }
+        while (!state_of(h, 0)->link[1].up) harness_run_until(h, harness_now(h) + 100);
+        uint64_t at = state_of(h, 0)->level[level].now.start, before = furthest(h);
+        lie(h, 1, 0, level, at, rounds[i / 4]);
+        assert_in_range(state_of(h, 0)->step, 0, before + LOWEST);
+        harness_run_until(h, harness_now(h) + 60 * patience_us);
+        assert_in_range(state_of(h, 0)->step, before + HIGHEST, STEP_MAX * 100);
+        harness_free(h);
+    }
+    free(rec);
+    graph_deinit(g);
+    free(g);
+}
+
 /* -- the checker itself ------------------------------------------------------------------------- */
 
 static void tampered_records_are_caught(void **state)
@@ -321,6 +374,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tampered_records_are_caught),
+        cmocka_unit_test(a_count_of_rounds_that_cannot_be_is_not_gone_on_from),
         cmocka_unit_test(whoever_dies_the_others_share_one_average),
         cmocka_unit_test(who_comes_back_at_once_goes_on_from_the_groups_model),
         cmocka_unit_test(who_comes_back_later_goes_on_from_the_groups_model),

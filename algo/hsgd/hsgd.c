@@ -74,7 +74,8 @@ static void level_renew(struct hsgd *h, uint32_t level, uint64_t start, struct a
     if (l->next.member != NULL && l->next.start < start) hsgd_next_end(h, level);
     int err = hsgd_slot_frame(h, level, start, &l->now);
     CHECK(err == 0);
-    l->now.fresh = l->now.fresh || start < h->step;
+    l->now.known = start == h->step;
+    l->now.fresh = l->now.fresh || !l->now.known;
     hsgd_slot_open(h, level, &l->now, acts);
 }
 
@@ -269,6 +270,7 @@ static void join_early(struct hsgd *h, uint32_t level, struct algo_actions *acts
     if (h->joining_until_us == TIME_NEVER || next->copy == NULL || next->copy_step >= next->end) return;
     uint64_t start = next->start;
     h->step = next->copy_step;
+    vec_copy(h->dim, next->copy, h->x);
     uint32_t group_of[HSGD_LEVEL_MAX];
     hsgd_groups_of(h, start, group_of);
     for (uint32_t l = 1; l < level; l++) {
@@ -314,6 +316,7 @@ static void start(struct hsgd *h, struct algo_actions *acts)
         vec_copy(h->dim, h->x, h->level[l].state);
         int err = hsgd_slot_frame(h, l, 0, &h->level[l].now);
         CHECK(err == 0);
+        h->level[l].now.known = true;
         hsgd_slot_open(h, l, &h->level[l].now, acts);
     }
     if (h->rejoining && h->plan.node_count > 1)

@@ -16,7 +16,8 @@ struct hsgd_slot {
     uint64_t start;        /* local steps at the average above */
     uint32_t period;       /* local steps between its rounds */
     uint64_t end;          /* local steps at the next average above */
-    bool fresh;
+    bool fresh;  /* this node may have been in it before and remembers nothing of that: it asks for a copy */
+    bool known;  /* the level's state is the model of the start: round 0 is over for this node too */
     float *copy; /* (dim) owned: the group's average of `copy_step`, to be taken over; NULL = none */
     uint64_t copy_step;
     rank_t *member; /* (member_count) ascending, owned */
@@ -98,9 +99,8 @@ void hsgd_groups_of(struct hsgd *h, uint64_t start, uint32_t group_of[HSGD_LEVEL
  * is no multiple of the period above. */
 int hsgd_slot_frame(struct hsgd *h, uint32_t level, uint64_t start, struct hsgd_slot *out);
 
-/* Makes its all-reduce and tells it of the links. If it is fresh (this node may have been in it before, and
- * knows nothing of that) it asks for a copy; else this node is at the start, and the level's state is the
- * model of it. */
+/* Makes its all-reduce and tells it of the links. If it is fresh it asks for a copy; if it is known the level's
+ * state is what it gives laggards. */
 void hsgd_slot_open(struct hsgd *h, uint32_t level, struct hsgd_slot *s, struct algo_actions *acts);
 
 void hsgd_slot_end(struct hsgd *h, struct hsgd_slot *s); /* its all-reduce is freed at the next step */

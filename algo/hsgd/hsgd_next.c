@@ -131,7 +131,10 @@ void hsgd_next_reach(struct hsgd *h, uint32_t level, struct algo_actions *acts)
     struct hsgd_level *l = &h->level[level];
     l->now = l->next;
     l->next = (struct hsgd_slot){0};
-    if (l->now.sum == NULL) hsgd_slot_open(h, level, &l->now, acts);
+    if (l->now.sum == NULL) {
+        l->now.known = l->now.start == h->step;
+        hsgd_slot_open(h, level, &l->now, acts);
+    }
     for (size_t i = 0; i < l->held_count; i++) {
         struct algo_event e = {
             .kind = ALGO_MESSAGE, .now_us = h->now_us, .peer = l->held[i].from, .msg = &l->held[i].msg};

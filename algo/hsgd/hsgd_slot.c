@@ -200,7 +200,7 @@ void hsgd_slot_open(struct hsgd *h, uint32_t level, struct hsgd_slot *s, struct 
 {
     CHECK(s->sum == NULL);
     s->sum = sum_make(h, level, groups_at(h, s->start), s);
-    if (!s->fresh) {
+    if (s->known) {
         allreduce_set_round(s->sum, 1);
         allreduce_set_state(s->sum, h->level[level].state);
     }

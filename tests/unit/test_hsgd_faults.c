@@ -341,6 +341,49 @@ static void a_count_of_rounds_that_cannot_be_is_not_gone_on_from(void **state)
     free(g);
 }
 
+/* The rounds over tell a laggard at which step it is: they must fit the steps, the start counting as one. */
+static void rounds_fit_steps(const struct harness *h)
+{
+    for (rank_t r = 0; r < NODES; r++) {
+        if (harness_algo(h, r) == NULL) continue;
+        const struct hsgd *s = state_of(h, r);
+        if (s->joining_until_us != TIME_NEVER) continue;
+        uint64_t rounds = allreduce_round(s->level[0].now.sum);
+        assert_in_range(s->step, (rounds - 1) * HIGHEST, rounds * HIGHEST);
+    }
+}
+
+static void a_cluster_that_restarts_as_a_whole_counts_alike(void **state)
+{
+    (void)state;
+    struct graph *g = complete_new();
+    struct recorder *rec = mem_new(1, sizeof *rec);
+    struct harness *h = start(g, rec, 1);
+    assert_true(run_to(h, rec, 3 * HIGHEST));
+    for (rank_t r = 0; r < NODES; r++) harness_crash(h, r);
+    for (rank_t r = 0; r < NODES; r++) harness_restart(h, r, true);
+    memset(rec, 0, sizeof *rec);
+    rec->victim = RANK_NONE;
+    for (int i = 0; i < 60; i++) {
+        harness_run_until(h, harness_now(h) + patience_us / 10);
+        rounds_fit_steps(h);
+    }
+    assert_in_range(furthest(h), 4 * HIGHEST, STEP_MAX / 2);
+    harness_crash(h, 5);
+    harness_restart(h, 5, true);
+    rec->victim = 5;
+    rec->victim_until = furthest(h) + HIGHEST;
+    for (uint32_t t = 0; t < STEP_MAX; t++) rec->after[5][t].any = false;
+    assert_true(run_to(h, rec, (furthest(h) / HIGHEST + 6) * HIGHEST));
+    rounds_fit_steps(h);
+    assert_null(fault_of(rec, 5, false));
+    assert_true(ends_with_mean_of(rec, (1u << NODES) - 1));
+    harness_free(h);
+    free(rec);
+    graph_deinit(g);
+    free(g);
+}
+
 /* -- the checker itself ------------------------------------------------------------------------- */
 
 static void tampered_records_are_caught(void **state)
@@ -375,6 +418,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tampered_records_are_caught),
         cmocka_unit_test(a_count_of_rounds_that_cannot_be_is_not_gone_on_from),
+        cmocka_unit_test(a_cluster_that_restarts_as_a_whole_counts_alike),
         cmocka_unit_test(whoever_dies_the_others_share_one_average),
         cmocka_unit_test(who_comes_back_at_once_goes_on_from_the_groups_model),
         cmocka_unit_test(who_comes_back_later_goes_on_from_the_groups_model),

@@ -138,17 +138,26 @@ static uint64_t member_us(const struct allreduce *a, const struct member *p)
     UNREACHABLE();
 }
 
+/* As cause_us, outside. All the others are here and outside too: there is nobody to wait for. */
+static uint64_t outside_us(const struct allreduce *a)
+{
+    bool keepers = false, all_outside = true;
+    for (uint32_t i = 0; i < a->count; i++) {
+        const struct member *p = &a->member[i];
+        if (i == a->self) continue;
+        keepers = keepers || is_keeper(a, p);
+        all_outside = all_outside && p->up && p->heard && (p->flags & FLAG_OUTSIDE) != 0;
+    }
+    if (keepers) return TIME_NEVER;
+    if (all_outside) return a->entered_us;
+    return time_after(a->keeper_us, a->fresh ? a->config.patience_us : a->config.patience_us / 8);
+}
+
 /* Since when there is cause for a new view; may lie ahead; TIME_NEVER. */
 static uint64_t cause_us(const struct allreduce *a)
 {
     uint64_t patience = a->config.patience_us, first = TIME_NEVER;
-    if (a->phase == PHASE_OUT) {
-        bool keepers = false;
-        for (uint32_t i = 0; i < a->count; i++)
-            keepers = keepers || (i != a->self && is_keeper(a, &a->member[i]));
-        if (keepers) return TIME_NEVER;
-        return time_after(a->keeper_us, a->fresh ? patience : patience / 8);
-    }
+    if (a->phase == PHASE_OUT) return outside_us(a);
     for (uint32_t i = 0; i < a->count; i++) {
         if (i == a->self || !a->member[i].in_view) continue;
         uint64_t due = member_us(a, &a->member[i]);

@@ -41,16 +41,18 @@ static uint32_t steps_to_due(const struct hsgd *h)
     return lowest->period - (uint32_t)((h->step - lowest->start) % lowest->period);
 }
 
-/* Before it died, a node can have been one average of everybody ahead of the others. */
-static void fresh_set(struct hsgd *h)
+/* Before it died, a node can have been one average of everybody ahead of the others. Later averages say nothing
+ * more about that: were each to count, who copies often would be fresh, and so be late again, for ever. */
+static void fresh_set(struct hsgd *h, bool settled)
 {
-    h->fresh_until = h->step + hsgd_period(&h->plan, 0, 0);
+    if (!h->fresh_settled) h->fresh_until = h->step + hsgd_period(&h->plan, 0, 0);
+    h->fresh_settled = h->fresh_settled || settled;
 }
 
 static void train(struct hsgd *h, struct algo_actions *acts)
 {
     if (h->training || h->resting) return;
-    if (h->joining_until_us != TIME_NEVER) fresh_set(h);
+    if (h->joining_until_us != TIME_NEVER) fresh_set(h, false);
     uint32_t left = steps_to_due(h);
     algo_train(acts, h->x, left < JOB_STEP_MAX ? left : JOB_STEP_MAX);
     h->training = true;
@@ -112,7 +114,7 @@ static void copy_take(struct hsgd *h, uint32_t level)
     h->step = s->copy_step;
     h->resting = false;
     h->stale = h->training;
-    if (level == 0) fresh_set(h);
+    if (level == 0) fresh_set(h, true);
     h->report.mixes++;
     if (allreduce_contributed(s->sum)) h->report.steps_handed_over = h->report.steps;
     copy_drop(h, level);
@@ -177,6 +179,7 @@ static void average_take(struct hsgd *h, uint32_t level, struct algo_actions *ac
     if (measured) h->report.divergence_up = allreduce_spread(sum);
     if (level == 1 || h->plan.level_count == 1) h->report.divergence_down = h->share * squares;
     state_set(h, level, h->x);
+    if (level == 0) fresh_set(h, true);
     h->resting = false;
     h->report.rounds++;
     h->report.mixes += allreduce_contributors(sum) > 1;

@@ -74,8 +74,10 @@ struct hsgd {
     uint32_t due;
     /* While a node that rejoins waits for a copy: until when; else TIME_NEVER. */
     uint64_t joining_until_us;
-    /* In its former life it may have been in all-reduces of starts up to this. */
+    /* In its former life it may have been in all-reduces of starts up to this; settled with the first average of
+     * everybody that it takes part in or copies. */
     uint64_t fresh_until;
+    bool fresh_settled;
 
     struct hsgd_level level[HSGD_LEVEL_MAX];
     uint32_t *group; /* (level_count, node_count) of epoch group_epoch */

@@ -15,6 +15,8 @@
  *  - a member is gone, or silent for the patience (twice that in groups, as the average of everybody may be
  *    what delays it): the others' view leaves it out (allreduce.h); the mean is over those who are there, with
  *    their weights. It is waited for again when the next all-reduce of its group begins.
+ *  - a member has gone on past the average above while this node still waits for it in the group: it will not
+ *    come back, and is left out like one whose link is down.
  *  - this node was left out: it takes over the group's average and its count of steps, and goes on from
  *    there; progress of a job that ran meanwhile is added, and the count waits at the next average.
  *  - a node that restarts asks everybody and its groups, takes the first copy, then any of a later step, and
@@ -41,8 +43,8 @@ static uint32_t steps_to_due(const struct hsgd *h)
     return lowest->period - (uint32_t)((h->step - lowest->start) % lowest->period);
 }
 
-/* Before it died, a node can have been one average of everybody ahead of the others. Later averages say nothing
- * more about that: were each to count, who copies often would be fresh, and so be late again, for ever. */
+/* Before it died, a node can have been one average of everybody ahead of the others. Later averages say
+ * nothing more about that: were each to count, who copies often would be fresh, and so late again, for ever. */
 static void fresh_set(struct hsgd *h, bool settled)
 {
     if (!h->fresh_settled) h->fresh_until = h->step + hsgd_period(&h->plan, 0, 0);
@@ -250,6 +252,13 @@ static void trained(struct hsgd *h, const struct algo_event *e, struct algo_acti
         train(h, acts);
 }
 
+/* Whether the slot need not hear of it: to it, the link of who is past it is down already. */
+static bool is_told(const struct hsgd *h, const struct hsgd_slot *s, const struct algo_event *e)
+{
+    bool of_peer = e->kind == ALGO_PEER_UP || e->kind == ALGO_PEER_DOWN;
+    return s->sum == NULL || (of_peer && hsgd_slot_is_behind(h, s, e->peer));
+}
+
 /* Gives an event to the all-reduces of all levels, the lowest first: what an upper one makes anew has heard
  * of the links already. */
 static void pass_to_all(struct hsgd *h, const struct algo_event *e, struct algo_actions *acts)
@@ -257,11 +266,35 @@ static void pass_to_all(struct hsgd *h, const struct algo_event *e, struct algo_
     for (uint32_t l = h->plan.level_count; l-- > 0;) {
         enum allreduce_outcome outcome = ALLREDUCE_NONE;
         struct hsgd_level *level = &h->level[l];
-        int err = level->next.sum != NULL ? hsgd_slot_step(h, &level->next, e, acts, &outcome) : 0;
+        int err = is_told(h, &level->next, e) ? 0 : hsgd_slot_step(h, &level->next, e, acts, &outcome);
         CHECK(err == 0 && outcome != ALLREDUCE_SUM);
-        err = hsgd_slot_step(h, &level->now, e, acts, &outcome);
+        outcome = ALLREDUCE_NONE;
+        err = is_told(h, &level->now, e) ? 0 : hsgd_slot_step(h, &level->now, e, acts, &outcome);
         CHECK(err == 0);
         outcome_take(h, l, outcome, acts);
+    }
+}
+
+/* The peer has had the average at `start`: to slots that end there or before it does not come back, and they
+ * need not wait for the patience to find out. Two halves of a group would else wait for each other in turn,
+ * for ever. Lower levels first, as what upper ones make anew knows it. */
+static void peer_moves(struct hsgd *h, rank_t peer, uint64_t start, struct algo_actions *acts)
+{
+    struct algo_event e = {.kind = ALGO_PEER_DOWN, .now_us = h->now_us, .peer = peer};
+    uint64_t before = h->link[peer].start;
+    if (start <= before) return;
+    h->link[peer].start = start;
+    for (uint32_t l = h->plan.level_count; l-- > 1;) {
+        struct hsgd_slot *slot[2] = {&h->level[l].next, &h->level[l].now};
+        for (uint32_t k = 0; k < 2; k++) {
+            if (slot[k]->sum == NULL || before >= slot[k]->end || start < slot[k]->end) continue;
+            size_t first = acts->count;
+            enum allreduce_outcome outcome;
+            int err = hsgd_slot_step(h, slot[k], &e, acts, &outcome);
+            CHECK(err == 0 && (k == 1 || outcome != ALLREDUCE_SUM));
+            hsgd_bits_keep(h, acts, first);
+            if (k == 1) outcome_take(h, l, outcome, acts);
+        }
     }
 }
 
@@ -292,15 +325,19 @@ static int on_message(struct hsgd *h, const struct algo_event *e, struct algo_ac
     if (level >= h->plan.level_count || e->msg->field_count == 0 || !h->link[e->peer].up) return ERR_PROTO;
     struct algo_msg inner = *e->msg;
     uint64_t start = inner.field[--inner.field_count];
+    bool in_advance = (start & HSGD_IN_ADVANCE) != 0;
+    start &= ~HSGD_IN_ADVANCE;
     struct algo_event event = *e;
     event.msg = &inner;
     struct hsgd_slot *now = &h->level[level].now;
     if (start > now->start) {
         int err = hsgd_next_take(h, level, start, &event, acts);
-        if (err == 0) join_early(h, level, acts);
-        return err;
+        if (err != 0) return err;
+        if (!in_advance) peer_moves(h, e->peer, start, acts);
+        join_early(h, level, acts);
+        return 0;
     }
-    if (start < now->start) {
+    if (start < now->start || hsgd_slot_is_behind(h, now, e->peer)) {
         h->late_dropped++;
         return 0;
     }
@@ -345,6 +382,7 @@ int hsgd_step(struct algo *a, const struct algo_event *e, struct algo_actions *a
         h->link[e->peer].changed_us = e->now_us;
         if (!h->link[e->peer].up) hsgd_next_peer_down(h, e->peer);
         pass_to_all(h, e, acts);
+        h->link[e->peer].start = 0;
         return 0;
     case ALGO_DEADLINE:
         if (h->joining_until_us <= e->now_us) train(h, acts);

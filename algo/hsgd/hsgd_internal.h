@@ -45,6 +45,7 @@ struct hsgd_link {
     bool up;
     uint64_t boot;
     uint64_t changed_us; /* of up; before its first coming: when this node started */
+    uint64_t start;      /* latest average that it is known to have had, on this link */
 };
 
 /* What actions of this step point into. */
@@ -74,8 +75,8 @@ struct hsgd {
     uint32_t due;
     /* While a node that rejoins waits for a copy: until when; else TIME_NEVER. */
     uint64_t joining_until_us;
-    /* In its former life it may have been in all-reduces of starts up to this; settled with the first average of
-     * everybody that it takes part in or copies. */
+    /* In its former life it may have been in all-reduces of starts up to this; settled with the first average
+     * of everybody that it takes part in or copies. */
     uint64_t fresh_until;
     bool fresh_settled;
 
@@ -101,13 +102,22 @@ void hsgd_groups_of(struct hsgd *h, uint64_t start, uint32_t group_of[HSGD_LEVEL
  * is no multiple of the period above. */
 int hsgd_slot_frame(struct hsgd *h, uint32_t level, uint64_t start, struct hsgd_slot *out);
 
-/* Makes its all-reduce and tells it of the links. If it is fresh it asks for a copy; if it is known the level's
- * state is what it gives laggards. */
+/* Makes its all-reduce and tells it of the links. If it is fresh it asks for a copy; if it is known the
+ * level's state is what it gives laggards. */
 void hsgd_slot_open(struct hsgd *h, uint32_t level, struct hsgd_slot *s, struct algo_actions *acts);
 
 void hsgd_slot_end(struct hsgd *h, struct hsgd_slot *s); /* its all-reduce is freed at the next step */
 void hsgd_slots_free_ended(struct hsgd *h);
 bool hsgd_slot_has(const struct hsgd_slot *s, rank_t r);
+/* The node has had the average above at which the slot ends: to its all-reduce its link is down. */
+bool hsgd_slot_is_behind(const struct hsgd *h, const struct hsgd_slot *s, rank_t r);
+
+/* The last field of every message: the slot's start, and whether its sender has not got there yet. */
+#define HSGD_IN_ADVANCE (UINT64_C(1) << 63)
+
+/* Keeps the bits of messages from action `first` on beyond the all-reduce's next event, which here comes
+ * within the same step. */
+void hsgd_bits_keep(struct hsgd *h, struct algo_actions *acts, size_t first);
 
 /* allreduce_begin and allreduce_step; what they send is marked with the slot's start. A copy is kept in the
  * slot. */

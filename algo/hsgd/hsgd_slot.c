@@ -3,7 +3,7 @@
  * Normal course
  *  - a slot is made when the average above is over, or when a message of its start comes before that here.
  *  - every message carries the slot's start as its last field, so that one of another start is never
- *    mistaken.
+ *    mistaken, and whether its sender has got there.
  *  - the members are those of the group in the epoch of the start; links that are up are told at once.
  * Failure courses
  *  - a start that is no multiple of the period above: ERR_PROTO, nothing is made.
@@ -41,8 +41,9 @@ void hsgd_groups_of(struct hsgd *h, uint64_t start, uint32_t group_of[HSGD_LEVEL
 
 /* -- making and ending ------------------------------------------------------------------------- */
 
-static void mark(uint64_t start, struct algo_actions *acts, size_t first)
+static void mark(const struct hsgd *h, const struct hsgd_slot *s, struct algo_actions *acts, size_t first)
 {
+    uint64_t start = s->start > h->step ? s->start | HSGD_IN_ADVANCE : s->start;
     for (size_t i = first; i < acts->count; i++) {
         struct algo_msg *m = &acts->item[i].msg;
         CHECK(acts->item[i].kind == ALGO_SEND && m->field_count < ALGO_FIELD_MAX);
@@ -73,9 +74,7 @@ static uint32_t *groups_below(const struct hsgd *h, uint32_t level, const uint32
     return below;
 }
 
-/* An all-reduce keeps the bits of its messages until its next event, which here comes within the same step.
- */
-static void bits_keep(struct hsgd *h, struct algo_actions *acts, size_t first)
+void hsgd_bits_keep(struct hsgd *h, struct algo_actions *acts, size_t first)
 {
     for (size_t i = first; i < acts->count; i++) {
         struct algo_msg *m = &acts->item[i].msg;
@@ -95,7 +94,7 @@ int hsgd_slot_tell(struct hsgd *h, struct hsgd_slot *s, const struct algo_event 
     size_t first = acts->count;
     int err = hsgd_slot_step(h, s, event, acts, &outcome);
     CHECK(err != 0 || outcome != ALLREDUCE_SUM); /* nothing was begun */
-    bits_keep(h, acts, first);
+    hsgd_bits_keep(h, acts, first);
     return err;
 }
 
@@ -145,11 +144,26 @@ static void tell_gone(struct hsgd *h, struct hsgd_slot *s, struct algo_actions *
     actions_cut(acts, count); /* nobody is there to hear it */
 }
 
+/* Who has gone on past the slot was there, and is not waited for as one who is late at a start. */
+static void tell_ahead(struct hsgd *h, struct hsgd_slot *s, rank_t r, struct algo_actions *acts)
+{
+    size_t count = acts->count;
+    tell(h, s, ALGO_PEER_UP, h->now_us, r, acts);
+    tell(h, s, ALGO_PEER_DOWN, h->now_us, r, acts);
+    actions_cut(acts, count);
+}
+
 static void tell_links(struct hsgd *h, struct hsgd_slot *s, struct algo_actions *acts)
 {
     if (s->start > 0 && !s->fresh) tell_gone(h, s, acts);
-    for (uint32_t i = 0; i < s->member_count; i++)
-        if (h->link[s->member[i]].up) tell(h, s, ALGO_PEER_UP, h->now_us, s->member[i], acts);
+    for (uint32_t i = 0; i < s->member_count; i++) {
+        rank_t r = s->member[i];
+        if (!h->link[r].up) continue;
+        if (hsgd_slot_is_behind(h, s, r))
+            tell_ahead(h, s, r, acts);
+        else
+            tell(h, s, ALGO_PEER_UP, h->now_us, r, acts);
+    }
 }
 
 /* Who is late for the average of a group may be so because the one of everybody had to do without somebody,
@@ -263,11 +277,16 @@ bool hsgd_slot_has(const struct hsgd_slot *s, rank_t r)
     return low < s->member_count && s->member[low] == r;
 }
 
+bool hsgd_slot_is_behind(const struct hsgd *h, const struct hsgd_slot *s, rank_t r)
+{
+    return h->link[r].start >= s->end;
+}
+
 enum allreduce_outcome hsgd_slot_begin(struct hsgd *h, struct hsgd_slot *s, struct algo_actions *acts)
 {
     size_t first = acts->count;
     enum allreduce_outcome outcome = allreduce_begin(s->sum, h->now_us, h->x, h->dim, h->weight, acts);
-    mark(s->start, acts, first);
+    mark(h, s, acts, first);
     return outcome;
 }
 
@@ -295,7 +314,7 @@ int hsgd_slot_step(struct hsgd *h, struct hsgd_slot *s, const struct algo_event 
     size_t first = acts->count;
     int err = allreduce_step(s->sum, event, acts, outcome);
     if (err != 0) return err;
-    mark(s->start, acts, first);
+    mark(h, s, acts, first);
     if (*outcome == ALLREDUCE_COPY) copy_keep(h, s);
     return 0;
 }

@@ -95,6 +95,8 @@ static const struct {
     {"ef-sgd", "randk:fraction=0.3", 4},
     {"step-ahead", NULL, 4},
     {"hsgd:periods=10-5", NULL, 2},
+    {"hsgd:periods=40-20-5", NULL, 12},
+    {"hsgd:periods=16-8-4-2,groups=2-2-2", NULL, 8},
     {"async", NULL, 6},
     {"async:rule=pure,b=16", NULL, 4},
     {"async:rule=random,b=3,steps=3", "topk:fraction=0.25", 10},

@@ -13,8 +13,8 @@
  *  - a message of an average that begins later than ours is held until this node gets there (hsgd_next.c).
  * Failure courses
  *  - a member is gone, or silent for the patience (twice that in groups, as the average of everybody may be
- *    what delays it): the others' view leaves it out (allreduce.h); the mean is over those who are there, with
- *    their weights. It is waited for again when the next all-reduce of its group begins.
+ *    what delays it): the others' view leaves it out (allreduce.h); the mean is over those who are there,
+ *    with their weights. It is waited for again when the next all-reduce of its group begins.
  *  - a member has gone on past the average above while this node still waits for it in the group: it will not
  *    come back, and is left out like one whose link is down.
  *  - this node was left out: it takes over the group's average and its count of steps, and goes on from
@@ -44,7 +44,7 @@ static uint32_t steps_to_due(const struct hsgd *h)
 }
 
 /* Before it died, a node can have been one average of everybody ahead of the others. Later averages say
- * nothing more about that: were each to count, who copies often would be fresh, and so late again, for ever. */
+ * nothing more about that: were each to count, who copies often would be fresh, and so late, for ever. */
 static void fresh_set(struct hsgd *h, bool settled)
 {
     if (!h->fresh_settled) h->fresh_until = h->step + hsgd_period(&h->plan, 0, 0);

@@ -38,11 +38,11 @@ void async_members_greet(struct async *a, rank_t peer, struct algo_actions *acts
 void async_members_peer_down(struct async *a, rank_t peer, struct algo_actions *acts)
 {
     struct async_peer *p = &a->peer[peer];
+    async_standby_lose(a, peer); /* first: it gets no copies any more */
     for (uint32_t i = 0; a->role == ASYNC_HOLDER && i < a->arrivals.count; i++)
         if (a->arrivals.item[i].worker == peer) async_copies_send(a, &a->arrivals.item[i], acts);
     p->greeting = ASYNC_GREET_NONE;
     p->silent = false;
-    async_standby_lose(a, peer);
     p->lame = false;
 }
 

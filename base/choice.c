@@ -97,7 +97,7 @@ static const char *kind_name(enum param_kind kind)
     case PARAM_REAL:
         return "a number";
     case PARAM_TIME:
-        return "a time in s, ms, us or min";
+        return "a time in s, ms, us, min or h";
     case PARAM_WORD:
         return "a word";
     case PARAM_TEXT:
@@ -129,6 +129,14 @@ static int value_set(const char *option, const struct choice_spec *spec, const s
 
 /* -- parsing ----------------------------------------------------------------------------------- */
 
+/* A number alone, where the first choice of the table is a constant: 0.1 for constant:value=0.1. */
+static bool is_plain_value(const struct choice_spec *table, const char *name)
+{
+    double number;
+    return table[0].param_count == 1 && strcmp(table[0].params[0].key, "value") == 0 &&
+           parse_number(table[0].params[0].kind, name, &number) == 0;
+}
+
 static int unknown_name(const struct choice_spec *table, size_t count, const char *option, const char *name,
                         struct err_text *why)
 {
@@ -140,8 +148,13 @@ static int unknown_name(const struct choice_spec *table, size_t count, const cha
         snprintf(known + used, sizeof known - used, "%s%s", i > 0 ? ", " : "", table[i].name);
     }
     const char *near = nearest_word(name, names, count < 64 ? count : 64);
-    return err_set(why, ERR_USAGE, "%s: unknown '%s'%s%s%s; known: %s", option, name,
-                   near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "", known);
+    char hint[96] = "";
+    if (is_plain_value(table, name)) {
+        near = NULL;
+        snprintf(hint, sizeof hint, ", did you mean '%s:value=%.40s'?", table[0].name, name);
+    }
+    return err_set(why, ERR_USAGE, "%s: unknown '%s'%s%s%s%s; known: %s", option, name,
+                   near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "", hint, known);
 }
 
 static int unknown_key(const struct choice_spec *spec, const char *option, const char *key,

@@ -66,6 +66,22 @@ static void good_texts_give_their_values(void **state)
     }
 }
 
+static void a_number_alone_is_answered_by_the_constant(void **state)
+{
+    (void)state;
+    static const struct param_spec value = {.key = "value", .kind = PARAM_REAL, .low = 0, .high = 1};
+    static const struct choice_spec rules[] = {{.name = "constant", .params = &value, .param_count = 1},
+                                               {.name = "cosine"}};
+    struct choice c;
+    struct err_text why = {""};
+    assert_int_equal(choice_parse(rules, 2, "--rate", "0.1", &c, &why), ERR_USAGE);
+    assert_non_null(strstr(why.text, "did you mean 'constant:value=0.1'?"));
+    assert_int_equal(choice_parse(rules, 2, "--rate", "consine", &c, &why), ERR_USAGE);
+    assert_non_null(strstr(why.text, "did you mean 'cosine'?"));
+    assert_int_equal(choice_parse(table, TABLE_COUNT, "--drink", "0.1", &c, &why), ERR_USAGE);
+    assert_null(strstr(why.text, "value="));
+}
+
 static void mistakes_are_answered_by_one_line(void **state)
 {
     (void)state;
@@ -177,6 +193,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(good_texts_give_their_values),
+        cmocka_unit_test(a_number_alone_is_answered_by_the_constant),
         cmocka_unit_test(mistakes_are_answered_by_one_line),
         cmocka_unit_test(texts_of_any_length_are_safe),
         cmocka_unit_test(a_printed_choice_parses_to_itself),

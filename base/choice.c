@@ -137,6 +137,16 @@ static bool is_plain_value(const struct choice_spec *table, const char *name)
            parse_number(table[0].params[0].kind, name, &number) == 0;
 }
 
+/* The choice that a text like "topk,fraction=0.1" begins with; NULL when there is none. */
+static const char *name_before_comma(const struct choice_spec *table, size_t count, const char *text)
+{
+    size_t length = strcspn(text, ",");
+    for (size_t i = 0; i < count && text[length] == ','; i++)
+        if (strlen(table[i].name) == length && strncmp(table[i].name, text, length) == 0)
+            return table[i].name;
+    return NULL;
+}
+
 static int unknown_name(const struct choice_spec *table, size_t count, const char *option, const char *name,
                         struct err_text *why)
 {
@@ -149,10 +159,12 @@ static int unknown_name(const struct choice_spec *table, size_t count, const cha
     }
     const char *near = nearest_word(name, names, count < 64 ? count : 64);
     char hint[96] = "";
-    if (is_plain_value(table, name)) {
-        near = NULL;
+    const char *begins = name_before_comma(table, count, name);
+    if (is_plain_value(table, name))
         snprintf(hint, sizeof hint, ", did you mean '%s:value=%.40s'?", table[0].name, name);
-    }
+    else if (begins != NULL)
+        snprintf(hint, sizeof hint, ", did you mean '%s:%.60s'?", begins, name + strlen(begins) + 1);
+    if (hint[0] != '\0') near = NULL;
     return err_set(why, ERR_USAGE, "%s: unknown '%s'%s%s%s%s; known: %s", option, name,
                    near ? ", did you mean '" : "", near ? near : "", near ? "'?" : "", hint, known);
 }

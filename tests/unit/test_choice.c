@@ -91,6 +91,8 @@ static void mistakes_are_answered_by_one_line(void **state)
         {"", "known: tea, cake, water"},
         {"te", "did you mean 'tea'"},
         {"Tea", "unknown 'Tea'"},
+        {"tea,cups=3,sugar=0", "did you mean 'tea:cups=3,sugar=0'?"},
+        {"tea,cups=3:sugar=0", "did you mean 'tea:cups=3'?"},
         {"coffee-with-milk", "known: tea"},
         {"water:wet=1", "it has: none"},
         {"tea:cup=3", "did you mean 'cups'"},

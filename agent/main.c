@@ -27,7 +27,7 @@ static const struct command_entry {
     [COMMAND_AGENT] = {"run one member of a cluster", command_agent},
     [COMMAND_SIM] = {"simulate a cluster in virtual time, exactly repeatable", command_sim},
     [COMMAND_EVAL] = {"loss and accuracy of a saved model", command_eval},
-    [COMMAND_ALGORITHMS] = {"list methods, topologies, models, splits and their parameters",
+    [COMMAND_ALGORITHMS] = {"list methods, compressors, topologies, models, ... and parameters",
                             command_algorithms},
     [COMMAND_REPRODUCE] = {"repeat a published comparison and judge its claims", command_reproduce},
 };

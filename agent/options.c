@@ -138,7 +138,7 @@ const struct config_option config_options[] = {
     /* output; `out` is not kept because a run never writes into the directory of an older one */
     {.name = "out", .kind = OPTION_TEXT, .commands = ON_RUN | ON_REPRODUCE,
      .properties = OPTION_NOT_KEPT, .metavar = "DIR",
-     FIELD(out), .example = "runs/first", .help = "new run directory (runs/<time>-<algorithm>)"},
+     FIELD(out), .example = "runs/first", .help = "new run directory (runs/<time>-<name>)"},
     {.name = "report-every", .kind = OPTION_SECONDS, .commands = ON_RUN,
      .properties = OPTION_PASSED | OPTION_ABOVE_LOW, .metavar = "T", FIELD(report_every_s),
      RANGE(0, VIRTUAL_TIME_MAX_S), .example = "1s",

@@ -19,6 +19,7 @@
  *    term. A candidate's vote for itself binds nobody once it gave up.
  *  - an old holder speaks to a node that has promised a later term: STALE. It steps down; what it holds
  *    becomes a replica.
+ *  - an OWN or SNAPSHOT comes before the TERM that was sent first (other lane): it is obeyed likewise.
  *  - the voter that is fetched from is lost: the candidature is given up.
  *  - most nodes came back and know nothing: they elect one of them if nobody reachable knows a later term. */
 #include "algo/async/internal.h"
@@ -70,11 +71,14 @@ void async_adopt(struct async *a, uint64_t term)
     a->quiet_until_us = 0;
 }
 
+/* Any word of a later term is as good as its TERM: a SNAPSHOT or OWN that comes before it (other lane) and is
+ * dropped would be missing for good, as nobody sends it again. */
 bool async_heeds(struct async *a, rank_t from, uint64_t term, struct algo_actions *acts)
 {
     bool from_holder = term % a->node_count == from;
-    if (from_holder && term == a->term && term >= a->promised && a->role < ASYNC_RECOVERING) {
-        if (a->role != ASYNC_FOLLOWER || a->holder != from) async_adopt(a, term); /* it is alive after all */
+    if (from_holder && term >= a->term && term >= a->promised) {
+        bool obeyed = term == a->term && a->role == ASYNC_FOLLOWER && a->holder == from;
+        if (!obeyed) async_adopt(a, term); /* elected elsewhere, or alive after all */
         a->heard_us = a->now_us;
         return true;
     }

@@ -349,8 +349,8 @@ int async_on_ack(struct async *a, rank_t from, const struct algo_msg *m);
 
 uint64_t async_round(const struct async *a, uint64_t term);
 bool async_term_valid(const struct async *a, uint64_t term);
-/* Whether a message of this term from this node is its holder's word, to be heeded; an older term is told so.
- * */
+/* Whether a message of this term from this node is its holder's word, to be heeded (a later term is obeyed
+ * from here on); an older term is told so. */
 bool async_heeds(struct async *a, rank_t from, uint64_t term, struct algo_actions *acts);
 void async_adopt(struct async *a, uint64_t term); /* obeys a holder elected elsewhere */
 void async_lose_holder(struct async *a);

@@ -167,6 +167,13 @@ static void seeds_that_found_bugs_are_weathered(void **state)
         const struct storm_plan plan = {.algorithm = NULL};
         if (!storm_run(corpus[i], &plan, NULL, &why)) fail_msg("%s", why.text);
     }
+    static const uint64_t overtaken[] = {350,
+                                         482}; /* copies of a new holder's gradients came before its TERM */
+    for (size_t i = 0; i < sizeof overtaken / sizeof overtaken[0]; i++) {
+        struct err_text why = {""};
+        const struct storm_plan plan = {.algorithm = "async:rule=pure", .pillars = true};
+        if (!storm_run(overtaken[i], &plan, NULL, &why)) fail_msg("%s", why.text);
+    }
 }
 
 /* One crash costs no more than the work that was about it: the node that comes back with nothing must not

@@ -238,6 +238,43 @@ static void one_bad_link_deposes_nobody(void **state)
     graph_deinit(&g);
 }
 
+/* A copy of the new holder's gradient, in the other lane, comes before its TERM: dropped, it would be missing
+ * for good, and the holder's own gradients with it. */
+static void a_copy_before_the_term_is_kept(void **state)
+{
+    (void)state;
+    struct graph g = graph_make("complete", 3);
+    struct watch w = {.batch = 1};
+    struct harness *h = cluster(&w, "async", &g, 4);
+    harness_run_until(h, 200000);
+    rank_t holder = holder_of(h, 3), next = (holder + 1) % 3, third = (holder + 2) % 3;
+    const struct async *a = inside_of(h, third);
+    float *zero = mem_new_zero(w.dim, sizeof *zero);
+    struct blob *delta = blob_copy(zero, w.dim * sizeof *zero);
+    free(zero);
+    uint64_t term = (async_round(a, a->term) + 1) * 3 + next, q = UINT64_C(7) << 32;
+    struct algo_msg own = {.kind = ASYNC_OWN, .field_count = 4, .vec = delta};
+    own.field[0] = term;
+    own.field[1] = q;
+    own.field[2] = next;
+    own.field[3] = 1;
+    assert_int_equal(harness_inject(h, next, third, &own), 0);
+    assert_int_equal(a->term, term);
+    assert_non_null(async_grads_find(&a->replica.own, q));
+    struct algo_msg told = {.kind = ASYNC_TERM, .field_count = 2};
+    told.field[0] = term;
+    assert_int_equal(harness_inject(h, next, third, &told), 0);
+    assert_int_equal(a->own_last, 1); /* as it is acknowledged */
+    assert_true(a->greeted);
+    own.field[0] = term - 3; /* an older one of the same node */
+    own.field[1] = q + 1;
+    assert_int_equal(harness_inject(h, next, third, &own), 0);
+    assert_null(async_grads_find(&a->replica.own, q + 1));
+    blob_unref(delta);
+    harness_free(h);
+    graph_deinit(&g);
+}
+
 /* -- planted faults ---------------------------------------------------------------------------------- */
 
 /* A gradient that comes again under another number is found in the marks. */
@@ -298,6 +335,7 @@ int main(void)
         cmocka_unit_test(halves_both_pause),
         cmocka_unit_test(a_stopped_holder_is_replaced_and_fenced),
         cmocka_unit_test(one_bad_link_deposes_nobody),
+        cmocka_unit_test(a_copy_before_the_term_is_kept),
         cmocka_unit_test(a_gradient_applied_twice_is_caught),
         cmocka_unit_test(a_lost_end_of_the_log_is_caught),
     };

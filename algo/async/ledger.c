@@ -155,6 +155,16 @@ static void apply_off(struct async_ledger *l, struct async_rule *r, rank_t worke
     top_up(l, r);
 }
 
+/* Place by place, so that a rule that counts jobs still sees those whose place comes later. With fewer
+ * members than at assignment the surplus is not given out again. */
+static void apply_update(struct async_ledger *l, struct async_rule *r, const struct async_op *op)
+{
+    for (uint32_t i = 0; i < op->count; i++) {
+        job_remove(l, async_ledger_find(l, op->name[i].q));
+        if (l->job_count < async_rule_target(r, l)) assign(l, async_rule_next(r, l, op->name[i].worker));
+    }
+}
+
 uint32_t async_ledger_apply(struct async_ledger *l, struct async_rule *r, const struct async_op *op)
 {
     CHECK(async_ledger_allows(l, op));
@@ -162,11 +172,8 @@ uint32_t async_ledger_apply(struct async_ledger *l, struct async_rule *r, const 
     l->index++;
     switch ((enum async_op_kind)op->kind) {
     case ASYNC_OP_UPDATE:
-        for (uint32_t i = 0; i < op->count; i++) job_remove(l, async_ledger_find(l, op->name[i].q));
         l->t++;
-        /* With fewer members than at assignment the surplus is not given out again. */
-        for (uint32_t i = 0; i < op->count && l->job_count < async_rule_target(r, l); i++)
-            assign(l, async_rule_next(r, l, op->name[i].worker));
+        apply_update(l, r, op);
         break;
     case ASYNC_OP_OFF:
         apply_off(l, r, op->name[0].worker);

@@ -1,7 +1,8 @@
 /* Who gets the next job. A pure function of (seed, counters, list), so that whoever replays the order log
  * assigns alike and a successor needs no further state (AsGrad, arXiv 2310.20452; B7.1 of its mapping).
  *
- *  pure      the sender of the gradient in this place; if it is off the list, the member with the fewest jobs
+ *  pure      the sender of the gradient in this place; the member with the fewest jobs if the sender is off
+ *            the list, or would have more than one job more than that one (which has come back to the list)
  *  random    uniform over the list, draw number `draws`
  *  shuffled  each block takes the members in a fresh uniform permutation
  *  once      the same permutation in every block
@@ -124,7 +125,8 @@ static rank_t least_busy(const struct async_ledger *l)
     return best;
 }
 
-/* Back to the sender; but who came back to the list while others did its jobs has none, and gets this one. */
+/* Back to the sender, whose job is out of the table by now. At the start no two members differ by more than
+ * one job, and going back keeps that; only a change of the list upsets it, and then a job moves. */
 static rank_t next_pure(const struct async_ledger *l, rank_t sender)
 {
     rank_t idle = least_busy(l);

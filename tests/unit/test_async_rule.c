@@ -12,8 +12,9 @@
 
 #include "algo/async/internal.h"
 #include "base/check.h"
+#include "base/prng.h"
 
-enum { N = 7, BLOCKS = 2000 };
+enum { N = 7, BLOCKS = 2000, JOBS_MAX = 24 };
 
 static void begin(struct async_rule *r, struct async_ledger *l, enum async_rule_kind kind,
                   uint32_t concurrency, uint32_t batch)
@@ -110,6 +111,51 @@ static void pure_gives_the_job_to_the_sender(void **state)
     change(&l, &r, ASYNC_OP_OFF, 0);
     assert_int_equal(async_rule_next(&r, &l, 0), 1); /* all have one job: the lowest rank */
     end(&r, &l);
+}
+
+/* `batch` jobs drawn from the table come back. Returns how many places went to another than the sender. */
+static uint32_t drawn_update(struct async_ledger *l, struct async_rule *r, struct prng *random)
+{
+    struct async_name name[JOBS_MAX];
+    uint32_t count = 0, moved = 0;
+    for (uint32_t i = 0; i < l->job_count; i++) /* each subset alike, ascending */
+        if (prng_below(random, l->job_count - i) < r->batch - count)
+            name[count++] = (struct async_name){l->job[i].q, l->job[i].worker};
+    struct async_op op = {.kind = ASYNC_OP_UPDATE, .count = count, .name = name};
+    assert_int_equal(async_ledger_apply(l, r, &op), count);
+    for (uint32_t i = 0; i < count; i++) moved += l->job[l->job_count - count + i].worker != name[i].worker;
+    return moved;
+}
+
+/* Also with several jobs each and several places in an update; again, some time after a worker was away. */
+static void pure_moves_no_job_while_all_live(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t concurrency, batch, jobs;
+    } cases[] = {{0, 1, N}, {0, 3, N}, {0, N, N},   {3, 2, 3},   {9, 1, 9},
+                 {9, 2, 9}, {9, 9, 9}, {17, 5, 17}, {20, 4, 20}, {JOBS_MAX, 7, JOBS_MAX}};
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        struct async_rule r;
+        struct async_ledger l;
+        struct prng random;
+        prng_split(&random, 5, "pure", c);
+        begin(&r, &l, ASYNC_PURE, cases[c].concurrency, cases[c].batch);
+        for (rank_t away = 0; away < N; away++) {
+            for (int i = 0; i < 300; i++) {
+                assert_int_equal(drawn_update(&l, &r, &random), 0);
+                assert_int_equal(l.job_count, cases[c].jobs);
+            }
+            change(&l, &r, ASYNC_OP_OFF, away);
+            for (int i = 0; i < 5; i++) drawn_update(&l, &r, &random);
+            change(&l, &r, ASYNC_OP_ON, away);
+            for (int i = 0; i < 300; i++) drawn_update(&l, &r, &random);
+            uint32_t jobs = 0;
+            for (uint32_t i = 0; i < l.job_count; i++) jobs += l.job[i].worker == away;
+            assert_in_range(jobs, cases[c].jobs / N, (cases[c].jobs + N - 1) / N);
+        }
+        end(&r, &l);
+    }
 }
 
 static void an_order_is_a_permutation_from_one(void **state)
@@ -288,6 +334,7 @@ int main(void)
         cmocka_unit_test(every_block_holds_every_worker_once),
         cmocka_unit_test(random_draws_are_uniform_over_the_list),
         cmocka_unit_test(pure_gives_the_job_to_the_sender),
+        cmocka_unit_test(pure_moves_no_job_while_all_live),
         cmocka_unit_test(an_order_is_a_permutation_from_one),
         cmocka_unit_test(the_number_of_outstanding_jobs_is_kept),
         cmocka_unit_test(a_new_list_starts_a_new_block),

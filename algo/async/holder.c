@@ -121,11 +121,15 @@ static void worker_off(struct async *a, rank_t worker, struct algo_actions *acts
 {
     uint64_t *q = mem_new(a->ledger.job_count, sizeof *q);
     uint32_t count = 0;
-    for (uint32_t i = 0; i < a->ledger.job_count; i++)
-        if (a->ledger.job[i].worker == worker) q[count++] = a->ledger.job[i].q;
-    /* One that is only silent keeps the job it is at: its gradient, though too late, shows that it is back. */
-    uint32_t first = a->peer[worker].silent && count > 0 ? 1 : 0;
-    async_jobs_cancel(a, worker, q + first, count - first, acts);
+    bool keep = a->peer[worker].silent;
+    for (uint32_t i = 0; i < a->ledger.job_count; i++) {
+        const struct async_job *job = &a->ledger.job[i];
+        if (job->worker != worker) continue;
+        /* Who is only silent keeps the job it is at: its gradient, though late, shows that it is back. */
+        if (!keep || job->arrived) q[count++] = job->q;
+        keep = keep && job->arrived;
+    }
+    async_jobs_cancel(a, worker, q, count, acts);
     free(q);
     a->report.left_out++;
     trace_line(a->trace, TRACE_INFO, "async: rank %u is taken off the list, %u jobs cancelled", worker,

@@ -11,7 +11,7 @@
  *    an OFF entry, its jobs are cancelled.
  *  - it comes back: as above, then it comes on the list again (ON).
  *  - a worker with a link answers no job for several times what any other took: OFF as well, until it does.
- *    It keeps the job it is at.
+ *    It keeps the job it is at. The holder's own node: likewise, or until the successors have its gradients.
  *  - a gradient that is not outstanding, or already here, or of another term: dropped and counted.
  *  - a gradient for another worker's job: ERR_PROTO. */
 #include <stdlib.h>
@@ -182,6 +182,13 @@ static bool is_silent(const struct async *a, rank_t k)
     return false;
 }
 
+/* Our own node is silent as well while the successors do not take copies of what it made; then it has no job
+ * at hand whose gradient could bring it back. */
+static bool own_is_answered(const struct async *a)
+{
+    return a->queue_count == 0 && !a->training && async_log_own_acked(a, a->own_sequence);
+}
+
 void async_members_tick(struct async *a, struct algo_actions *acts)
 {
     for (rank_t k = 0; k < a->node_count; k++) {
@@ -189,6 +196,7 @@ void async_members_tick(struct async *a, struct algo_actions *acts)
         if (k != a->rank && p->up) async_send(a, acts, k, ASYNC_ALIVE, a->term, 2)->field[1] = a->ledger.t;
         if (a->role != ASYNC_HOLDER || !async_log_ready(a)) continue;
         if (!a->ledger.member[k]) { /* back before it was off */
+            if (k == a->rank && own_is_answered(a)) p->silent = false;
             if (p->greeting == ASYNC_GREET_DONE && !p->silent) async_op_want(a, ASYNC_OP_ON, 0, k);
             continue;
         }

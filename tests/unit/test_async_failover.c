@@ -275,6 +275,71 @@ static void a_copy_before_the_term_is_kept(void **state)
     graph_deinit(&g);
 }
 
+/* -- who answers late ---------------------------------------------------------------------------------- */
+
+/* Its first gradient waits for a batch, its second is long in coming: what it is told to drop is not the job
+ * it is at, so that the answer brings it back. */
+static void a_slow_worker_keeps_the_job_it_is_at(void **state)
+{
+    (void)state;
+    struct graph g = graph_make("complete", 3);
+    struct watch w = {.batch = 6};
+    struct harness *h = cluster(&w, "async:rule=pure,concurrency=6,b=6", &g, 6);
+    harness_run_until(h, 1);
+    rank_t holder = holder_of(h, 3), slow = (holder + 1) % 3;
+    harness_set_step_time(h, slow, PATIENCE);
+    harness_run_until(h, PATIENCE / 2);
+    harness_set_step_time(h, slow, 20 * PATIENCE);
+    harness_run_until(h, 4 * PATIENCE);
+    const struct async *a = inside_of(h, holder);
+    assert_int_equal(a->ledger.t, 0);
+    assert_int_equal(a->arrivals.count, 5);
+    assert_true(a->ledger.member[slow]);
+    harness_run_until(h, 15 * PATIENCE);
+    assert_false(a->ledger.member[slow]);
+    harness_set_step_time(h, slow, 5000);
+    harness_run_until(h, 23 * PATIENCE);
+    assert_true(a->ledger.member[slow]);
+    assert_int_equal(a->ledger.job_count, 6);
+    assert_int_equal(w.elected, 0);
+    assert_clean(&w);
+    harness_free(h);
+    graph_deinit(&g);
+}
+
+/* The holder's own gradients arrive when the successors have copies. They answer for the rest, but are long
+ * over a copy: its node is off the list until they have it, with no job at hand. */
+static void the_holders_node_is_back_when_its_gradients_are(void **state)
+{
+    (void)state;
+    struct graph g = graph_make("complete", 3);
+    struct watch w = {.batch = 1};
+    struct harness *h = cluster(&w, "async:rule=pure", &g, 8);
+    harness_run_until(h, PATIENCE);
+    rank_t holder = holder_of(h, 3);
+    const struct async *a = inside_of(h, holder);
+    for (rank_t k = 0; k < 3; k++)
+        if (k != holder) harness_drop_next(h, holder, k, ASYNC_OWN);
+    harness_run_until(h, 12 * PATIENCE);
+    assert_false(a->ledger.member[holder]);
+    for (rank_t k = 0; k < 3; k++) {
+        if (k == holder) continue;
+        assert_int_equal(a->peer[k].acked_own, a->own_sequence - 1);
+        struct algo_msg ack = {.kind = ASYNC_ACK, .field_count = 4};
+        ack.field[0] = a->term;
+        ack.field[3] = a->own_sequence;
+        assert_int_equal(harness_inject(h, k, holder, &ack), 0);
+    }
+    uint32_t made = w.made[holder];
+    harness_run_until(h, 13 * PATIENCE);
+    assert_true(a->ledger.member[holder]);
+    assert_true(w.made[holder] > made + 10);
+    assert_int_equal(w.elected, 0);
+    assert_clean(&w);
+    harness_free(h);
+    graph_deinit(&g);
+}
+
 /* -- planted faults ---------------------------------------------------------------------------------- */
 
 /* A gradient that comes again under another number is found in the marks. */
@@ -336,6 +401,8 @@ int main(void)
         cmocka_unit_test(a_stopped_holder_is_replaced_and_fenced),
         cmocka_unit_test(one_bad_link_deposes_nobody),
         cmocka_unit_test(a_copy_before_the_term_is_kept),
+        cmocka_unit_test(a_slow_worker_keeps_the_job_it_is_at),
+        cmocka_unit_test(the_holders_node_is_back_when_its_gradients_are),
         cmocka_unit_test(a_gradient_applied_twice_is_caught),
         cmocka_unit_test(a_lost_end_of_the_log_is_caught),
     };

@@ -23,7 +23,7 @@
  *    of a round there, once it is linked to all members and has begun (or was cut off, or is fresh): who
  *    trains no more holds nobody up twice. Those inside gone or silent too: it makes a view itself.
  *  - a node that starts afresh waits outside likewise. A member that turns out to be fresh: a new view at
- *    once.
+ *    once. One that is being agreed on by then may be of its former life: it does not take that up.
  *  - two halves of a partition go on. When they meet, the lesser view's members are outside; in the view of
  *    all the greater history counts.
  *  - a lone member goes on alone.
@@ -163,7 +163,8 @@ static void peer_up(struct allreduce *a, uint32_t i, struct algo_actions *acts)
     p->changed_us = a->now_us;
     p->heard = p->suspect = false;
     p->flags = 0;
-    status_send(a, i, a->phase == PHASE_SYNC || a->phase == PHASE_COPY ? FLAG_NEW : 0, acts);
+    /* Not as new: it may have been in this view in its former life. */
+    status_send(a, i, 0, acts);
     /* Whether others may take us in depends on whom we are linked to. */
     for (uint32_t k = 0; k < a->count; k++) {
         const struct member *q = &a->member[k];

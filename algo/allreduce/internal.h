@@ -57,6 +57,7 @@ struct member {
     bool heard, has_us;
     uint8_t flags;
     uint64_t heard_us;
+    struct view_id view;
     struct history history;
     uint8_t *links;              /* (map_size) whom it is linked to */
     struct history contribution; /* in our history: rounds over with its latest vector, and in which view */

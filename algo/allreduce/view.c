@@ -63,6 +63,13 @@ static void go_outside(struct allreduce *a, struct algo_actions *acts)
     status_spread(a, 0, acts);
 }
 
+/* Whether its STATUS of our view came before we took that up. */
+static bool is_there_already(const struct allreduce *a, const struct member *p)
+{
+    bool inside = p->in_view && p->up && p->heard && (p->flags & FLAG_OUTSIDE) == 0;
+    return inside && view_compare(p->view, a->view) == 0;
+}
+
 static void adopt(struct allreduce *a, struct view_id view, const uint8_t *map, struct algo_actions *acts)
 {
     for (uint32_t i = 0; i < a->count; i++)
@@ -73,6 +80,7 @@ static void adopt(struct allreduce *a, struct view_id view, const uint8_t *map, 
     a->view_count = 0;
     for (uint32_t i = 0; i < a->count; i++) {
         a->member[i].in_view = bit_get(map, a->member[i].rank);
+        a->member[i].synced = is_there_already(a, &a->member[i]);
         a->view_count += a->member[i].in_view;
     }
     a->counts.views++;
@@ -158,6 +166,7 @@ int on_status(struct allreduce *a, uint32_t from, const struct algo_msg *m, stru
     p->heard = true;
     p->has_us = bit_get(m->bits, a->config.rank);
     p->flags = (uint8_t)m->field[5];
+    p->view = view;
     p->heard_us = a->now_us;
     p->suspect = false;
     if (!frozen) p->history = history;

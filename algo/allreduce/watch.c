@@ -127,6 +127,8 @@ static uint64_t member_us(const struct allreduce *a, const struct member *p)
     case PHASE_SYNC:
         if (p->synced) return TIME_NEVER;
         if (!p->up) return time_after(later(p->changed_us, a->entered_us), patience / 8);
+        /* It came back since, as another, which does not take up this view. */
+        if (p->heard && (p->flags & FLAG_FRESH) != 0 && p->changed_us > a->entered_us) return p->heard_us;
         return time_after(a->entered_us, patience);
     case PHASE_COPY:
         if (p != source_of(a)) return TIME_NEVER;

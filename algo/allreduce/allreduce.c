@@ -20,8 +20,9 @@
  *  - a round makes no progress for patience: ASK. Who does not answer within patience, or has not begun by
  *    then, is left out. All have answered and begun: the same members, from scratch.
  *  - a node hears of a greater view without it: it waits outside, and is taken in with a new view at the end
- *    of a round there, once it is linked to all members and has begun (or was cut off, or is fresh): who
- *    trains no more holds nobody up twice. Those inside gone or silent too: it makes a view itself.
+ *    of a round there, once it is linked to all members and has begun (or waits for others elsewhere, was cut
+ *    off, or is fresh): who trains no more holds nobody up twice. Those inside gone or silent too: it makes a
+ *    view itself.
  *  - a node that starts afresh waits outside likewise. A member that turns out to be fresh: a new view at
  *    once. One that is being agreed on by then may be of its former life: it does not take that up.
  *  - two halves of a partition go on. When they meet, the lesser view's members are outside; in the view of
@@ -244,14 +245,24 @@ enum allreduce_outcome allreduce_begin(struct allreduce *a, uint64_t now_us, con
     a->size = size;
     a->weight = weight;
     a->begun = true;
+    a->ready = false;
     a->ran_count = 0;
     a->progress_us = now_us;
     a->asked_us = TIME_NEVER;
     begun_tell(a, acts);
     if (a->phase == PHASE_OUT) status_spread(a, 0, acts); /* they take in who has begun */
+    if (a->skipped) view_propose(a, acts);
     run_try(a, acts);
     watch(a, acts);
     return outcome_take(a);
+}
+
+void allreduce_set_ready(struct allreduce *a, bool ready, struct algo_actions *acts)
+{
+    CHECK(!a->begun);
+    bool is_news = ready && !a->ready && a->phase == PHASE_OUT;
+    a->ready = ready;
+    if (is_news) status_spread(a, 0, acts);
 }
 
 /* -- looking ----------------------------------------------------------------------------------- */
@@ -279,6 +290,8 @@ uint64_t allreduce_round(const struct allreduce *a)
 void allreduce_set_round(struct allreduce *a, uint64_t round)
 {
     CHECK(!a->begun && round >= a->history.round);
+    if (a->phase == PHASE_COPY || round == a->history.round) return;
+    a->skipped = a->phase != PHASE_OUT && a->view_count > 1 && round > 1;
     a->history.round = round;
     kept_drop(a, false);
 }

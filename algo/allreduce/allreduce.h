@@ -75,15 +75,22 @@ enum allreduce_outcome allreduce_begin(struct allreduce *a, uint64_t now_us, con
 int allreduce_step(struct allreduce *a, const struct algo_event *event, struct algo_actions *acts,
                    enum allreduce_outcome *out);
 
+/* Between rounds: the owner does not train, it waits for others in another all-reduce. A member that was left
+ * out is then taken in as if it had begun: what it waits for may never come, as the others are past it.
+ * Between two steps of this all-reduce, or before its first. */
+void allreduce_set_ready(struct allreduce *a, bool ready, struct algo_actions *acts);
+
 /* After ALLREDUCE_SUM: what a laggard is to copy, (state_dim), borrowed: it must stay valid and unchanged
  * until the next ALLREDUCE_SUM or ALLREDUCE_COPY. */
 void allreduce_set_state(struct allreduce *a, const float *state);
 
-uint64_t allreduce_deadline_us(const struct allreduce *a);     /* ask after each call */
-bool allreduce_waiting(const struct allreduce *a);             /* begun and no outcome yet */
-uint64_t allreduce_round(const struct allreduce *a);           /* rounds over */
-void allreduce_set_round(struct allreduce *a, uint64_t round); /* between rounds: the owner has skipped some,
-                                                                * alike on all members */
+uint64_t allreduce_deadline_us(const struct allreduce *a); /* ask after each call */
+bool allreduce_waiting(const struct allreduce *a);         /* begun and no outcome yet */
+uint64_t allreduce_round(const struct allreduce *a);       /* rounds over */
+/* Between rounds: the owner has skipped some. Others may not know: the next round begins with a new view, in
+ * which who is behind copies. Not so from 0 to 1, which all do, each in its time, and nobody begins round 0.
+ * While a copy is on its way this does nothing: that tells how far the others are. */
+void allreduce_set_round(struct allreduce *a, uint64_t round);
 const float *allreduce_sum(const struct allreduce *a); /* (size) sum of weight * x over the contributors */
 double allreduce_weight(const struct allreduce *a);    /* sum of their weights */
 uint32_t allreduce_contributors(const struct allreduce *a); /* how many */

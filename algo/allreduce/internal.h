@@ -21,7 +21,8 @@ enum {
     FLAG_OUTSIDE = 2, /* in no view at present: waits to be taken in */
     FLAG_FRESH = 4,   /* remembers nothing: started anew and has not been in a running view since */
     FLAG_NEW = 8,     /* said on taking up the view, not in answer to something */
-    FLAG_ALL = 15,
+    FLAG_READY = 16,  /* has not begun, but waits for others itself: it does not train */
+    FLAG_ALL = 31,
 };
 
 enum phase {
@@ -102,6 +103,7 @@ struct allreduce {
     uint64_t entered_us;  /* of the phase */
     uint64_t keeper_us;   /* OUT: when last a view without us was known to go on */
     bool fresh, conflict; /* conflict: another view under our number */
+    bool skipped;         /* the owner skipped rounds that members of the view may be at */
     uint64_t merge_us;    /* TIME_NEVER, or since when others could be taken in */
     uint64_t asked_us;    /* TIME_NEVER, or when all were asked */
     struct history history;
@@ -109,6 +111,7 @@ struct allreduce {
     const float *state, *x;
     size_t size;
     double weight;
+    bool ready;           /* the owner waits for something else, see allreduce_set_ready */
     bool begun, running;  /* running: x is in the sums of this view */
     uint64_t progress_us; /* of the round begun */
     struct view_id *ran;  /* (ran_count) views that ran with the x of this round */

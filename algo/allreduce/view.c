@@ -26,7 +26,7 @@ void status_send(struct allreduce *a, uint32_t to, uint8_t flags, struct algo_ac
     m->field[3] = a->history.done.number;
     m->field[4] = a->history.done.proposer;
     m->field[5] = flags | (a->begun ? FLAG_BEGUN : 0) | (a->phase == PHASE_OUT ? FLAG_OUTSIDE : 0) |
-                  (a->fresh ? FLAG_FRESH : 0);
+                  (a->fresh ? FLAG_FRESH : 0) | (a->ready ? FLAG_READY : 0);
     m->bits = bits;
     m->bits_size = 2 * a->map_size;
 }
@@ -47,7 +47,7 @@ static void leave_view(struct allreduce *a)
         struct member *p = &a->member[i];
         p->in_view = p->adjacent = p->synced = p->lost = false;
     }
-    a->conflict = false;
+    a->conflict = a->skipped = false;
     a->merge_us = a->asked_us = TIME_NEVER;
     a->entered_us = a->progress_us = a->now_us;
 }

@@ -20,11 +20,12 @@ static bool is_linked_to_all(const struct allreduce *a, const struct member *p, 
     return true;
 }
 
-/* Outside our view: is it to be taken in? Who was left out because it did not begin has to begin first. */
+/* Outside our view: is it to be taken in? Who was left out because it did not begin has to begin first, or to
+ * wait for others elsewhere. */
 static bool is_takeable(const struct allreduce *a, const struct member *p)
 {
     if (p->in_view || !p->up || !p->heard || p->suspect || was_silent(a, p)) return false;
-    return a->phase == PHASE_OUT || (p->flags & (FLAG_BEGUN | FLAG_FRESH)) != 0 ||
+    return a->phase == PHASE_OUT || (p->flags & (FLAG_BEGUN | FLAG_READY | FLAG_FRESH)) != 0 ||
            p->changed_us >= a->adopted_us;
 }
 

@@ -17,6 +17,8 @@
  *    with their weights. It is waited for again when the next all-reduce of its group begins.
  *  - a member has gone on past the average above while this node still waits for it in the group: it will not
  *    come back, and is left out like one whose link is down.
+ *  - this node was left out while it waited for others at a level below: it is taken in again at once, as
+ *    what it waits for may never come.
  *  - this node was left out: it takes over the group's average and its count of steps, and goes on from
  *    there; progress of a job that ran meanwhile is added, and the count waits at the next average.
  *  - a node that restarts asks everybody and its groups, takes the first copy, then any of a later step, and
@@ -51,9 +53,16 @@ static void fresh_set(struct hsgd *h, bool settled)
     h->fresh_settled = h->fresh_settled || settled;
 }
 
+/* Whether this node waits at a level below these, the first `count`. */
+static void ready_set(struct hsgd *h, uint32_t count, bool ready, struct algo_actions *acts)
+{
+    for (uint32_t l = 0; l < count; l++) hsgd_slot_ready(h, &h->level[l].now, ready, acts);
+}
+
 static void train(struct hsgd *h, struct algo_actions *acts)
 {
     if (h->training || h->resting) return;
+    ready_set(h, h->plan.level_count, false, acts);
     if (h->joining_until_us != TIME_NEVER) fresh_set(h, false);
     uint32_t left = steps_to_due(h);
     algo_train(acts, h->x, left < JOB_STEP_MAX ? left : JOB_STEP_MAX);
@@ -222,13 +231,16 @@ static void outcome_take(struct hsgd *h, uint32_t level, enum allreduce_outcome 
     UNREACHABLE();
 }
 
-/* While its slot is still asking for the others' history this node may begin a round of an old number: the
- * copy ends it, and it begins again. */
+/* The slot's rounds keep step with the local steps, also when it was made afresh and nobody there could tell
+ * of former rounds. While a copy is on its way this node may begin a round of an old number: the copy ends it,
+ * and it begins again. */
 static void average_begin(struct hsgd *h, uint32_t level, struct algo_actions *acts)
 {
     struct hsgd_slot *s = &h->level[level].now;
     h->resting = true;
     h->due = level;
+    ready_set(h, level, true, acts);
+    hsgd_slot_keep_step(h, level, s);
     outcome_take(h, level, hsgd_slot_begin(h, s, acts), acts);
 }
 

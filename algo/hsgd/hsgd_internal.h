@@ -119,9 +119,14 @@ bool hsgd_slot_is_behind(const struct hsgd *h, const struct hsgd_slot *s, rank_t
  * within the same step. */
 void hsgd_bits_keep(struct hsgd *h, struct algo_actions *acts, size_t first);
 
-/* allreduce_begin and allreduce_step; what they send is marked with the slot's start. A copy is kept in the
- * slot. */
+/* Gives the present slot of `level` the number of its next round, which follows from the local steps, unless
+ * it has heard of later ones. */
+void hsgd_slot_keep_step(struct hsgd *h, uint32_t level, struct hsgd_slot *s);
+
+/* allreduce_begin, allreduce_set_ready and allreduce_step; what they send is marked with the slot's start. A
+ * copy is kept in the slot. */
 enum allreduce_outcome hsgd_slot_begin(struct hsgd *h, struct hsgd_slot *s, struct algo_actions *acts);
+void hsgd_slot_ready(struct hsgd *h, struct hsgd_slot *s, bool ready, struct algo_actions *acts);
 int hsgd_slot_step(struct hsgd *h, struct hsgd_slot *s, const struct algo_event *event,
                    struct algo_actions *acts, enum allreduce_outcome *outcome);
 

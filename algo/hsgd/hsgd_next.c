@@ -134,6 +134,8 @@ void hsgd_next_reach(struct hsgd *h, uint32_t level, struct algo_actions *acts)
     if (l->now.sum == NULL) {
         l->now.known = l->now.start == h->step;
         hsgd_slot_open(h, level, &l->now, acts);
+    } else if (l->now.start == h->step) {
+        hsgd_slot_keep_step(h, level, &l->now);
     }
     for (size_t i = 0; i < l->held_count; i++) {
         struct algo_event e = {

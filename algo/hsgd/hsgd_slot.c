@@ -290,6 +290,22 @@ enum allreduce_outcome hsgd_slot_begin(struct hsgd *h, struct hsgd_slot *s, stru
     return outcome;
 }
 
+void hsgd_slot_keep_step(struct hsgd *h, uint32_t level, struct hsgd_slot *s)
+{
+    uint64_t round = h->step == s->start ? 1 : (h->step - s->start + s->period - 1) / s->period;
+    if (allreduce_round(s->sum) >= round) return;
+    allreduce_set_state(s->sum, h->level[level].state);
+    allreduce_set_round(s->sum, round);
+}
+
+void hsgd_slot_ready(struct hsgd *h, struct hsgd_slot *s, bool ready, struct algo_actions *acts)
+{
+    size_t first = acts->count;
+    allreduce_set_ready(s->sum, ready, acts);
+    hsgd_bits_keep(h, acts, first);
+    mark(h, s, acts, first);
+}
+
 /* The step of a history of so many rounds; UINT64_MAX, which is past every end, for one that cannot be. Half
  * the limit, so that training on from it does not reach the limit of starts. */
 static uint64_t step_of_round(const struct hsgd_slot *s, uint64_t rounds)

@@ -214,7 +214,7 @@ static void malformed_control_changes_nothing(void **state)
          ERR_PROTO},
         {{.kind = KIND_STATUS, .field_count = 6, .field = {[2] = UINT64_MAX}, .bits = good, .bits_size = 2},
          ERR_PROTO},
-        {{.kind = KIND_STATUS, .field_count = 6, .field = {[5] = 16}, .bits = good, .bits_size = 2},
+        {{.kind = KIND_STATUS, .field_count = 6, .field = {[5] = 32}, .bits = good, .bits_size = 2},
          ERR_PROTO},
         {{.kind = KIND_STATE, .field_count = 5}, ERR_PROTO},
         {{.kind = KIND_STATE, .field_count = 4}, ERR_PROTO},

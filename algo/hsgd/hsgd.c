@@ -12,9 +12,10 @@
  *    for the groups in force from t on (drawn anew after an average of level 0 with redraw=yes).
  *  - a message of an average that begins later than ours is held until this node gets there (hsgd_next.c).
  * Failure courses
- *  - a member is gone, or silent for the patience (twice that in groups, as the average of everybody may be
- *    what delays it): the others' view leaves it out (allreduce.h); the mean is over those who are there,
- *    with their weights. It is waited for again when the next all-reduce of its group begins.
+ *  - a member is gone, or silent for the patience (each level has twice that of the next below, so that
+ *    the smallest group finds out first): the others' view leaves it out (allreduce.h); the mean is over
+ *    those who are there, with their weights. It is waited for again when the next all-reduce of its group
+ *    begins.
  *  - a member has gone on past the average above while this node still waits for it in the group: it will not
  *    come back, and is left out like one whose link is down.
  *  - this node was left out while it waited for others at a level below: it is taken in again at once, as

@@ -166,12 +166,13 @@ static void tell_links(struct hsgd *h, struct hsgd_slot *s, struct algo_actions 
     }
 }
 
-/* Who is late for the average of a group may be so because the one of everybody had to do without somebody,
- * which takes twice the patience there: groups wait twice as long, so that only those are left out who are
- * gone. */
+/* Who is late for an average may be so because one of a group below had to do without somebody, which takes
+ * twice the patience there: each level waits twice as long as the next below, so that the smallest group
+ * finds out who is gone and nobody else is left out for that. */
 static uint64_t patience_of(const struct hsgd *h, uint32_t level)
 {
-    return level > 0 && h->patience_us < TIME_NEVER / 2 ? 2 * h->patience_us : h->patience_us;
+    uint32_t above = h->plan.level_count - 1 - level;
+    return h->patience_us < TIME_NEVER >> HSGD_LEVEL_MAX ? h->patience_us << above : h->patience_us;
 }
 
 static struct allreduce *sum_make(struct hsgd *h, uint32_t level, const uint32_t *group,

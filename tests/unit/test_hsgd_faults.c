@@ -288,6 +288,28 @@ static void who_was_stopped_is_left_out_and_comes_back(void **state)
     all_events(FATE_STOPPED, 5);
 }
 
+/* A node that answers but trains no more is left out, it alone: those of its group, whom it holds up too, have
+ * done their part. */
+static void who_trains_no_more_holds_nobody_up(void **state)
+{
+    (void)state;
+    struct graph *g = complete_new();
+    struct recorder *rec = mem_new(1, sizeof *rec);
+    for (rank_t victim = 0; victim < NODES; victim++) {
+        struct harness *h = start(g, rec, 1);
+        assert_true(run_to(h, rec, HIGHEST));
+        harness_set_step_time(h, victim, UINT64_C(1000000000000));
+        harness_run_until(h, harness_now(h) + 100 * patience_us);
+        uint32_t others = ((1u << NODES) - 1) & ~(1u << victim);
+        rec->victim = victim;
+        if (!ends_with_mean_of(rec, others)) fail_msg("node %u holds others up", victim);
+        harness_free(h);
+    }
+    free(rec);
+    graph_deinit(g);
+    free(g);
+}
+
 /* -- a lying peer ------------------------------------------------------------------------------- */
 
 /* Everything that a member needs to copy a state: a view with all, and the state of a history of `round`. */
@@ -421,6 +443,7 @@ int main(void)
         cmocka_unit_test(a_cluster_that_restarts_as_a_whole_counts_alike),
         cmocka_unit_test(whoever_dies_the_others_share_one_average),
         cmocka_unit_test(who_comes_back_at_once_goes_on_from_the_groups_model),
+        cmocka_unit_test(who_trains_no_more_holds_nobody_up),
         cmocka_unit_test(who_comes_back_later_goes_on_from_the_groups_model),
         cmocka_unit_test(who_was_stopped_is_left_out_and_comes_back),
     };

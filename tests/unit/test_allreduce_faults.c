@@ -133,6 +133,58 @@ static void a_silent_member_is_left_out_and_taken_in_again(void **state)
     graph_deinit(&g);
 }
 
+/* Rank 0 of three takes an event; returns the greatest number of a view that it then tells of. */
+static uint64_t told(struct allreduce *a, enum algo_event_kind kind, rank_t peer, const struct algo_msg *msg)
+{
+    struct algo_actions acts = {0};
+    struct algo_event e = {.kind = kind, .now_us = msg != NULL ? 2000 : 1000, .peer = peer, .msg = msg};
+    enum allreduce_outcome outcome;
+    uint64_t number = 0;
+    assert_int_equal(allreduce_step(a, &e, &acts, &outcome), 0);
+    for (size_t i = 0; i < acts.count; i++)
+        if (acts.item[i].msg.field[0] > number) number = acts.item[i].msg.field[0];
+    algo_actions_clear(&acts);
+    algo_actions_deinit(&acts);
+    return number;
+}
+
+/* A STATUS of view (number, 1), whose members are a map. */
+static uint64_t told_status(struct allreduce *a, rank_t from, uint64_t number, uint8_t members,
+                            uint64_t flags)
+{
+    uint8_t bits[2] = {members, 7};
+    struct algo_msg status = {.kind = KIND_STATUS,
+                              .field_count = 6,
+                              .field = {number, number > 0, 0, 0, 0, flags},
+                              .bits = bits,
+                              .bits_size = sizeof bits};
+    return told(a, ALGO_MESSAGE, from, &status);
+}
+
+/* Who was left out and trains is not waited for again until it has begun; who waits elsewhere is taken in. */
+static void who_waits_elsewhere_is_taken_in_at_once(void **state)
+{
+    (void)state;
+    enum { OUTSIDE = 2, NEW = 8, READY = 16 };
+    static const rank_t member[3] = {0, 1, 2};
+    struct graph g = graph_make("complete", 3);
+    struct allreduce_config config = {.node_count = 3,
+                                      .graph = &g,
+                                      .member = member,
+                                      .member_count = 3,
+                                      .size_max = 4,
+                                      .state_dim = 4,
+                                      .patience_us = 1000000,
+                                      .first_kind = KIND_FIRST};
+    struct allreduce *a = allreduce_new(&config);
+    for (rank_t r = 1; r < 3; r++) told(a, ALGO_PEER_UP, r, NULL);
+    assert_int_equal(told_status(a, 1, 1, 3, NEW), 1);
+    assert_int_equal(told_status(a, 2, 0, 3, OUTSIDE), 0);
+    assert_int_equal(told_status(a, 2, 0, 3, OUTSIDE | READY), 2);
+    allreduce_free(a);
+    graph_deinit(&g);
+}
+
 /* They have ended the round, and train for long, when one stops that has not passed all of its sums on: who waits
  * for these must not take them for dead, or go on with a history in which their vectors are not. */
 static void who_has_ended_the_round_is_not_taken_for_silent(void **state)
@@ -324,6 +376,7 @@ int main(void)
         cmocka_unit_test(a_link_reset_at_any_point_costs_no_step),
         cmocka_unit_test(a_restarted_member_copies_and_goes_on),
         cmocka_unit_test(a_silent_member_is_left_out_and_taken_in_again),
+        cmocka_unit_test(who_waits_elsewhere_is_taken_in_at_once),
         cmocka_unit_test(who_has_ended_the_round_is_not_taken_for_silent),
         cmocka_unit_test(two_halves_go_on_and_become_one_again),
         cmocka_unit_test(a_lone_member_goes_on_alone),

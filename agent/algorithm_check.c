@@ -3,7 +3,7 @@
 #include "agent/algorithm_check.h"
 
 #include "agent/site.h"
-#include "algo/topology.h"
+#include "algo/topology/topology.h"
 
 int algorithm_check(const struct experiment *e, double *gap, struct err_text *why)
 {

@@ -10,7 +10,7 @@
 #include "algo/compress/compress.h"
 #include "algo/model/model.h"
 #include "algo/optimizer.h"
-#include "algo/topology.h"
+#include "algo/topology/topology.h"
 #include "base/check.h"
 #include "net/sim.h"
 

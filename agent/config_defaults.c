@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "agent/config_internal.h"
-#include "algo/topology.h"
+#include "algo/topology/topology.h"
 #include "base/check.h"
 #include "base/limits.h"
 

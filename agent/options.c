@@ -8,7 +8,7 @@
 #include "algo/compress/pack.h"
 #include "algo/model/model.h"
 #include "algo/optimizer.h"
-#include "algo/topology.h"
+#include "algo/topology/topology.h"
 #include "base/limits.h"
 #include "net/sim.h"
 

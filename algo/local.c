@@ -13,7 +13,7 @@
  * - A node that gets no answer from anybody within patience trains on alone and tries again H steps later. */
 #include <stdlib.h>
 
-#include "algo/collective.h"
+#include "algo/collective/collective.h"
 #include "algo/step.h"
 #include "algo/vec.h"
 #include "base/check.h"

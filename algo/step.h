@@ -19,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "algo/topology.h"
+#include "algo/topology/topology.h"
 #include "base/blob.h"
 #include "base/choice.h"
 #include "base/err.h"

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "algo/delicoco_internal.h"
+#include "algo/delicoco/internal.h"
 #include "base/check.h"
 #include "base/prng.h"
 #include "tests/acceptance/delicoco_cluster.h"

@@ -15,7 +15,7 @@
 #include <cmocka.h>
 
 #include "agent/simulation.h"
-#include "algo/digest_internal.h"
+#include "algo/digest/internal.h"
 #include "base/check.h"
 
 enum { NODES = 100, TOURS = 40, SECOND = 1000000 };

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "agent/node.h"
-#include "algo/digest_internal.h"
+#include "algo/digest/internal.h"
 
 struct storm;
 

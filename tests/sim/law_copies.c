@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "agent/node_internal.h"
-#include "algo/delicoco_internal.h"
+#include "algo/delicoco/internal.h"
 #include "tests/sim/laws.h"
 #include "tests/sim/storm.h"
 

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "agent/simulation.h"
-#include "algo/digest_internal.h"
+#include "algo/digest/internal.h"
 #include "base/prng.h"
 #include "tests/sim/checkers.h"
 

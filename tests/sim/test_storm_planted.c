@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "algo/async/internal.h"
-#include "algo/delicoco_internal.h"
+#include "algo/delicoco/internal.h"
 #include "tests/sim/storm.h"
 
 enum { SEEDS_MAX = 50, VICTIM = 5 };

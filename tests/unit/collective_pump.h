@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "algo/collective.h"
+#include "algo/collective/collective.h"
 #include "base/prng.h"
 
 enum { NODES = 8, DIM = 5, QUEUE_MAX = 4096, STATE = 10, SUM, RESULT, ASK };

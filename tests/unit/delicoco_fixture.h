@@ -3,7 +3,7 @@
 #ifndef GADABOUT_TESTS_UNIT_DELICOCO_FIXTURE_H
 #define GADABOUT_TESTS_UNIT_DELICOCO_FIXTURE_H
 
-#include "algo/delicoco_internal.h"
+#include "algo/delicoco/internal.h"
 #include "base/prng.h"
 #include "tests/unit/gossip_fixture.h"
 

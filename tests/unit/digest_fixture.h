@@ -4,7 +4,7 @@
 #ifndef GADABOUT_TESTS_UNIT_DIGEST_FIXTURE_H
 #define GADABOUT_TESTS_UNIT_DIGEST_FIXTURE_H
 
-#include "algo/digest_internal.h"
+#include "algo/digest/internal.h"
 #include "tests/unit/algo_harness.h"
 
 enum { SECOND = 1000000, PATIENCE = SECOND / 2 };

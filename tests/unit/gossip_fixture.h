@@ -2,7 +2,7 @@
 #ifndef GADABOUT_TESTS_UNIT_GOSSIP_FIXTURE_H
 #define GADABOUT_TESTS_UNIT_GOSSIP_FIXTURE_H
 
-#include "algo/gossip_internal.h"
+#include "algo/gossip/internal.h"
 #include "tests/unit/algo_harness.h"
 
 extern const struct algo_type gossip_type;

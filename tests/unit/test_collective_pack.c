@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "algo/collective_parts.h"
+#include "algo/collective/parts.h"
 #include "tests/unit/collective_pump.h"
 
 enum { ROUNDS = 40 };

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "algo/streams.h"
+#include "algo/streams/streams.h"
 #include "base/prng.h"
 
 static const enum stream_kind all_kinds[] = {STREAMS_SINGLE, STREAMS_PATH, STREAMS_STAR, STREAMS_BRANCH,

@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "algo/topology.h"
+#include "algo/topology/topology.h"
 
 static int build(const char *text, uint32_t n, uint64_t seed, struct graph *g, struct err_text *why)
 {

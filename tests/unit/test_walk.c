@@ -15,7 +15,7 @@
 
 #include "algo/compress/compress.h"
 #include "algo/vec.h"
-#include "algo/walk_internal.h"
+#include "algo/walk/internal.h"
 #include "base/prng.h"
 #include "tests/unit/algo_harness.h"
 

@@ -1,0 +1,238 @@
+/* What the files of DIGEST share: digest.c (events, training), token.c (sync and tour), line.c
+ * (compressed tokens), search.c (loss of a token), plan.c (parts, streams), rebase.c
+ * (new plans). Nobody else includes this. */
+#ifndef GADABOUT_ALGO_DIGEST_INTERNAL_H
+#define GADABOUT_ALGO_DIGEST_INTERNAL_H
+
+#include "algo/bitmap.h"
+#include "algo/compress/mirror.h"
+#include "algo/step.h"
+#include "algo/streams/streams.h"
+#include "algo/token.h"
+#include "base/prng.h"
+
+enum digest_message {
+    DIGEST_TOKEN = 1,
+    DIGEST_ACK,
+    DIGEST_SEEK,
+    DIGEST_STATUS,
+    DIGEST_PLAN,
+    DIGEST_OFFER,
+    DIGEST_AGAIN
+};
+
+/* Fields of every message that belongs to a plan begin with these. */
+enum { FIELD_EPOCH = 0, FIELD_PROPOSER = 1, FIELD_STREAM = 2 };
+enum { FIELD_GENERATION = 3, FIELD_MAKER = 4, FIELD_SEQUENCE = 5 };
+enum { FIELD_ROUND = 6, FIELD_HOPS = 7, FIELD_NUMBER = 8, FIELD_BASE = 9 };
+enum { FIELD_FORK_GENERATION = 10, FIELD_FORK_MAKER = 11, FIELD_FORK_SEQUENCE = 12, TOKEN_FIELDS = 13 };
+enum { ACK_FIELDS = 6 }; /* AGAIN too */
+enum { FIELD_CLAIMANT = 6, FIELD_LIVING = 7, FIELD_AGE = 8, SEEK_FIELDS = 9 };
+enum { FIELD_WANTED = 2, FIELD_LATE = 3, STATUS_FIELDS = 4 };
+enum { FIELD_WEIGHT = 2, OFFER_FIELDS = 3 };
+enum { PLAN_FIELDS = 2 };
+
+enum hop_policy { HOP_DFS, HOP_WALK };
+
+/* The version of the plan all nodes follow; the greater one wins. */
+struct epoch {
+    uint32_t number;
+    rank_t proposer;
+};
+
+/* An edge of the topology that the plan leaves out, a < b. */
+struct edge {
+    uint32_t a, b;
+};
+
+struct plan {
+    struct epoch epoch;
+    struct edge *down; /* ascending; owned */
+    uint32_t down_count;
+    uint32_t *part;            /* (n) component of each node in the graph without `down`: its lowest rank */
+    struct stream_set streams; /* of our own component; owned unless given by the user (digest.given) */
+    struct blob *base;         /* the model all streams of this plan began with; owned; NULL = x0 (epoch 0) */
+};
+
+/* What this node and one neighbour know of a stream's token in common; see line.c. */
+struct line {
+    struct mirror mirror;     /* of both directions: the value that crossed last */
+    uint64_t sent;            /* messages of ours since the link is up */
+    uint64_t number;          /* which message of its sender the value came with ... */
+    bool mine;                /* ... and whether that was us */
+    struct token_stamp stamp; /* mine: which token it was ... */
+    bool confirmed;           /* ... and whether its arrival is known */
+    bool in_tree;             /* compressed tours go by here */
+};
+
+/* One stream of which this node is a member. */
+struct membership {
+    uint32_t stream; /* number within the plan */
+    uint32_t member_count;
+    rank_t *member; /* ascending; owned */
+    struct custody custody;
+    struct blob
+        *snapshot;     /* q_v[s]: the token as it last left v; owned reference. A parked token equals it */
+    uint64_t round;    /* of the last token seen; tours are numbered */
+    uint64_t hops;     /* of the token held */
+    rank_t parent;     /* who delivered the token first in this round; RANK_NONE at the root */
+    uint8_t *visited;  /* (bits_size) of the token held or sent */
+    bool parked;       /* HELD between two tours */
+    struct line *line; /* (neighbours) owned; NULL without a compressor */
+    struct token_stamp fork; /* of the token held or sent: which snapshot its generation was made from */
+    bool along;              /* the token's tour keeps to the lines; else by any edge and whole */
+    bool fresh;              /* we came late: what this stream knows already is not known here until its
+                                * token has come, so that no news may be counted from q_v[s] */
+    uint64_t tour_step;      /* parked: next tour starts when our local steps reach it ... */
+    uint64_t tour_us;        /* ... or at this time, should our training have stopped */
+};
+
+struct digest {
+    /* configuration */
+    rank_t rank;
+    uint32_t node_count;
+    const struct graph *graph;
+    const double *weight; /* (n) w_v */
+    size_t dim;
+    uint64_t patience_us;
+    const struct trace *trace;
+    enum stream_kind kind;
+    enum hop_policy hop;
+    uint64_t sync_every; /* H */
+    bool reweigh;        /* divide weights by their sum over the living part */
+    bool rejoining;
+    bool late;               /* rejoining, and not known yet whether our plan is the present one */
+    uint64_t blank_until_us; /* a node without a sync in a running plan proposes nothing before */
+    struct stream_set given; /* streams read from a file; count 0 = built from the graph */
+
+    /* model */
+    float *x;               /* (dim) x_v */
+    struct blob *reference; /* r_v: x_v right after its last sync with any stream; owned reference */
+    double share;           /* w_v of this plan */
+    uint64_t steps, steps_handed_over;
+    uint64_t step_us;    /* recent duration of a local step */
+    uint64_t trained_us; /* when training last answered */
+
+    /* neighbours, by position in the graph's list */
+    bool *up;
+    uint64_t *boot;    /* last seen; 0 = never */
+    uint64_t *down_us; /* since when the link is down; TIME_NEVER while up */
+    bool *judged;      /* this loss has been weighed against the present plan */
+    bool *guessed;     /* since the link broke, the peer has once been proposed as dead */
+
+    struct epoch *known; /* the epoch each neighbour last named */
+
+    /* plan */
+    struct plan plan;
+    struct membership *own; /* streams of this node */
+    uint32_t own_count;
+    size_t bits_size;
+    void **spent; /* replaced in this step, but its actions may point there; freed by the next one */
+    size_t spent_count;
+    uint64_t propose_us; /* when to propose the wanted plan; TIME_NEVER = nothing wanted */
+    struct blob *offer;  /* aggregate of a part that is back; owned; NULL = none */
+    size_t offer_slot;   /* who offered it */
+    double offer_weight; /* the part's share of all data, as it says */
+    bool forced;         /* ... even when it leaves out the same edges: a glue node restarted */
+    struct prng prng;
+
+    struct pack *pack; /* owned; NULL = tokens travel whole */
+    uint64_t seed;     /* of the experiment */
+
+    uint64_t now_us; /* of the event being handled */
+    struct algo_report counters;
+};
+
+static inline size_t neighbour_count(const struct digest *d)
+{
+    return graph_degree(d->graph, d->rank);
+}
+
+static inline rank_t neighbour_at(const struct digest *d, size_t i)
+{
+    return d->graph->neighbour[d->graph->offset[d->rank] + i];
+}
+
+/* Position of `peer` among our neighbours; SIZE_MAX when it is none. */
+size_t digest_slot(const struct digest *d, rank_t peer);
+struct membership *digest_membership(struct digest *d, uint64_t stream); /* NULL when not ours */
+bool membership_has(const struct membership *m, rank_t v);
+int epoch_compare(const struct epoch *a, const struct epoch *b);
+
+/* token.c */
+int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *msg,
+                         struct algo_actions *acts);
+int digest_ack_message(struct digest *d, rank_t from, const struct algo_msg *msg);
+int digest_again_message(struct digest *d, rank_t from, const struct algo_msg *msg,
+                         struct algo_actions *acts);
+/* whole: by any edge although there are lines. */
+void digest_tour_begin(struct digest *d, struct membership *m, bool whole, struct algo_actions *acts);
+void digest_token_park(struct digest *d, struct membership *m);
+/* To custody.sent_to once more: the same value, whole. */
+void digest_token_repeat(struct digest *d, struct membership *m, struct algo_actions *acts);
+void digest_start_due_tours(struct digest *d, struct algo_actions *acts);
+
+/* line.c */
+/* Sets d->pack. ERR_USAGE with why when the hop policy does not fit one. */
+int digest_compressor_choose(struct digest *d, const struct algo_config *config, struct err_text *why);
+void digest_lines_open(struct digest *d, struct membership *m); /* nothing without a compressor */
+void digest_lines_close(const struct digest *d, struct membership *m);
+void digest_line_forget(struct membership *m, size_t slot); /* the next message there is whole */
+void digest_lines_forget(const struct digest *d, struct membership *m);
+void digest_line_restart(struct membership *m, size_t slot); /* the link is another one */
+/* Puts the token that leaves (m->snapshot, to custody.sent_to) into msg; the snapshot becomes what arrives. */
+void digest_line_send(const struct digest *d, struct membership *m, struct algo_msg *msg);
+/* A token was accepted from `from` (custody.last, fork), after one with `last`: has it lost what that one had? */
+void digest_line_heed_fork(const struct digest *d, struct membership *m, rank_t from,
+                           const struct token_stamp *last);
+void digest_line_acknowledged(const struct digest *d, struct membership *m, rank_t from,
+                              const struct token_stamp *stamp);
+/* 0 and one reference in *token; 0 and NULL when the message builds on a value that we do not have: ask for it
+ * again; ERR_PROTO, nothing changed. */
+int digest_line_receive(const struct digest *d, struct membership *m, rank_t from, const struct algo_msg *msg,
+                        struct blob **token);
+
+/* search.c */
+int digest_seek_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts);
+void digest_search_tick(struct digest *d, struct algo_actions *acts);
+
+/* plan.c */
+struct edge edge_of(rank_t v, rank_t w);
+int edge_compare(const void *left, const void *right); /* for qsort, bsearch */
+bool edge_listed(const struct edge *list, uint32_t count, struct edge e);
+/* Add one edge, or all of v's that are missing, to an ascending list with room; return the new count. */
+uint32_t edge_add(struct edge *list, uint32_t count, struct edge e);
+uint32_t edge_add_all_of(const struct graph *g, rank_t v, struct edge *list, uint32_t count);
+void digest_plan_init(struct digest *d, const float *x0);
+void digest_plan_free(struct digest *d);
+/* Keeps memory that actions of this step may point into until the next step frees it. Takes it. */
+void digest_spend(struct digest *d, void *memory);
+void digest_spent_free(struct digest *d);
+/* Computes everything that follows from (epoch, down, base); the reference must be the base already. */
+void digest_plan_settle(struct digest *d);
+void digest_streams_drop(struct digest *d);
+/* Back after a restart and without a sync so far: our aggregate is as old as the plan, and everybody would lose
+ * what has been learned since if we made a base of it. */
+bool digest_plan_blank(const struct digest *d);
+double digest_data_behind(
+    const struct digest *d); /* share of all data that our aggregate speaks for; 0 when blank */
+double digest_part_weight(const struct digest *d); /* sum of w over our part */
+
+/* rebase.c */
+int digest_plan_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts);
+int digest_status_message(struct digest *d, rank_t from, const struct algo_msg *msg,
+                          struct algo_actions *acts);
+int digest_offer_message(struct digest *d, rank_t from, const struct algo_msg *msg);
+void digest_status_send(struct digest *d, rank_t to, bool wanted, struct algo_actions *acts);
+void digest_plan_send(struct digest *d, rank_t to, struct algo_actions *acts);
+void digest_rebase_peer_up(struct digest *d, size_t slot, bool restarted);
+void digest_rebase_peer_down(struct digest *d, size_t slot);
+void digest_rebase_tick(struct digest *d, struct algo_actions *acts);
+void digest_rebase_force(struct digest *d,
+                         struct algo_actions *acts); /* proposes at once, whatever has changed */
+uint64_t digest_rebase_deadline_us(const struct digest *d);
+/* Answers a message of another epoch: tells ours (lower) or helps the sender (higher). True when it is ours. */
+bool digest_epoch_matches(struct digest *d, rank_t from, const struct algo_msg *msg,
+                          struct algo_actions *acts);
+
+#endif

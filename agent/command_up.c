@@ -112,6 +112,7 @@ static void summary_fill(const struct up *u, struct summary *s)
         s->terms += m->terms;
         s->delay_sum += m->delay_sum;
         if (m->delay_max > s->delay_max) s->delay_max = m->delay_max;
+        s->bytes_across += m->bytes_across;
         s->divergence_up += m->divergence_up;
         s->divergence_down += m->divergence_down;
     }

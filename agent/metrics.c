@@ -50,6 +50,7 @@ static const struct metrics_field {
     SOME_COUNT(terms),
     SOME_COUNT(delay_sum),
     SOME_COUNT(delay_max),
+    SOME_COUNT(bytes_across),
     SOME_NUMBER(divergence_up),
     SOME_NUMBER(divergence_down),
 };
@@ -79,6 +80,7 @@ struct metrics_line metrics_of_node(const struct node_report *r, double time_s, 
         .terms = r->algo.terms,
         .delay_sum = r->algo.delay_sum,
         .delay_max = r->algo.delay_max,
+        .bytes_across = r->algo.bytes_across,
         .divergence_up = r->algo.divergence_up,
         .divergence_down = r->algo.divergence_down,
     };

@@ -21,7 +21,7 @@ struct metrics_line {
     uint64_t tokens_regenerated, rebases, duplicates_dropped, exchanges_torn;
     uint64_t version;
     /* written where they are not 0; see algo_report */
-    uint64_t rounds, left_out, terms, delay_sum, delay_max;
+    uint64_t rounds, left_out, terms, delay_sum, delay_max, bytes_across;
     double divergence_up, divergence_down;
 };
 
@@ -43,7 +43,7 @@ struct summary {
     uint64_t bytes_sent, model_transfers;
     uint64_t tokens_regenerated, rebases, duplicates_dropped, exchanges_torn;
     /* sums over nodes, delay_max the greatest; written where they are not 0 */
-    uint64_t rounds, left_out, terms, delay_sum, delay_max;
+    uint64_t rounds, left_out, terms, delay_sum, delay_max, bytes_across;
     double divergence_up, divergence_down;
     double wall_s, virtual_s;
     const char *trace_sha256; /* NULL outside sim */

@@ -18,6 +18,7 @@ void summary_count(struct summary *s, const struct algo_report *r)
     s->terms = r->terms;
     s->delay_sum = r->delay_sum;
     s->delay_max = r->delay_max;
+    s->bytes_across = r->bytes_across;
     s->divergence_up = r->divergence_up;
     s->divergence_down = r->divergence_down;
 }
@@ -91,6 +92,7 @@ static void add_costs(json_t *o, const struct summary *s)
     add_count(o, "terms", s->terms);
     add_count(o, "delay_sum", s->delay_sum);
     add_count(o, "delay_max", s->delay_max);
+    add_count(o, "bytes_across", s->bytes_across);
     add_measure(o, "divergence_up", s->divergence_up);
     add_measure(o, "divergence_down", s->divergence_down);
     json_object_set_new(o, "lost", lost_nodes(s));

@@ -72,6 +72,7 @@ void algo_report_add(struct algo_report *sum, const struct algo_report *r)
     sum->terms += r->terms;
     sum->delay_sum += r->delay_sum;
     if (r->delay_max > sum->delay_max) sum->delay_max = r->delay_max;
+    sum->bytes_across += r->bytes_across;
     sum->divergence_up += r->divergence_up;
     sum->divergence_down += r->divergence_down;
 }

@@ -137,6 +137,7 @@ struct algo_report {
     uint64_t terms;              /* changes of a role: elections, views */
     uint64_t delay_sum;          /* updates between assignment and arrival, over all gradients applied here */
     uint64_t delay_max;
+    uint64_t bytes_across;  /* H-SGD: of bodies sent to nodes of other groups of level 1 */
     double divergence_up;   /* H-SGD: this node's share of sum_i n_i/n ||mean_i - mean||^2, last measured */
     double divergence_down; /* ... and of 1/n sum_j ||x_j - mean_i||^2 */
 };

@@ -91,7 +91,7 @@ static void members_make(struct allreduce *a)
         CHECK(i == 0 || c->member[i - 1] < c->member[i]);
         CHECK(c->member[i] < c->node_count);
         a->member[i].rank = c->member[i];
-        a->member[i].group = c->group != NULL ? c->group[i] : 0;
+        a->member[i].group = a->member[i].home = c->group != NULL ? c->group[i] : 0;
         a->member[i].links = mem_new_zero(a->map_size, 1);
         a->member[i].in_view = !c->rejoining;
     }
@@ -275,6 +275,11 @@ void allreduce_set_state(struct allreduce *a, const float *state)
 uint64_t allreduce_deadline_us(const struct allreduce *a)
 {
     return a->entered_us == TIME_NEVER ? 0 : watch_us(a);
+}
+
+void allreduce_set_crossing(struct allreduce *a, const uint32_t *group)
+{
+    for (uint32_t i = 0; i < a->count; i++) a->member[i].home = group[i];
 }
 
 bool allreduce_waiting(const struct allreduce *a)

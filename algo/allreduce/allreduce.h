@@ -52,7 +52,7 @@ enum allreduce_outcome {
 struct allreduce_counts {
     uint64_t vectors;            /* slices sent, in units of whole vectors, rounded */
     uint64_t floats_sent;        /* bodies alone */
-    uint64_t floats_sent_across; /* of these, to members of other groups */
+    uint64_t floats_sent_across; /* of these, to members of other groups; with copies of states */
     uint64_t left_out;           /* members that a view of ours left out */
     uint64_t views;              /* views adopted after the first */
     uint64_t contributed;        /* sums that hold this node's vector */
@@ -83,6 +83,10 @@ void allreduce_set_ready(struct allreduce *a, bool ready, struct algo_actions *a
 /* After ALLREDUCE_SUM: what a laggard is to copy, (state_dim), borrowed: it must stay valid and unchanged
  * until the next ALLREDUCE_SUM or ALLREDUCE_COPY. */
 void allreduce_set_state(struct allreduce *a, const float *state);
+
+/* Counts floats_sent_across by these groups, (member_count), from now on; paths stay as they are. For groups
+ * that change. */
+void allreduce_set_crossing(struct allreduce *a, const uint32_t *group);
 
 uint64_t allreduce_deadline_us(const struct allreduce *a); /* ask after each call */
 bool allreduce_waiting(const struct allreduce *a);         /* begun and no outcome yet */

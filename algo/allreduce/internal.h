@@ -45,7 +45,8 @@ struct history {
 
 struct member {
     rank_t rank;
-    uint32_t group;
+    uint32_t group; /* of the paths */
+    uint32_t home;  /* of the count of what crosses groups */
     bool up, ever_up;
     uint64_t changed_us; /* of up */
     bool lost;           /* its link went down since something in this view may have been on it */
@@ -153,6 +154,11 @@ static inline int history_compare(struct history a, struct history b)
 static inline bool slice_leaves_group(const struct allreduce *a, const struct slice *s)
 {
     return s->parent == NO_MEMBER || a->member[s->parent].group != a->member[a->self].group;
+}
+
+static inline void crossing_count(struct allreduce *a, uint32_t to, size_t floats)
+{
+    if (a->member[to].home != a->member[a->self].home) a->counts.floats_sent_across += floats;
 }
 
 int32_t member_find(const struct allreduce *a, rank_t rank); /* NO_MEMBER when there is none */

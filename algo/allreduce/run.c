@@ -80,7 +80,7 @@ static void data_send(struct allreduce *a, int32_t to, uint32_t k, uint32_t chun
     m->packed = blob_ref(body);
     size_t count = body->size / sizeof(float);
     a->counts.floats_sent += count;
-    if (a->member[to].group != a->member[a->self].group) a->counts.floats_sent_across += count;
+    crossing_count(a, (uint32_t)to, count);
 }
 
 /* A sum is here: kept, and passed on down. */

@@ -215,6 +215,7 @@ static void state_send(struct allreduce *a, uint32_t to, struct blob *state, str
     m->bits_size = count * ENTRY_SIZE;
     m->vec = blob_ref(state);
     a->counts.vectors++;
+    crossing_count(a, to, a->config.state_dim);
 }
 
 static void states_send(struct allreduce *a, struct algo_actions *acts)

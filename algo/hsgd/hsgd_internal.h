@@ -89,6 +89,7 @@ struct hsgd {
     struct allreduce **ended; /* freed at the next step: actions may point into them */
     size_t ended_count, ended_capacity;
     struct allreduce_counts gone; /* of the freed ones */
+    uint64_t across_gone;         /* floats that ended all-reduces of everybody sent across groups */
     uint64_t late_dropped;        /* messages of averages that are over */
     struct algo_report report;
 };
@@ -146,7 +147,8 @@ void hsgd_next_reach(struct hsgd *h, uint32_t level, struct algo_actions *acts);
 int hsgd_slot_tell(struct hsgd *h, struct hsgd_slot *s, const struct algo_event *event,
                    struct algo_actions *acts);
 
-/* Sums the counts of all slots that are or were. */
+/* Sums the counts of all slots that are or were. What was sent across groups counts for those of level 1:
+ * only averages of everybody cross them. */
 void hsgd_slots_count(const struct hsgd *h, struct allreduce_counts *out);
 
 /* -- hsgd.c: struct algo_type's functions */

@@ -107,6 +107,7 @@ static void hsgd_report(const struct algo *a, struct algo_report *out)
     out->left_out = counts.left_out;
     out->terms = counts.views;
     out->version = h->step;
+    out->bytes_across = counts.floats_sent_across * sizeof(float);
 }
 
 const struct algo_type hsgd_type = {

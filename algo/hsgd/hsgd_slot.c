@@ -226,15 +226,24 @@ static void counts_add(struct allreduce_counts *to, const struct allreduce_count
 {
     to->vectors += from->vectors;
     to->floats_sent += from->floats_sent;
-    to->floats_sent_across += from->floats_sent_across;
     to->left_out += from->left_out;
     to->views += from->views;
     to->contributed += from->contributed;
     to->dropped += from->dropped;
 }
 
+/* Of the all-reduce of everybody: what it sent across the groups of level 1. */
+static uint64_t slot_across(const struct hsgd_slot *s)
+{
+    if (s->sum == NULL || s->end != UINT64_MAX) return 0;
+    struct allreduce_counts counts;
+    allreduce_counts(s->sum, &counts);
+    return counts.floats_sent_across;
+}
+
 void hsgd_slot_end(struct hsgd *h, struct hsgd_slot *s)
 {
+    h->across_gone += slot_across(s);
     if (s->sum != NULL) {
         if (h->ended_count == h->ended_capacity) {
             h->ended_capacity = h->ended_capacity == 0 ? 4 : 2 * h->ended_capacity;
@@ -283,8 +292,17 @@ bool hsgd_slot_is_behind(const struct hsgd *h, const struct hsgd_slot *s, rank_t
     return h->link[r].start >= s->end;
 }
 
+/* Paths over everybody are laid through no groups that are drawn anew: members are at different rounds when
+ * they lay them. What crosses the groups that end here is counted all the same. */
+static void crossing_set(struct hsgd *h, struct hsgd_slot *s)
+{
+    if (!h->plan.redraw || s->end != UINT64_MAX || h->plan.level_count == 1 || h->step == 0) return;
+    allreduce_set_crossing(s->sum, groups_at(h, h->step - 1) + h->plan.node_count);
+}
+
 enum allreduce_outcome hsgd_slot_begin(struct hsgd *h, struct hsgd_slot *s, struct algo_actions *acts)
 {
+    crossing_set(h, s);
     size_t first = acts->count;
     enum allreduce_outcome outcome = allreduce_begin(s->sum, h->now_us, h->x, h->dim, h->weight, acts);
     mark(h, s, acts, first);
@@ -339,6 +357,7 @@ int hsgd_slot_step(struct hsgd *h, struct hsgd_slot *s, const struct algo_event 
 void hsgd_slots_count(const struct hsgd *h, struct allreduce_counts *out)
 {
     *out = h->gone;
+    out->floats_sent_across = h->across_gone + slot_across(&h->level[0].now);
     struct allreduce_counts counts;
     for (size_t i = 0; i < h->ended_count; i++) {
         allreduce_counts(h->ended[i], &counts);

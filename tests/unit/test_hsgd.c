@@ -25,15 +25,21 @@ struct exact_run {
     struct exact_record *record;
 };
 
-static struct exact_run run_new(const char *params, const double *weight, const uint32_t *site, uint64_t seed)
+static struct graph *complete_new(void)
 {
-    static const float start[LIMB_COUNT] = {0};
-    struct exact_run run = {.record = exact_record_new(), .graph = mem_new_zero(1, sizeof *run.graph)};
+    struct graph *graph = mem_new_zero(1, sizeof *graph);
     struct choice complete;
     struct err_text why = {""};
     assert_int_equal(
         choice_parse(topology_table, topology_table_count, "--topology", "complete", &complete, &why), 0);
-    assert_int_equal(topology_build(&complete, EXACT_NODES, 1, run.graph, &why), 0);
+    assert_int_equal(topology_build(&complete, EXACT_NODES, 1, graph, &why), 0);
+    return graph;
+}
+
+static struct exact_run run_new(const char *params, const double *weight, const uint32_t *site, uint64_t seed)
+{
+    static const float start[LIMB_COUNT] = {0};
+    struct exact_run run = {.record = exact_record_new(), .graph = complete_new()};
     run.harness = harness_new(&hsgd_type, params, run.graph, weight, LIMB_COUNT, start, seed, patience_us);
     harness_set_trainer(run.harness, exact_train, run.record);
     harness_set_site(run.harness, site);
@@ -292,6 +298,73 @@ static void divergences_are_those_before_the_averages(void **state)
     }
 }
 
+/* -- bytes across groups ------------------------------------------------------------------------ */
+
+enum { ACROSS_DIM = 6 * EXACT_NODES, ACROSS_STEPS = 52 };
+
+/* Of one ring in rank order: each member sends K - 1 partial sums to the next and K - 1 sums to the one
+ * before, each 1/K of the vector; groups are those of the epoch that the average ends. */
+static uint64_t ring_across(const struct hsgd_plan *plan, rank_t j)
+{
+    uint64_t floats = 0;
+    uint32_t group[HSGD_LEVEL_MAX * EXACT_NODES];
+    for (uint64_t k = 0; k < ACROSS_STEPS / plan->period[0][0]; k++) {
+        hsgd_groups_draw(plan, k, group);
+        const uint32_t *home = group + EXACT_NODES;
+        bool up = home[j] != home[(j + 1) % EXACT_NODES];
+        bool down = home[j] != home[(j + EXACT_NODES - 1) % EXACT_NODES];
+        floats += (uint64_t)(up + down) * (EXACT_NODES - 1) * ACROSS_DIM / EXACT_NODES;
+    }
+    return floats;
+}
+
+static uint64_t bytes_across_at(struct harness *harness, rank_t j)
+{
+    harness_run_until(harness, harness_now(harness) + 1000); /* there is one after the start */
+    const struct hsgd *h = (const struct hsgd *)harness_algo(harness, j);
+    while (h->step < ACROSS_STEPS || (h->step == ACROSS_STEPS && h->resting))
+        harness_run_until(harness, harness_now(harness) + 1000);
+    struct algo_report report;
+    harness_report(harness, j, &report);
+    assert_true(report.version < 64);
+    return report.bytes_across;
+}
+
+/* N groups of m: 2 (N-1)/N size/m floats per member and average of everybody, and nothing else crosses. */
+static void what_crosses_groups_is_the_least_there_can_be(void **state)
+{
+    (void)state;
+    static const float zero[ACROSS_DIM] = {0};
+    static const struct {
+        const char *params;
+        uint64_t averages, groups; /* groups 0: redrawn, one ring */
+    } rows[] = {{"hsgd:periods=16-4,groups=2", 3, 2},
+                {"hsgd:periods=16-4,groups=4,grouping=random", 3, 4},
+                {"hsgd:periods=4-4,groups=2", 13, 2},
+                {"hsgd:periods=16-8-4,groups=2-2", 3, 2}, /* those of level 2 do not count */
+                {"hsgd:periods=16-4,groups=1", 3, 1},
+                {"hsgd:periods=4", 13, 1},
+                {"hsgd:periods=16-4,groups=4,grouping=random,redraw=yes", 3, 0},
+                {"hsgd:periods=16-8-4,groups=2-2,grouping=random,redraw=yes", 3, 0}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct graph *graph = complete_new();
+        struct harness *harness =
+            harness_new(&hsgd_type, rows[i].params, graph, NULL, ACROSS_DIM, zero, 5, patience_us);
+        struct hsgd_plan plan = plan_of(rows[i].params, NULL, 5);
+        for (rank_t j = 0; j < EXACT_NODES; j++) {
+            uint64_t n = rows[i].groups, floats = 0;
+            if (n > 0)
+                floats = rows[i].averages * 2 * (n - 1) * ACROSS_DIM / EXACT_NODES; /* N m = all */
+            else
+                floats = ring_across(&plan, j);
+            assert_int_equal(bytes_across_at(harness, j), floats * sizeof(float));
+        }
+        harness_free(harness);
+        graph_deinit(graph);
+        free(graph);
+    }
+}
+
 /* P = 1 is gradient descent on the mean. */
 static void period_one_is_synchronous_descent(void **state)
 {
@@ -339,6 +412,7 @@ int main(void)
         cmocka_unit_test(first_global_round_is_as_computed),
         cmocka_unit_test(trajectories_are_the_rule_by_hand),
         cmocka_unit_test(divergences_are_those_before_the_averages),
+        cmocka_unit_test(what_crosses_groups_is_the_least_there_can_be),
         cmocka_unit_test(period_one_is_synchronous_descent),
         cmocka_unit_test(limiting_cases_are_local_sgd_to_the_bit),
     };

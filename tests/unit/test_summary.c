@@ -70,20 +70,22 @@ static void what_few_methods_count_is_left_out_while_it_is_0(void **state)
     line.terms = 7;
     line.delay_sum = 8;
     line.delay_max = 9;
+    line.bytes_across = 10;
     line.divergence_up = 0.25;
     line.divergence_down = 0.5;
     print_line(&line, text, sizeof text);
     assert_int_equal(metrics_parse(text, &back), 0);
     assert_true(back.rounds == 5 && back.left_out == 6 && back.terms == 7 && back.delay_sum == 8);
-    assert_true(back.delay_max == 9 && back.divergence_up == 0.25 && back.divergence_down == 0.5);
+    assert_true(back.delay_max == 9 && back.bytes_across == 10);
+    assert_true( back.divergence_up == 0.25 && back.divergence_down == 0.5);
 }
 
 static void a_summary_counts_what_a_report_does(void **state)
 {
     (void)state;
     struct algo_report sum = {0};
-    struct algo_report a = {.rounds = 2, .delay_max = 5, .delay_sum = 7, .version = 3, .divergence_up = 0.5};
-    struct algo_report b = {.rounds = 3, .delay_max = 4, .delay_sum = 1, .version = 9, .divergence_up = 0.25};
+    struct algo_report a = {.rounds = 2, .delay_max = 5, .delay_sum = 7, .bytes_across = 12, .version = 3, .divergence_up = 0.5};
+    struct algo_report b = {.rounds = 3, .delay_max = 4, .delay_sum = 1, .bytes_across = 8, .version = 9, .divergence_up = 0.25};
     algo_report_add(&sum, &a);
     algo_report_add(&sum, &b);
     struct config c;
@@ -92,6 +94,7 @@ static void a_summary_counts_what_a_report_does(void **state)
     s.lost_count = 0;
     summary_count(&s, &sum);
     assert_true(s.rounds == 5 && s.delay_max == 5 && s.delay_sum == 8 && s.divergence_up == 0.75);
+    assert_true(s.bytes_across == 20);
     char text[8192] = "";
     FILE *to = fmemopen(text, sizeof text, "w");
     assert_non_null(to);

@@ -149,10 +149,12 @@ static const struct study_claim claims[] = {
 };
 
 static const struct study_plot plots[] = {
-    {FIXED, "fixed delays, step 1/8", COLUMN_VIRTUAL_S, COLUMN_GRADIENT, 0, NULL, false, true},
+    {FIXED, "fixed delays, step 1/8: by time", COLUMN_VIRTUAL_S, COLUMN_GRADIENT, 0, NULL, false, true},
+    {FIXED, "the same, by updates of the model", COLUMN_ROUNDS, COLUMN_GRADIENT, 0, NULL, true, true},
+    {FIXED, "the same, by gradients computed", COLUMN_STEPS, COLUMN_GRADIENT, 0, NULL, true, true},
     {SMALL, "fixed delays, step 1/32", COLUMN_VIRTUAL_S, COLUMN_GRADIENT, 0, NULL, false, true},
-    {POISSON, "Poisson delays, step 1/8", COLUMN_VIRTUAL_S, COLUMN_GRADIENT, 0, NULL, false, true},
-    {FIXED, "fixed delays, by gradients computed", COLUMN_STEPS, COLUMN_GRADIENT, 0, NULL, true, true},
+    {POISSON, "Poisson delays, step 1/8: by time", COLUMN_VIRTUAL_S, COLUMN_GRADIENT, 0, NULL, false, true},
+    {POISSON, "the same, by updates of the model", COLUMN_ROUNDS, COLUMN_GRADIENT, 0, NULL, true, true},
 };
 
 const struct study study_async = {

@@ -46,6 +46,7 @@ const char *const study_column_names[COLUMN_COUNT] = {
     [COLUMN_DELAY_MAX] = "delay_max",
     [COLUMN_DIVERGENCE_UP] = "divergence_up",
     [COLUMN_DIVERGENCE_DOWN] = "divergence_down",
+    [COLUMN_BYTES_ACROSS] = "bytes_across",
 };
 
 /* -- results ----------------------------------------------------------------------------------- */

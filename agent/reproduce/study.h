@@ -29,6 +29,7 @@ enum study_column {
     COLUMN_DELAY_MAX,
     COLUMN_DIVERGENCE_UP,
     COLUMN_DIVERGENCE_DOWN,
+    COLUMN_BYTES_ACROSS, /* of bodies, between groups */
     COLUMN_COUNT
 };
 

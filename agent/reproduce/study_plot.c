@@ -28,7 +28,7 @@ enum { NOT_INSTALLED = 127, STYLE_COUNT = 10 };
 static const char *const axis_texts[COLUMN_COUNT] = {
     [COLUMN_VIRTUAL_S] = "virtual time (s)",
     [COLUMN_STEPS] = "local steps, all nodes",
-    [COLUMN_ROUNDS] = "rounds, sum over nodes",
+    [COLUMN_ROUNDS] = "rounds or updates, sum over nodes",
     [COLUMN_TRANSFERS] = "models sent, all nodes",
     [COLUMN_BYTES] = "bytes sent, all nodes",
     [COLUMN_LOSS] = "training loss",
@@ -39,6 +39,7 @@ static const char *const axis_texts[COLUMN_COUNT] = {
     [COLUMN_DELAY_MAX] = "greatest delay (updates)",
     [COLUMN_DIVERGENCE_UP] = "divergence of groups",
     [COLUMN_DIVERGENCE_DOWN] = "divergence within groups",
+    [COLUMN_BYTES_ACROSS] = "bytes sent between groups",
 };
 
 /* Colours that also those tell apart who do not see red and green (Okabe and Ito 2008); then dashed. */
@@ -68,6 +69,7 @@ static size_t style_of(const struct study *s, size_t run)
 static bool has_line(const struct study_curve *c, const struct study_plot *p)
 {
     bool traffic = p->x == COLUMN_BYTES || p->x == COLUMN_TRANSFERS;
+    if (p->x == COLUMN_BYTES_ACROSS && !(curve_last(c, p->x) > 0)) return false;
     return c->count > 0 && (!traffic || curve_last(c, COLUMN_TRANSFERS) > 0);
 }
 

@@ -163,6 +163,7 @@ static void send_point(void *ctx)
     value[COLUMN_DELAY_MAX] = (double)t.algo.delay_max;
     value[COLUMN_DIVERGENCE_UP] = t.algo.divergence_up;
     value[COLUMN_DIVERGENCE_DOWN] = t.algo.divergence_down;
+    value[COLUMN_BYTES_ACROSS] = (double)t.algo.bytes_across;
     send_record(c, &record);
 }
 

@@ -193,18 +193,18 @@ static void csv_files_hold_every_point(void **state)
     write_to(text, sizeof text, study_write_curves, &r);
     static const char expected[] =
         "panel,run,virtual_s,steps,rounds,transfers,bytes,loss,accuracy,consensus_distance,gradient_norm,"
-        "delay_sum,delay_max,divergence_up,divergence_down\n"
-        "one,plain,1,0,0,100,100,0.75,0,0,,0,0,0,0\n"
-        "one,plain,2,0,0,200,200,0.25,0,0,,0,0,0,0\n"
-        "one,\"said, \"\"so\"\"\",1,0,0,1000,1000,2,0,0,,0,0,0,0\n"
-        "one,\"said, \"\"so\"\"\",2,0,0,2000,2000,1,0,0,,0,0,0,0\n"
-        "one,\"said, \"\"so\"\"\",3,0,0,3000,3000,0.6666666667,0,0,,0,0,0,0\n"
-        "two,plain,1,0,0,5,5,0.5,0,0,,0,0,0,0\n";
+        "delay_sum,delay_max,divergence_up,divergence_down,bytes_across\n"
+        "one,plain,1,0,0,100,100,0.75,0,0,,0,0,0,0,0\n"
+        "one,plain,2,0,0,200,200,0.25,0,0,,0,0,0,0,0\n"
+        "one,\"said, \"\"so\"\"\",1,0,0,1000,1000,2,0,0,,0,0,0,0,0\n"
+        "one,\"said, \"\"so\"\"\",2,0,0,2000,2000,1,0,0,,0,0,0,0,0\n"
+        "one,\"said, \"\"so\"\"\",3,0,0,3000,3000,0.6666666667,0,0,,0,0,0,0,0\n"
+        "two,plain,1,0,0,5,5,0.5,0,0,,0,0,0,0,0\n";
     assert_string_equal(text, expected);
     memset(text, 0, sizeof text);
     r.curve[2].state = RUN_CUT;
     write_to(text, sizeof text, study_write_runs, &r);
-    assert_non_null(strstr(text, ",divergence_down,\"double, loss\",options\none,plain,done,0,2,"));
+    assert_non_null(strstr(text, ",bytes_across,\"double, loss\",options\none,plain,done,0,2,"));
     assert_non_null(strstr(text, ",0.5,--algorithm gossip\n"));
     assert_non_null(strstr(text, "two,plain,cut short,0,1,"));
     study_results_deinit(&r);

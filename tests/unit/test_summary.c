@@ -84,8 +84,10 @@ static void a_summary_counts_what_a_report_does(void **state)
 {
     (void)state;
     struct algo_report sum = {0};
-    struct algo_report a = {.rounds = 2, .delay_max = 5, .delay_sum = 7, .bytes_across = 12, .version = 3, .divergence_up = 0.5};
-    struct algo_report b = {.rounds = 3, .delay_max = 4, .delay_sum = 1, .bytes_across = 8, .version = 9, .divergence_up = 0.25};
+    struct algo_report a = {.rounds = 2, .delay_max = 5, .delay_sum = 7, .version = 3, .divergence_up = 0.5};
+    struct algo_report b = {.rounds = 3, .delay_max = 4, .delay_sum = 1, .version = 9, .divergence_up = 0.25};
+    a.bytes_across = 12;
+    b.bytes_across = 8;
     algo_report_add(&sum, &a);
     algo_report_add(&sum, &b);
     struct config c;

@@ -1,8 +1,8 @@
 /* Terms and elections: who the holder is.
  *
- * A term is round * n + rank of its holder, so no two candidates ever ask for the same one. Term n + (first
- * in hash order) needs no election: everybody starts with it, but a node that comes back into a running
- * cluster.
+ * A term is round * n + rank of its holder, so no two candidates ever ask for the same one. A node votes once
+ * in a round, so that a round has one holder at most: job numbers go by rounds. Term n + (first in hash order)
+ * needs no election: everybody starts with it, but a node that comes back into a running cluster.
  *
  * Normal course
  *  - the holder says ALIVE sixteen times in a patience; whoever hears it does nothing.
@@ -205,7 +205,7 @@ int async_on_ask(struct async *a, rank_t from, const struct algo_msg *m, struct 
     uint64_t term = m->field[0];
     if (!async_term_valid(a, term) || term % a->node_count != from) return ERR_PROTO;
     if (term > a->asked && a->role == ASYNC_FOLLOWER) a->asked = term;
-    if (term <= a->promised) {
+    if (async_round(a, term) <= async_round(a, a->promised)) { /* once in a round, for job numbers' sake */
         async_send(a, acts, from, ASYNC_STALE, a->promised, 1);
         return 0;
     }

@@ -148,7 +148,8 @@ static uint64_t marks_of(const struct storm *s)
 {
     struct simulation_totals t;
     simulation_totals(s->sim, &t);
-    return t.algo.tokens_regenerated + t.algo.rebases + t.algo.terms;
+    uint64_t planned = s->law->planned != NULL ? s->law->planned(s) : 0;
+    return t.algo.tokens_regenerated + t.algo.rebases + t.algo.terms - planned;
 }
 
 static const char *links_unrest(const struct storm *s)

@@ -13,15 +13,17 @@ extern const struct algo_type def_type;
 extern const struct algo_type def_a_type;
 extern const struct algo_type ef_sgd_type;
 extern const struct algo_type step_ahead_type;
+extern const struct algo_type ef21_type;
 extern const struct algo_type allreduce_type;
 extern const struct algo_type walk_type;
 extern const struct algo_type local_type;
 extern const struct algo_type hsgd_type;
 extern const struct algo_type async_type;
 
-const struct algo_type *const algo_types[] = {
-    &digest_type, &gossip_type,     &delicoco_type,  &choco_type, &dgd_type,   &def_type,  &def_a_type,
-    &ef_sgd_type, &step_ahead_type, &allreduce_type, &walk_type,  &local_type, &hsgd_type, &async_type};
+const struct algo_type *const algo_types[] = {&digest_type,     &gossip_type, &delicoco_type,  &choco_type,
+                                              &dgd_type,        &def_type,    &def_a_type,     &ef_sgd_type,
+                                              &step_ahead_type, &ef21_type,   &allreduce_type, &walk_type,
+                                              &local_type,      &hsgd_type,   &async_type};
 enum { TYPE_COUNT = sizeof algo_types / sizeof algo_types[0] };
 const size_t algo_type_count = TYPE_COUNT;
 

@@ -331,6 +331,11 @@ uint32_t allreduce_contributors(const struct allreduce *a)
     return a->sum_contributors;
 }
 
+struct view_id allreduce_view(const struct allreduce *a)
+{
+    return a->history.done; /* a->view may be the next one by now */
+}
+
 bool allreduce_contributed(const struct allreduce *a)
 {
     return a->contributed;

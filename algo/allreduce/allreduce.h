@@ -49,6 +49,12 @@ enum allreduce_outcome {
                      * from; rounds over = allreduce_round(). Also when no round was begun here */
 };
 
+/* Names an agreement on the members; the first one is (0, 0). */
+struct view_id {
+    uint64_t number;
+    rank_t proposer;
+};
+
 struct allreduce_counts {
     uint64_t vectors;            /* slices sent, in units of whole vectors, rounded */
     uint64_t floats_sent;        /* bodies alone */
@@ -99,6 +105,9 @@ const float *allreduce_sum(const struct allreduce *a); /* (size) sum of weight *
 double allreduce_weight(const struct allreduce *a);    /* sum of their weights */
 uint32_t allreduce_contributors(const struct allreduce *a); /* how many */
 bool allreduce_contributed(const struct allreduce *a);      /* ours is in what SUM gave or COPY stands for */
+/* After ALLREDUCE_SUM: the view it was taken in. Who copies does so in a new view: rounds that ended in the same
+ * view are those of the same members, and they all took part in each. */
+struct view_id allreduce_view(const struct allreduce *a);
 /* After ALLREDUCE_SUM, with `measures`: this member's part of
  *     sum over groups g of W_g / W |mean_g - mean|^2, mean_g over the contributors of g, W_g their weights
  * namely of those floats of which its group's sum went through it. The parts of all members add up to the

@@ -32,11 +32,6 @@ enum phase {
     PHASE_OUT,  /* left out, or fresh: waits for a view with this node in it */
 };
 
-struct view_id {
-    uint64_t number;
-    rank_t proposer;
-};
-
 /* What counts as the greater history: more rounds; the later view that the last of them ended in. */
 struct history {
     uint64_t round; /* rounds over */

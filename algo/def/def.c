@@ -8,6 +8,7 @@
  * C keeps entries that all workers draw alike from (seed, round, tensor): the kept entries are summed as they
  * are, no index travels, and mean C(p_k) = C(mean p_k). y = x - mean e_k moves by mean delta exactly, for
  * every lam and C; DEF-A shows x - e_k, whose average over the workers is y.
+ * EF21 shares the course and keeps no residual: known.c says what it does with the mean.
  *
  * Normal course
  *  - TRAIN from w, until H steps are done; allreduce_begin with the kept entries of p; ALLREDUCE_SUM; again.
@@ -73,9 +74,8 @@ static void body_fill(struct def *d)
         d->body[d->body_size++] = 0; /* a mask may be empty: the round is run all the same */
 }
 
-/* Divides the sum into body and decodes it into w, which is free between training. False: it does not
- * decode. */
-static bool mean_decode(struct def *d)
+/* Divides the sum into body and decodes that into w. */
+static bool body_decode(struct def *d)
 {
     double weight = allreduce_weight(d->ring);
     const float *sum = allreduce_sum(d->ring);
@@ -97,19 +97,23 @@ static bool mean_decode(struct def *d)
     return true;
 }
 
+bool def_mean_decode(struct def *d)
+{
+    if (body_decode(d)) return true;
+    trace_line(d->trace, TRACE_WARN, "the mean of round %llu does not decode; the round changes nothing",
+               (unsigned long long)d->began_round);
+    return false;
+}
+
 static void sent_forget(struct def *d)
 {
     vec_sub(d->dim, d->e, d->c, d->e);
     d->report.steps_handed_over = d->report.steps;
 }
 
-static void on_sum(struct def *d)
+static void residual_sum(struct def *d)
 {
-    if (!mean_decode(d)) {
-        trace_line(d->trace, TRACE_WARN, "the mean of round %llu does not decode; the round changes nothing",
-                   (unsigned long long)d->began_round);
-        return;
-    }
+    if (!def_mean_decode(d)) return;
     vec_sub(d->dim, d->x, d->w, d->x);
     sent_forget(d);
     d->report.mixes += allreduce_contributors(d->ring) > 1;
@@ -122,11 +126,17 @@ static void take(struct def *d, enum allreduce_outcome outcome, bool waited, str
     case ALLREDUCE_NONE:
         return;
     case ALLREDUCE_SUM:
-        on_sum(d);
+        if (d->known != NULL)
+            known_sum(d);
+        else
+            residual_sum(d);
         break;
     case ALLREDUCE_COPY:
         vec_copy(d->dim, allreduce_copy(d->ring), d->x);
-        if (allreduce_contributed(d->ring)) sent_forget(d);
+        if (d->known != NULL)
+            known_forget(d);
+        else if (allreduce_contributed(d->ring))
+            sent_forget(d);
         d->report.mixes++;
         break;
     }

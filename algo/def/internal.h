@@ -1,9 +1,16 @@
-/* Shared by the files of error feedback over an all-reduce only. */
+/* Shared by the files of error feedback and EF21 over an all-reduce only. */
 #ifndef GADABOUT_ALGO_DEF_INTERNAL_H
 #define GADABOUT_ALGO_DEF_INTERNAL_H
 
 #include "algo/allreduce/allreduce.h"
 #include "algo/compress/compress.h"
+
+/* EF21: what the others know of a worker's progress. */
+struct known {
+    float *own;          /* (dim) g_k */
+    float *mean;         /* (dim) g, the same bits on all workers of a view */
+    struct view_id view; /* in which they were built */
+};
 
 struct def {
     size_t dim;
@@ -19,17 +26,28 @@ struct def {
     struct allreduce *ring;
     const struct trace *trace;
 
-    float *x;     /* (dim) the same bits on all workers of a view */
-    float *e;     /* (dim) residual; while a round is trained p = e - (progress so far) */
-    float *w;     /* (dim) where training stands */
-    float *c;     /* (dim) C(p) of the round begun; scratch for what is decoded */
-    float *shown; /* (dim) x - e when ahead, else NULL */
-    float *body;  /* (body_max) the kept entries of p, tensor after tensor */
+    float *x;            /* (dim) the same bits on all workers of a view */
+    float *e;            /* (dim) residual (EF21: -g_k); while a round is trained p = e - (progress so far) */
+    float *w;            /* (dim) where training stands */
+    float *c;            /* (dim) C(p) of the round begun; scratch for what is decoded */
+    float *shown;        /* (dim) x - e when ahead, else NULL */
+    struct known *known; /* EF21, else NULL */
+    float *body;         /* (body_max) the kept entries of p, tensor after tensor */
     size_t body_max, body_size, *part; /* part: (tensor_count) floats of each tensor */
     uint64_t began_round;
     uint32_t steps; /* done in this round */
     struct algo_report report;
 };
+
+/* def.c. The mean of the round that is over, decoded into w, which is free between training. False: it does not
+ * decode. */
+bool def_mean_decode(struct def *d);
+
+/* known.c */
+struct known *known_new(size_t dim); /* returns owned */
+void known_free(struct known *k);    /* NULL is allowed */
+void known_sum(struct def *d);       /* instead of what error feedback does at ALLREDUCE_SUM */
+void known_forget(struct def *d);    /* ... and with its residual at ALLREDUCE_COPY: nothing is known */
 
 /* The type's functions, as in algo/step.h. */
 int def_step(struct algo *a, const struct algo_event *e, struct algo_actions *acts);

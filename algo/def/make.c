@@ -1,5 +1,6 @@
-/* DEF, DEF-A, EF-SGD, step-ahead and plain all-reduce SGD: their parameters, what fits them, making and
- * ending. They differ in lam, in the compressor and in the model they show; def.c is the method.
+/* DEF, DEF-A, EF-SGD, step-ahead, EF21 and plain all-reduce SGD: their parameters, what fits them, making and
+ * ending. They differ in lam, in the compressor and in the model they show; def.c is the method. EF21 does
+ * something else with the mean: known.c.
  *
  * Refused with ERR_USAGE and a remedy, beside what algo/fit.c refuses: a compressor that does not send
  * values as they are, as sums of anything else do not decode. */
@@ -15,6 +16,7 @@ extern const struct algo_type def_type;
 extern const struct algo_type def_a_type;
 extern const struct algo_type ef_sgd_type;
 extern const struct algo_type step_ahead_type;
+extern const struct algo_type ef21_type;
 extern const struct algo_type allreduce_type;
 
 enum { CHUNK_FLOATS = 16384, WEIGHTS_DATA = 1 };
@@ -25,6 +27,7 @@ static void destroy(struct algo *a)
     if (d == NULL) return;
     allreduce_free(d->ring);
     compressor_free(d->compressor);
+    known_free(d->known);
     free(d->x);
     free(d->e);
     free(d->w);
@@ -124,6 +127,14 @@ static int plain_create(const struct algo_config *config, const struct choice *p
     return make(config, params, 0, false, out, why);
 }
 
+static int ef21_create(const struct algo_config *config, const struct choice *params, struct algo **out,
+                       struct err_text *why)
+{
+    int err = make(config, params, 0, false, out, why);
+    if (err == 0) ((struct def *)*out)->known = known_new(config->dim);
+    return err;
+}
+
 static int ahead_create(const struct algo_config *config, const struct choice *params, struct algo **out,
                         struct err_text *why)
 {
@@ -177,6 +188,9 @@ const struct algo_type ef_sgd_type =
 const struct algo_type step_ahead_type =
     DEF_TYPE("step-ahead", "def with lam 1: gradients at x minus the own residual",
              "Xu et al. 2020 (arXiv 2008.05823)", PLAIN_PARAMS, true, ahead_create);
+const struct algo_type ef21_type =
+    DEF_TYPE("ef21", "all-reduce of compressed differences to what all know of each worker's update",
+             "Richtarik et al. 2021 (arXiv 2106.05203)", PLAIN_PARAMS, true, ef21_create);
 const struct algo_type allreduce_type =
     DEF_TYPE("allreduce", "all-reduce SGD: the mean of whole updates, each round", "", PLAIN_PARAMS, false,
              plain_create);

@@ -65,6 +65,7 @@ METHODS = {
     "def-a": [Expect("def-a", repeats=REPEATS)],
     "ef-sgd": [Expect("ef-sgd", spread=0, repeats=REPEATS)],
     "step-ahead": [Expect("step-ahead", spread=0, repeats=REPEATS)],
+    "ef21": [Expect("ef21", spread=0, repeats=REPEATS)],
     "allreduce": [Expect("allreduce", spread=0, repeats=REPEATS)],
     "walk": [Expect("walk:steps=1", 0.1, math.inf, FALLING, 6000)],
     "local": [Expect("local:every=4", repeats=REPEATS, packed=0.005)],

@@ -35,6 +35,8 @@ struct law {
     bool same_bits;  /* models that agree are equal bit for bit */
     bool
         kept_back; /* lossy messages keep back what they do not send, and send it as it is: models stay averages */
+    bool estimates; /* lossy messages tell how an update differs from what was told last: amounts are right on
+                     * average only */
     /* Each may be NULL. After an event of node v, which lives; after one at rest. */
     void (*look)(struct storm *s, rank_t v);
     void (*look_at_rest)(struct storm *s, rank_t v);

@@ -132,6 +132,12 @@ static const struct law laws[] = {
      .kept_back = true,
      .disagreement = residuals_disagreement,
      .pillar = ring_pillar},
+    {.method = "ef21",
+     .share = LAW_SHARE_EQUAL,
+     .same_bits = true,
+     .estimates = true,
+     .disagreement = estimates_disagreement,
+     .pillar = ring_pillar},
 };
 
 const struct law *law_of(const char *method)

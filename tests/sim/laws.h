@@ -21,5 +21,6 @@ uint64_t async_planned(const struct storm *s);
 rank_t async_pillar(const struct storm *s);
 
 const char *residuals_disagreement(struct storm *s);
+const char *estimates_disagreement(struct storm *s);
 
 #endif

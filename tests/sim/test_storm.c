@@ -94,6 +94,9 @@ static const struct {
     {"def-a:every=2", "bernoulli:p=0.3", 4},
     {"ef-sgd", "randk:fraction=0.3", 4},
     {"step-ahead", NULL, 4},
+    {"ef21:every=2", NULL, 6},
+    {"ef21", "block:fraction=0.25", 8},
+    {"ef21", "bernoulli:p=0.3", 4},
     {"hsgd:periods=10-5", NULL, 10},
     {"hsgd:periods=32-8-2,groups=2-2", NULL, 10},
     {"hsgd:periods=40-20-5", NULL, 12},
@@ -131,8 +134,12 @@ static void the_death_of_a_pillar_is_weathered(void **state)
         const char *algorithm, *compress;
         uint64_t count;
     } pillars[] = {
-        {"allreduce", NULL, 10}, {"def", "block:fraction=0.25", 10}, {"hsgd:periods=10-5", NULL, 10},
-        {"async", NULL, 10},     {"async:rule=pure,b=16", NULL, 6},
+        {"allreduce", NULL, 10},
+        {"def", "block:fraction=0.25", 10},
+        {"ef21", "block:fraction=0.25", 10},
+        {"hsgd:periods=10-5", NULL, 10},
+        {"async", NULL, 10},
+        {"async:rule=pure,b=16", NULL, 6},
     };
     for (size_t i = 0; i < sizeof pillars / sizeof pillars[0]; i++) {
         struct storm_tally tally = {.events = 0};

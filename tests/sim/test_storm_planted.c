@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "algo/async/internal.h"
+#include "algo/def/internal.h"
 #include "algo/delicoco/internal.h"
 #include "tests/sim/storm.h"
 
@@ -210,6 +211,22 @@ static void let_a_copy_drift(struct storm *s)
     d->peer[0].hat[3] += 0.01f;
 }
 
+/* EF21: what a worker takes the others to know of it is not what they know. */
+static void let_what_is_known_drift(struct storm *s)
+{
+    if (!s->checkers.quiet || s->mutant_memory[0] > 0 || (s->touched >> VICTIM & 1) == 0) return;
+    s->mutant_memory[0] = 1;
+    ((struct def *)node_algo(simulation_node(s->sim, VICTIM)))->known->own[3] += 0.01f;
+}
+
+/* EF21: the mean that is kept is another one here. */
+static void let_the_mean_drift(struct storm *s)
+{
+    if (!s->checkers.quiet || s->mutant_memory[0] > 0 || (s->touched >> VICTIM & 1) == 0) return;
+    s->mutant_memory[0] = 1;
+    ((struct def *)node_algo(simulation_node(s->sim, VICTIM)))->known->mean[3] += 0.01f;
+}
+
 /* -- tests ------------------------------------------------------------------------------------- */
 
 static const char single[] = "digest:streams=single,sync_every=10,reweigh=no";
@@ -237,6 +254,14 @@ static const struct mutant mutants[] = {
      .algorithm = "delicoco:q=3,gamma=0.3",
      .compress = "topk:fraction=0.25",
      .tamper = let_a_copy_drift},
+    {.name = "what is known drifts",
+     .algorithm = "ef21",
+     .compress = "block:fraction=0.25",
+     .tamper = let_what_is_known_drift},
+    {.name = "the mean known drifts",
+     .algorithm = "ef21",
+     .compress = "block:fraction=0.25",
+     .tamper = let_the_mean_drift},
 };
 
 static void expect_found(const struct mutant *mutant)
@@ -278,6 +303,7 @@ static void work_lost_or_counted_twice_is_found_in_every_method(void **state)
         {"dgd", NULL, false},
         {"allreduce:every=3", NULL, false},
         {"def", "block:fraction=0.25", false},
+        {"ef21:every=2", NULL, false},
         {"hsgd:periods=10-5", NULL, false},
         {"choco:gamma=0.3", "topk:fraction=0.25", false},
         {"delicoco:q=3,gamma=0.3", "qsgd:bits=4", false},

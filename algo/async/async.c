@@ -13,8 +13,7 @@
  * So the order log says all, and the holder's role can move without loss.
  *
  * Normal course (each file has its own part)
- *  - holder: the live node first in hash order at the start; it stays until it fails, or for `term` updates
- *    and hands over (handover.c).
+ *  - holder: the live node first in hash order at the start; it stays until it fails.
  *  - JOB to the workers, GRAD back (worker.c); buffer, update, assignment (holder.c).
  *  - log entries to `successors` nodes before they are applied, a snapshot every `snapshot` updates, copies
  *    of the gradients of the holder's own node (log.c). Workers keep what they sent until a durable snapshot
@@ -230,7 +229,6 @@ static int create(const struct algo_config *config, const struct choice *params,
     a->steps = choice_integer(params, "steps");
     a->snapshot_every = choice_integer(params, "snapshot");
     a->successor_count = choice_integer(params, "successors");
-    a->term_updates = choice_integer(params, "term");
     enum async_rule_kind kind = (enum async_rule_kind)choice_integer(params, "rule");
     async_rule_init(&a->rule, kind, a->seed, n, concurrency, batch);
     a->hash_order = hash_order_new(a->seed, n);
@@ -337,8 +335,6 @@ static int on_message(struct async *a, rank_t from, const struct algo_msg *m, st
         return async_on_fetch(a, from, m, acts);
     case ASYNC_FETCHED:
         return async_on_fetched(a, from, m, acts);
-    case ASYNC_HANDOVER:
-        return async_on_handover(a, from, m, acts);
     default: /* a peer's number, not an enumeration of ours */
         return ERR_PROTO;
     }
@@ -409,7 +405,6 @@ static const struct param_spec params[] = {
     {"order", PARAM_TEXT, "", 0, 0, NULL, "permutation for once and cyclic, as in 3-1-2"},
     {"snapshot", PARAM_INTEGER, "20", 1, 1e6, NULL, "updates between snapshots"},
     {"successors", PARAM_INTEGER, "2", 1, 16, NULL, "nodes that follow the order log"},
-    {"term", PARAM_INTEGER, "0", 0, 1e9, NULL, "updates until the holder hands over; 0 = it stays"},
     {"feedback", PARAM_WORD, "ef", 0, 0, "ef|none", "what compression drops: kept for the next, or lost"},
 };
 

@@ -19,8 +19,6 @@
  *    term. A candidate's vote for itself binds nobody once it gave up.
  *  - an old holder speaks to a node that has promised a later term: STALE. It steps down; what it holds
  *    becomes a replica.
- *  - a JOB, OWN or SNAPSHOT of a term comes after its HANDOVER (other lane): taken, until a later term is
- *    obeyed; that term's log is closed, so a vote given meanwhile is no less true.
  *  - an OWN or SNAPSHOT comes before the TERM that was sent first (other lane): it is obeyed likewise.
  *  - the voter that is fetched from is lost: the candidature is given up.
  *  - most nodes came back and know nothing: they elect one of them if nobody reachable knows a later term. */
@@ -66,7 +64,6 @@ void async_adopt(struct async *a, uint64_t term)
         a->own_last = 0;
         a->greeted = false;
         a->report.terms++;
-        a->planned += a->ended != 0 && a->term == a->ended;
     }
     a->term = a->promised = term;
     a->holder = (rank_t)(term % a->node_count);
@@ -79,7 +76,6 @@ void async_adopt(struct async *a, uint64_t term)
 bool async_heeds(struct async *a, rank_t from, uint64_t term, struct algo_actions *acts)
 {
     bool from_holder = term % a->node_count == from;
-    if (from_holder && term == a->ended && term == a->term) return true; /* without obeying it again */
     if (from_holder && term >= a->term && term >= a->promised) {
         bool obeyed = term == a->term && a->role == ASYNC_FOLLOWER && a->holder == from;
         if (!obeyed) async_adopt(a, term); /* elected elsewhere, or alive after all */
@@ -167,12 +163,6 @@ static void count_votes(struct async *a, struct algo_actions *acts)
     if (all_voted(a) || a->now_us - a->won_us >= a->patience_us / 8) async_elected(a, acts);
 }
 
-void async_stand(struct async *a, struct algo_actions *acts)
-{
-    candidate_begin(a, acts);
-    if (a->role == ASYNC_CANDIDATE) count_votes(a, acts); /* alone it is elected at once */
-}
-
 void async_election_tick(struct async *a, struct algo_actions *acts)
 {
     switch (a->role) {
@@ -181,7 +171,8 @@ void async_election_tick(struct async *a, struct algo_actions *acts)
         if (since == TIME_NEVER || a->now_us < a->quiet_until_us) return;
         if (a->now_us - since < a->patience_us / 4 + place_of(a) * (a->patience_us / 8)) return;
         if (!async_majority(a, async_up_count(a))) return;
-        async_stand(a, acts);
+        candidate_begin(a, acts);
+        count_votes(a, acts); /* alone it is elected at once */
         return;
     }
     case ASYNC_CANDIDATE:
@@ -208,16 +199,6 @@ void async_election_peer_down(struct async *a, rank_t peer)
 
 /* -- voting -------------------------------------------------------------------------------------- */
 
-void async_vote(struct async *a, rank_t candidate, uint64_t term, struct algo_actions *acts)
-{
-    a->asked = a->promised = term;
-    a->quiet_until_us = a->now_us + 2 * a->patience_us;
-    struct algo_msg *vote = async_send(a, acts, candidate, ASYNC_VOTE, term, 4);
-    vote->field[1] = a->replica.term;
-    vote->field[2] = async_replica_last(&a->replica);
-    vote->field[3] = a->replica.base.index;
-}
-
 int async_on_ask(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts)
 {
     if (m->field_count != 1 || m->bits_size != 0 || m->vec != NULL || m->packed != NULL) return ERR_PROTO;
@@ -233,7 +214,12 @@ int async_on_ask(struct async *a, rank_t from, const struct algo_msg *m, struct 
                  a->now_us - a->heard_us < a->patience_us / 4;
     if (heard || (a->role == ASYNC_CANDIDATE && a->asked > term)) return 0;
     if (a->role == ASYNC_CANDIDATE) give_up(a);
-    async_vote(a, from, term, acts);
+    a->asked = a->promised = term;
+    a->quiet_until_us = a->now_us + 2 * a->patience_us;
+    struct algo_msg *vote = async_send(a, acts, from, ASYNC_VOTE, term, 4);
+    vote->field[1] = a->replica.term;
+    vote->field[2] = async_replica_last(&a->replica);
+    vote->field[3] = a->replica.base.index;
     return 0;
 }
 

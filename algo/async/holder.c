@@ -6,7 +6,6 @@
  *    applied in order: x += mean of the differences, in order of job numbers; then the new jobs, which see
  *    the new x.
  *  - a gradient of the holder's own node arrives when the successors hold a copy of it.
- *  - a term that has had its updates is handed over (handover.c); nothing is logged meanwhile.
  * Failure courses
  *  - no majority of the members is up, or no successor holds the state: nothing is logged or applied.
  *  - what was wanted before (a worker off the list, a job done anew) and is settled meanwhile: passed over.
@@ -232,7 +231,6 @@ void async_holder_pump(struct async *a, struct algo_actions *acts)
             continue;
         }
         flight_control(a);
-        if (a->flight.count == 0 && async_handover(a, acts)) return;
         if (a->flight.count == 0) flight_updates(a);
         if (a->flight.count == 0) return;
         async_log_flight(a, acts);
@@ -265,7 +263,7 @@ void async_holder_begin(struct async *a, struct algo_actions *acts)
     a->holder = a->rank;
     a->greeted = false;
     async_replica_clear(&a->replica);
-    a->snapshot_t = a->term_t = a->ledger.t;
+    a->snapshot_t = a->ledger.t;
     for (uint32_t i = 0; i < a->ledger.job_count; i++) {
         struct async_job *job = &a->ledger.job[i];
         job->arrived = job->worker != a->rank && async_grads_find(&a->arrivals, job->q) != NULL;

@@ -147,7 +147,6 @@ enum async_kind {
     ASYNC_VOTE,  /* that term; term of the log, index of its last entry, of its snapshot */
     ASYNC_FETCH, /* that term: send what you hold */
     ASYNC_FETCHED, /* that term, index of the last entry, copies of own gradients sent */
-    ASYNC_HANDOVER, /* holder: term, which is over with this; rank that is to ask for the next one */
 };
 
 enum async_role {
@@ -206,7 +205,6 @@ struct async {
     const struct trace *trace;
     struct async_rule rule;
     uint32_t steps, snapshot_every, successor_count;
-    uint32_t term_updates; /* then the holder hands over; 0 = never */
     struct compressor *compressor; /* NULL = none */
     bool use_feedback;
     struct feedback feedback;
@@ -225,8 +223,6 @@ struct async {
     enum async_role role;
     uint64_t term;           /* obeyed: of an elected holder; term mod n is its rank; 0 = none yet */
     uint64_t promised;       /* greatest term voted for or obeyed: nothing older is answered */
-    uint64_t ended;          /* handed over by its holder; 0 = none */
-    uint64_t planned;        /* of report.terms: those that followed a hand-over */
     uint64_t asked;          /* as a candidate: the term asked for; later: the greatest seen */
     rank_t holder;           /* RANK_NONE = not known */
     uint64_t heard_us;       /* last word of the holder */
@@ -265,7 +261,6 @@ struct async {
     uint64_t own_sequence;    /* of the last own gradient sent to the successors */
     uint64_t hold_until_us;   /* nothing is applied before: a successor was lost */
     bool snapshot_wanted;
-    uint64_t term_t;                     /* t at the beginning of the term */
     uint64_t snapshot_t, snapshot_index; /* last one; index 0 = none on its way */
     uint64_t longest_us;                 /* longest time a gradient has taken */
     uint64_t *share;                     /* (node_count) gradients in x since this node's snapshot */
@@ -337,7 +332,6 @@ void async_own_send(struct async *a, rank_t to, const struct async_grad *g, uint
 void async_snapshot_send(struct async *a, rank_t to, const struct async_ledger *l, struct blob *x,
                          uint64_t term, uint64_t log_term, struct algo_actions *acts);
 void async_snapshot_begin(struct async *a, struct algo_actions *acts); /* if one is due */
-void async_standby_join(struct async *a, rank_t k, struct algo_actions *acts);
 void async_standby_fill(struct async *a, struct algo_actions *acts);
 void async_standby_lose(struct async *a, rank_t k);
 void async_standby_tick(struct async *a);
@@ -362,8 +356,6 @@ void async_adopt(struct async *a, uint64_t term); /* obeys a holder elected else
 void async_lose_holder(struct async *a);
 void async_election_tick(struct async *a, struct algo_actions *acts);
 void async_election_peer_down(struct async *a, rank_t peer);
-void async_stand(struct async *a, struct algo_actions *acts); /* as a candidate, with a majority up */
-void async_vote(struct async *a, rank_t candidate, uint64_t term, struct algo_actions *acts);
 void async_elected(struct async *a,
                    struct algo_actions *acts); /* a candidate whose wait is over: fetch or recover */
 int async_on_stale(struct async *a, const struct algo_msg *m);
@@ -374,14 +366,5 @@ int async_on_fetched(struct async *a, rank_t from, const struct algo_msg *m, str
 void async_fetch_progress(struct async *a, struct algo_actions *acts);
 void async_recover_begin(struct async *a, struct algo_actions *acts);
 void async_recover_progress(struct async *a, struct algo_actions *acts);
-
-/* -- handover.c ---------------------------------------------------------------------------------- */
-
-/* The rank i + 1 places after our own in hash order, taken as a circle. */
-rank_t async_after(const struct async *a, uint32_t i);
-/* The holder's, with nothing on its way to the log. true = the log is to rest: the role is about to be handed
- * over, or has been. */
-bool async_handover(struct async *a, struct algo_actions *acts);
-int async_on_handover(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts);
 
 #endif

@@ -2,9 +2,9 @@
  * entry, a snapshot (x, table) now and then, copies of the gradients of its own node.
  *
  * Normal course
- *  - the first `successors` nodes up, in hash order (from our own place on, if terms are handed over), join:
- *    copies (OWN) of uncovered own gradients, then a SNAPSHOT. When that is acknowledged the successor is a
- *    member: entries are applied only when all members hold them.
+ *  - the first `successors` nodes up, in hash order, join: copies (OWN) of uncovered own gradients, then a
+ *    SNAPSHOT. When that is acknowledged the successor is a member: entries are applied only when all members
+ *    hold them.
  *  - LOG carries all entries that were ready; one LOG is on its way at a time. ACK says what is held.
  *  - every `snapshot` updates a SNAPSHOT goes to all; when all members have it, it is durable: jobs numbered
  *    below the least outstanding one of a worker are covered, and the next JOB tells that worker so.
@@ -164,7 +164,7 @@ void async_snapshot_begin(struct async *a, struct algo_actions *acts)
     snapshot_settle(a);
 }
 
-void async_standby_join(struct async *a, rank_t k, struct algo_actions *acts)
+static void standby_join(struct async *a, rank_t k, struct algo_actions *acts)
 {
     struct async_peer *p = &a->peer[k];
     p->standby = ASYNC_STANDBY_JOINING;
@@ -186,11 +186,11 @@ void async_standby_fill(struct async *a, struct algo_actions *acts)
     for (rank_t k = 0; k < a->node_count; k++) count += a->peer[k].standby != ASYNC_STANDBY_NONE;
     for (int lame = 0; lame <= 1; lame++) /* who missed its time before is better than nobody */
         for (uint32_t i = 0; i < a->node_count && count < (lame ? 1 : a->successor_count); i++) {
-            rank_t k = a->term_updates > 0 ? async_after(a, i) : a->hash_order[i];
+            rank_t k = a->hash_order[i];
             struct async_peer *p = &a->peer[k];
             if (k == a->rank || !p->up || p->greeting < ASYNC_GREET_ASKED) continue;
             if (p->standby != ASYNC_STANDBY_NONE || p->lame != (lame == 1)) continue;
-            async_standby_join(a, k, acts);
+            standby_join(a, k, acts);
             count++;
         }
 }

@@ -150,7 +150,6 @@ void async_recover_begin(struct async *a, struct algo_actions *acts)
     CHECK(a->replica.x != NULL);
     async_holder_clear(a);
     a->role = ASYNC_RECOVERING;
-    a->planned += a->ended != 0 && a->term == a->ended;
     a->term = a->promised = a->asked;
     a->holder = a->rank;
     a->greeted = false;

@@ -148,8 +148,7 @@ static uint64_t marks_of(const struct storm *s)
 {
     struct simulation_totals t;
     simulation_totals(s->sim, &t);
-    uint64_t planned = s->law->planned != NULL ? s->law->planned(s) : 0;
-    return t.algo.tokens_regenerated + t.algo.rebases + t.algo.terms - planned;
+    return t.algo.tokens_regenerated + t.algo.rebases + t.algo.terms;
 }
 
 static const char *links_unrest(const struct storm *s)

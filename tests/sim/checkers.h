@@ -41,7 +41,6 @@ struct law {
     void (*look)(struct storm *s, rank_t v);
     void (*look_at_rest)(struct storm *s, rank_t v);
     const char *(*unrest)(struct storm *s);       /* NULL when at rest, else what is not as it should be */
-    uint64_t (*planned)(const struct storm *s);   /* of the changes of a role: those that disturb no rest */
     const char *(*disagreement)(struct storm *s); /* the same, once there is no more drift */
     void (*quiet)(struct storm *s);               /* at rest from now on */
     void (*end)(struct storm *s);                 /* after the agreement */

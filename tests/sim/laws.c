@@ -101,7 +101,6 @@ static const struct law laws[] = {
      .look = async_look,
      .look_at_rest = async_look_at_rest,
      .unrest = async_unrest,
-     .planned = async_planned,
      .pillar = async_pillar},
     {.method = "allreduce",
      .share = LAW_SHARE_EQUAL,

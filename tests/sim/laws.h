@@ -17,7 +17,6 @@ void copies_end(struct storm *s);
 void async_look(struct storm *s, rank_t v);
 void async_look_at_rest(struct storm *s, rank_t v);
 const char *async_unrest(struct storm *s);
-uint64_t async_planned(const struct storm *s);
 rank_t async_pillar(const struct storm *s);
 
 const char *residuals_disagreement(struct storm *s);

@@ -348,11 +348,6 @@ static const struct bad_case bad[] = {
     {ASYNC_FETCH, 1, true, false, 0, {T}},
     {ASYNC_FETCHED, 2, false, false, 0, {T, 1}},
     {ASYNC_FETCHED, 3, false, false, 0, {0, 1, 1}},
-    {ASYNC_HANDOVER, 1, false, false, 0, {T}},
-    {ASYNC_HANDOVER, 2, true, false, 0, {T, 1}},
-    {ASYNC_HANDOVER, 2, false, false, 0, {0, 1}},
-    {ASYNC_HANDOVER, 2, false, false, 0, {L, 1}}, /* a term of another's */
-    {ASYNC_HANDOVER, 2, false, false, 0, {T, 77}},
 };
 
 static uint64_t resolve(uint64_t field, uint64_t term, uint32_t n, rank_t from)

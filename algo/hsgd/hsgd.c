@@ -10,7 +10,7 @@
  *  - TRAIN asks for the steps up to the next average; then training rests until that average is over.
  *  - when an average of level l is over at t, the averages below it begin anew: their all-reduces are made
  *    for the groups in force from t on (drawn anew after an average of level 0 with redraw=yes).
- *  - a message of an average that begins later than ours is held until this node gets there (hsgd_next.c).
+ *  - a message of an average that begins later than ours is held until this node gets there (next.c).
  * Failure courses
  *  - a member is gone, or silent for the patience (each level has twice that of the next below, so that
  *    the smallest group finds out first): the others' view leaves it out (allreduce.h); the mean is over
@@ -29,7 +29,7 @@
  *    cannot be: ERR_PROTO, nothing changed.
  *  - a copy whose count of rounds cannot be (beyond the next average above, or any step): it is not gone on
  *    from; the all-reduce is made anew and asks. */
-#include "algo/hsgd/hsgd_internal.h"
+#include "algo/hsgd/internal.h"
 
 #include <stdlib.h>
 

@@ -3,7 +3,7 @@
 
 #include "agent/node_internal.h"
 #include "algo/def/internal.h"
-#include "algo/hsgd/hsgd_internal.h"
+#include "algo/hsgd/internal.h"
 #include "tests/sim/laws.h"
 #include "tests/sim/storm.h"
 

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "algo/hsgd/hsgd_internal.h"
+#include "algo/hsgd/internal.h"
 #include "tests/unit/hsgd_fixture.h"
 
 extern const struct algo_type hsgd_type;

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "algo/hsgd/hsgd_internal.h"
+#include "algo/hsgd/internal.h"
 #include "base/check.h"
 #include "base/prng.h"
 #include "tests/unit/algo_harness.h"

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "algo/hsgd/hsgd_internal.h"
+#include "algo/hsgd/internal.h"
 #include "algo/vec.h"
 #include "base/check.h"
 

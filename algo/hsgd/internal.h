@@ -1,5 +1,5 @@
-/* Shared by the files of hierarchical SGD: hsgd.c (steps, averages, copies), hsgd_slot.c (the all-reduce of
- * each level's group), hsgd_next.c (messages that come early), hsgd_make.c (parameters, making, reporting).
+/* Shared by the files of hierarchical SGD: hsgd.c (steps, averages, copies), slot.c (the all-reduce of
+ * each level's group), next.c (messages that come early), make.c (parameters, making, reporting).
  * Not for others. */
 #ifndef GADABOUT_ALGO_HSGD_INTERNAL_H
 #define GADABOUT_ALGO_HSGD_INTERNAL_H
@@ -94,7 +94,7 @@ struct hsgd {
     struct algo_report report;
 };
 
-/* -- hsgd_slot.c */
+/* -- slot.c */
 
 /* The groups of this node at every level in the epoch that holds local step `start`: group[l]. */
 void hsgd_groups_of(struct hsgd *h, uint64_t start, uint32_t group_of[HSGD_LEVEL_MAX]);

@@ -151,6 +151,7 @@ static void storm_open(struct storm *s, const struct storm_plan *plan)
     s->setup.trace = s->loud ? &s->trace : NULL;
     if (simulation_new(&s->setup, &s->sim, &why) != 0) check_failed(why.text, __FILE__, __LINE__);
     sim_observe(simulation_world(s->sim), observe, s);
+    storm_shapes_init(s);
 }
 
 /* All events up to then; false when there is a problem. */
@@ -258,12 +259,23 @@ static rank_t draw_victim(struct storm *s, enum storm_fault fault)
     return v;
 }
 
+/* With the cuts and heals of partitions on the way. */
+static bool disturb_until(struct storm *s, uint64_t until_us)
+{
+    while (storm_shapes_due_us(s) <= until_us) {
+        uint64_t due_us = storm_shapes_due_us(s), now_us = simulation_now_us(s->sim);
+        if (due_us > now_us && !storm_go_on(s, due_us)) return false;
+        storm_shapes_act(s);
+    }
+    return storm_go_on(s, until_us);
+}
+
 static bool disturb(struct storm *s)
 {
     const struct graph *g = simulation_graph(s->sim);
     uint64_t at_us = (uint64_t)STORM_SECOND;
     while (at_us < SAFETY_US) {
-        if (!storm_go_on(s, at_us)) return false;
+        if (!disturb_until(s, at_us)) return false;
         enum storm_fault fault = draw_fault(s);
         rank_t a = draw_victim(s, fault);
         rank_t b = g->neighbour[g->offset[a] + prng_below(&s->prng, graph_degree(g, a))];

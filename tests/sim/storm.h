@@ -29,6 +29,35 @@ enum storm_fault {
     STORM_FAULT_COUNT
 };
 
+/* Faults that take many links: storm_shapes.c. */
+enum storm_shape {
+    STORM_SHAPE_HALVES,
+    STORM_SHAPE_COIN,
+    STORM_SHAPE_ALONE,
+    STORM_SHAPE_RING,
+    STORM_SHAPE_ONE_WAY,
+    STORM_SHAPE_SWIZZLE,
+    STORM_SHAPE_COUNT
+};
+
+enum storm_task_kind { STORM_TASK_CUT, STORM_TASK_CUT_ONE_WAY, STORM_TASK_HEAL };
+
+enum { STORM_TASK_MAX = STORM_NODES * (STORM_NODES - 1) };
+
+struct storm_task {
+    uint64_t at_us;
+    enum storm_task_kind kind;
+    rank_t a, b;
+};
+
+struct storm_shapes {
+    struct prng prng;
+    double gap_us;
+    uint64_t next_us;                       /* when the next shape begins; TIME_NEVER */
+    struct storm_task task[STORM_TASK_MAX]; /* (count) of the present one, in order of time */
+    uint32_t count, done;
+};
+
 struct storm;
 
 /* What a test changes in a storm, above all a bug planted from outside: state of the nodes is tampered with
@@ -50,10 +79,11 @@ struct storm_plan {
     const struct mutant *mutant; /* NULL = none */
     bool loud;                   /* faults and log lines go to stderr */
     bool pillars; /* no random faults: again and again the node whose loss hurts most is killed */
+    bool plain;   /* single faults only: no partitions and swizzles */
 };
 
 struct storm_tally {
-    uint64_t fault[STORM_FAULT_COUNT];
+    uint64_t fault[STORM_FAULT_COUNT], shape[STORM_SHAPE_COUNT];
     uint64_t events, regenerated, rebases, refused;
     uint64_t quiet_us_max, agreed_us_max; /* until rest after healing; until agreement without drift */
     double handed, missing;               /* steps with DIGEST, sums over nodes and seeds */
@@ -72,6 +102,7 @@ struct storm {
     double weight[STORM_NODES];
     double fault_weight[STORM_FAULT_COUNT], fault_gap_us;
     struct prng prng;
+    struct storm_shapes shapes;
     /* the cluster */
     struct choice topology_choice, latency_choice, step_time_choice, algorithm_choice, compress_choice;
     struct simulation_setup setup;
@@ -100,6 +131,11 @@ bool storm_run(uint64_t seed, const struct storm_plan *plan, struct storm_tally 
 
 /* storm_draw.c: everything that follows from the seed alone; algorithm NULL = drawn too, compress NULL = none. */
 void storm_draw(struct storm *s, const char *algorithm, const char *compress);
+
+/* storm_shapes.c */
+void storm_shapes_init(struct storm *s);
+uint64_t storm_shapes_due_us(const struct storm *s); /* when to call the next; TIME_NEVER */
+void storm_shapes_act(struct storm *s);              /* begins a shape, or cuts or heals one link */
 
 /* For checkers and mutants. */
 void storm_fail(struct storm *s, const char *format, ...) __attribute__((format(printf, 2, 3)));

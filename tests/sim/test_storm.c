@@ -3,7 +3,7 @@
  * node goes on and all agree.
  * Method: whole clusters (node, wire format, simulated transport) from 200 random seeds; the phases are in
  * storm.h, what must hold in checkers.h. A failure prints the seed and how to replay it:
- *   test_storm --seed S [--count N] [--algorithm TEXT] [--compress TEXT] [--pillars] [--trace]     runs these seeds only, without cmocka.
+ *   test_storm --seed S [--count N] [--algorithm TEXT] [--compress TEXT] [--pillars | --plain] [--trace]     runs these seeds only, without cmocka.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -26,17 +26,19 @@ struct request {
 
 static void tally_print(const struct storm_tally *t, uint64_t first, uint64_t count)
 {
-    printf(
-        "seeds %llu to %llu: %llu crashes, %llu restarts, %llu pauses, %llu cuts, %llu one-way cuts, "
-        "%llu resets; %llu events, %llu tokens made anew, %llu re-bases; after healing quiet within %.1f s, "
-        "agreed within %.1f s; %.2f %% of DIGEST's work lost in faults, at most %.1f %% in one storm\n",
-        (unsigned long long)first, (unsigned long long)(first + count - 1),
-        (unsigned long long)t->fault[STORM_CRASH], (unsigned long long)t->fault[STORM_RESTART],
-        (unsigned long long)t->fault[STORM_PAUSE], (unsigned long long)t->fault[STORM_CUT],
-        (unsigned long long)t->fault[STORM_CUT_ONE_WAY], (unsigned long long)t->fault[STORM_RESET],
-        (unsigned long long)t->events, (unsigned long long)t->regenerated, (unsigned long long)t->rebases,
-        (double)t->quiet_us_max / 1e6, (double)t->agreed_us_max / 1e6,
-        t->handed > 0 ? 100 * t->missing / t->handed : 0, 100 * t->missing_share_max);
+    uint64_t shapes = 0;
+    for (int k = 0; k < STORM_SHAPE_COUNT; k++) shapes += t->shape[k];
+    printf("seeds %llu to %llu: %llu crashes, %llu restarts, %llu pauses, %llu cuts, %llu one-way cuts, "
+           "%llu resets, %llu partitions and swizzles; %llu events, %llu tokens made anew, %llu re-bases; "
+           "after healing quiet within %.1f s, "
+           "agreed within %.1f s; %.2f %% of DIGEST's work lost in faults, at most %.1f %% in one storm\n",
+           (unsigned long long)first, (unsigned long long)(first + count - 1),
+           (unsigned long long)t->fault[STORM_CRASH], (unsigned long long)t->fault[STORM_RESTART],
+           (unsigned long long)t->fault[STORM_PAUSE], (unsigned long long)t->fault[STORM_CUT],
+           (unsigned long long)t->fault[STORM_CUT_ONE_WAY], (unsigned long long)t->fault[STORM_RESET],
+           (unsigned long long)shapes, (unsigned long long)t->events, (unsigned long long)t->regenerated,
+           (unsigned long long)t->rebases, (double)t->quiet_us_max / 1e6, (double)t->agreed_us_max / 1e6,
+           t->handed > 0 ? 100 * t->missing / t->handed : 0, 100 * t->missing_share_max);
 }
 
 /* Returns how many seeds failed. */
@@ -51,7 +53,10 @@ static uint64_t weather(const struct request *r, struct storm_tally *tally)
                 (unsigned long long)seed, r->plan.algorithm != NULL ? " --algorithm " : "",
                 r->plan.algorithm != NULL ? r->plan.algorithm : "",
                 r->plan.compress != NULL ? " --compress " : "",
-                r->plan.compress != NULL ? r->plan.compress : "", r->plan.pillars ? " --pillars" : "");
+                r->plan.compress != NULL ? r->plan.compress : "",
+                r->plan.pillars ? " --pillars"
+                : r->plan.plain ? " --plain"
+                                : "");
     }
     tally_print(tally, r->seed, r->count);
     return failed;
@@ -64,6 +69,7 @@ static void clusters_weather_every_storm(void **state)
     const struct request all = {SEED_FIRST, SEED_COUNT, {.algorithm = NULL}};
     assert_int_equal(weather(&all, &tally), 0);
     for (int k = 0; k < STORM_FAULT_COUNT; k++) assert_true(tally.fault[k] > SEED_COUNT); /* it did blow */
+    for (int k = 0; k < STORM_SHAPE_COUNT; k++) assert_true(tally.shape[k] > 20);
     assert_true(tally.regenerated > 0 && tally.rebases > 0);
 }
 
@@ -172,7 +178,7 @@ static void seeds_that_found_bugs_are_weathered(void **state)
                                       584, 865, 871, 902, 1255, 1381, 1704, 1756, 1957, 386, 2392};
     for (size_t i = 0; i < sizeof corpus / sizeof corpus[0]; i++) {
         struct err_text why = {""};
-        const struct storm_plan plan = {.algorithm = NULL};
+        const struct storm_plan plan = {.plain = true};
         if (!storm_run(corpus[i], &plan, NULL, &why)) fail_msg("%s", why.text);
     }
     static const uint64_t overtaken[] = {350,
@@ -221,6 +227,8 @@ static bool request_parse(int argc, char **argv, struct request *r)
             r->plan.compress = argv[++i];
         else if (strcmp(argv[i], "--pillars") == 0)
             r->plan.pillars = true;
+        else if (strcmp(argv[i], "--plain") == 0)
+            r->plan.plain = true;
         else
             return false;
     }
@@ -233,7 +241,7 @@ int main(int argc, char **argv)
     struct storm_tally tally = {.events = 0};
     if (!request_parse(argc, argv, &r)) {
         fprintf(stderr, "usage: test_storm [--seed S [--count N] [--algorithm TEXT] [--compress TEXT] "
-                        "[--pillars] [--trace]]\n");
+                        "[--pillars | --plain] [--trace]]\n");
         return 2;
     }
     if (argc > 1) return weather(&r, &tally) == 0 ? 0 : 1;

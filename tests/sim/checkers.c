@@ -224,6 +224,8 @@ static const char *models_differ(const struct storm *s)
 
 const char *checkers_disagreement(struct storm *s)
 {
+    for (rank_t v = 0; v < STORM_NODES; v++)
+        if (s->under_way[v] > 0) return "steps are still under way";
     const char *what = s->law->share != LAW_SHARE_ONE ? models_differ(s) : NULL;
     return what == NULL && s->law->disagreement != NULL ? s->law->disagreement(s) : what;
 }

@@ -84,6 +84,7 @@ static uint32_t counter_run(struct trainer *t, const float *x, uint32_t max_step
     (void)x;
     memset(delta, 0, STORM_NODES * sizeof *delta);
     *loss = 1;
+    c->storm->under_way[c->v] = c->storm->drifting ? max_steps : 0;
     if (!c->storm->drifting) return max_steps;
     delta[c->v] = (float)max_steps;
     c->storm->counted[c->v] += max_steps;
@@ -121,8 +122,11 @@ static void observe(void *ctx, const void *bytes, size_t size)
 {
     struct storm *s = ctx;
     CHECK(size >= 24);
-    s->training_ended |= word_at((const uint8_t *)bytes + 8) == SIM_JOB_DONE;
-    s->touched |= 1u << (word_at((const uint8_t *)bytes + 16) >> 32);
+    rank_t v = (rank_t)(word_at((const uint8_t *)bytes + 16) >> 32);
+    bool done = word_at((const uint8_t *)bytes + 8) == SIM_JOB_DONE;
+    if (done) s->under_way[v] = 0;
+    s->training_ended |= done;
+    s->touched |= 1u << v;
 }
 
 static void storm_open(struct storm *s, const struct storm_plan *plan)
@@ -177,7 +181,7 @@ static void crash(struct storm *s, rank_t v)
     for (rank_t u = 0; u < STORM_NODES; u++) dead += simulation_node(s->sim, u) == NULL;
     if (simulation_node(s->sim, v) == NULL || dead >= DEAD_MAX) return;
     s->handed_gone[v] += handed_in_this_life(s, v);
-    s->counted_life[v] = 0;
+    s->counted_life[v] = s->under_way[v] = 0;
     s->paused[v] = false;
     checkers_crashed(s, v);
     simulation_crash(s->sim, v, prng_below(&s->prng, 2) == 0);

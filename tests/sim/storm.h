@@ -111,6 +111,7 @@ struct storm {
     bool drifting;
     uint64_t counted[STORM_NODES];      /* steps that v's trainers counted, in all its lives */
     uint64_t counted_life[STORM_NODES]; /* ... in the present one */
+    uint64_t under_way[STORM_NODES];    /* ... in a job whose result has not come yet */
     uint64_t handed_gone[STORM_NODES];  /* counted steps handed over in lives that are gone */
     uint32_t touched;                   /* bit v: the event ran node v */
     uint64_t healed_us;                 /* TIME_NEVER before */

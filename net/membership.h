@@ -11,6 +11,7 @@
  * Of two records of one member the greater incarnation is newer; at equal incarnation DEAD and LEFT beat SUSPECT,
  * which beats ALIVE. A record with an incarnation that lies a day and more ahead of our own time is dropped.
  * (Start times are in units of BOOT_UNITS_PER_US per microsecond: boot ids.)
+ * DEAD, heard in a SYNC or of a member whose link to us lives, is taken as SUSPECT, so that it may answer.
  *
  * Normal course
  *  - LINK_UP: both ends send SYNC, all they know, their own record first; the answer is merged.
@@ -46,6 +47,7 @@
 #include "base/trace.h"
 
 #define MEMBER_META_MAX 8u
+#define BOOT_UNITS_PER_US 1024u
 
 enum member_state { MEMBER_ALIVE, MEMBER_SUSPECT, MEMBER_DEAD, MEMBER_LEFT };
 
@@ -153,6 +155,7 @@ struct membership_totals {
     uint64_t suspicions, deaths; /* declared by us, not heard */
     uint64_t refutations;        /* of our own */
     uint64_t records_dropped;    /* impossible ones */
+    uint64_t stops;              /* times we noticed that we had been stopped */
     uint32_t health;             /* 0 = well .. 7 */
 };
 

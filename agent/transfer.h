@@ -8,13 +8,17 @@
  * Normal course
  *  - the newcomer ASKs up to donor_max linked members that train; each answers OFFER: snapshot, bytes, chunk size,
  *    progress. It GETs chunks, `window` ahead per donor; a CHUNK comes with its XXH3 hash, which is checked before it
- *    is copied into place. All chunks there: done; donors forget the snapshot when nobody uses it for snapshot_us.
+ *    is copied into place. All chunks there: DONE; donors forget the snapshot when nobody uses it for snapshot_us.
+ *  - the last chunks are asked of a second donor when the first one takes long; the second copy is dropped.
  * Failure courses
  *  - a donor's link goes, or it is silent for silence_us: its open chunks go to the others; what has come stays.
- *  - a wrong hash, an index not asked for, another size: ERR_PROTO; the node closes that link, as above.
- *  - a donor is BUSY (rate or newcomers over its cap): asked again after the time it names, others meanwhile.
+ *  - a wrong hash, an index not asked for, another size, NaN: ERR_PROTO; the node closes that link, as above.
+ *  - a donor is BUSY (rate or newcomers over its cap; answers ASK): asked again after the time it names, others
+ *    meanwhile.
  *  - no donor is left: the fetch waits; new ones may come (DONOR_UP). The owner may give up.
- *  - a snapshot was dropped at the donor (GONE): it is asked again.
+ *  - a snapshot was dropped at the donor (GONE; answers GET): it is asked again. ASK begins anew: the donor forgets
+ *    what this newcomer asked before and was not sent.
+ *  - chunks may still come when the fetch is over and freed: the node drops them.
  */
 #ifndef GADABOUT_AGENT_TRANSFER_H
 #define GADABOUT_AGENT_TRANSFER_H
@@ -32,7 +36,7 @@ enum state_kind { STATE_ASK = 1, STATE_OFFER, STATE_GET, STATE_CHUNK, STATE_BUSY
 /* One message. Fields that a kind does not name are 0. */
 struct state_msg {
     enum state_kind kind;
-    uint64_t snapshot;   /* OFFER, GET, CHUNK, GONE, DONE: drawn by the donor */
+    uint64_t snapshot;   /* OFFER, GET, CHUNK, GONE, DONE: drawn by the donor, not 0 (DONE: 0 = none yet) */
     uint64_t size;       /* OFFER: bytes of the model */
     uint64_t chunk_size; /* OFFER */
     uint64_t progress;   /* OFFER: steps that the donor has done */
@@ -68,7 +72,7 @@ struct fetch_config {
     float *x; /* (dim) filled in place; borrowed until fetch_free */
     size_t dim;
     uint32_t donor_max;  /* 3 */
-    uint32_t window;     /* chunks asked ahead of each donor, 4 */
+    uint32_t window;     /* chunks asked ahead of each donor, 4; at most TRANSFER_AHEAD_MAX */
     uint64_t silence_us; /* 2 s */
     uint64_t seed;
 };
@@ -77,8 +81,10 @@ struct fetch;
 
 struct fetch *fetch_new(const struct fetch_config *config); /* returns owned */
 void fetch_free(struct fetch *f);
+/* A linked member trains (again: its progress is news). At most LINK_COUNT_MAX are remembered. */
 void fetch_donor_up(struct fetch *f, node_id id, uint64_t progress, uint64_t now_us,
                     struct transfer_actions *acts);
+/* The link is gone, or the member trains no more. */
 void fetch_donor_down(struct fetch *f, node_id id, uint64_t now_us, struct transfer_actions *acts);
 int fetch_message(struct fetch *f, node_id from, const struct state_msg *msg, uint64_t now_us,
                   struct transfer_actions *acts); /* 0 or ERR_PROTO */
@@ -96,7 +102,8 @@ struct donor_config {
     uint32_t newcomer_max; /* served at once, 4 */
     uint64_t rate_bytes_s; /* to all newcomers together; 0 = no limit */
     uint64_t snapshot_us;  /* 30 s */
-    uint32_t queue_max;    /* chunks under way per newcomer, as the node reports them; 8 */
+    uint32_t queue_max; /* chunks that one newcomer asked for and was not sent: more is ERR_PROTO; 8, at least
+                            * TRANSFER_AHEAD_MAX */
     uint64_t seed;
 };
 
@@ -110,8 +117,10 @@ int donor_message(struct donor *d, node_id from, const struct state_msg *msg, co
                   uint64_t progress, uint64_t now_us, struct transfer_actions *acts); /* 0 or ERR_PROTO */
 void donor_writable(struct donor *d, node_id to, uint64_t now_us,
                     struct transfer_actions *acts); /* room in the link */
-void donor_full(struct donor *d, node_id to,
-                uint64_t chunk); /* the link refused this chunk: again when writable */
+
+/* The link refused this chunk (ERR_FULL), which is told before the next event: again when writable. */
+void donor_full(struct donor *d, node_id to, uint64_t chunk);
+
 void donor_link_down(struct donor *d, node_id id);
 void donor_deadline(struct donor *d, uint64_t now_us, struct transfer_actions *acts);
 uint64_t donor_deadline_us(const struct donor *d);

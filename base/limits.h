@@ -30,6 +30,12 @@
 #define CHOICE_PARAM_MAX 16u        /* key=value pairs of one choice */
 #define CHOICE_TEXT_MAX 1024u       /* bytes of one "name:key=value,..." */
 
+/* The model for a newcomer. */
+#define TRANSFER_CHUNK_MAX (4u * 1024u * 1024u) /* bytes of one chunk */
+#define TRANSFER_CHUNK_COUNT_MAX 65536u         /* chunks of one model */
+#define TRANSFER_AHEAD_MAX 8u                   /* chunks that one newcomer asks of one donor ahead */
+#define TRANSFER_WAIT_MAX_US 30000000u          /* a donor's "ask again later" counts up to that */
+
 /* Data files. */
 #define DATASET_ROW_MAX 100000000u
 #define DATASET_FEATURE_MAX 16777216u
@@ -38,6 +44,8 @@
 
 static_assert(MESSAGE_HEAD_MAX <= FRAME_CHUNK_MAX, "a head travels in one frame");
 static_assert(ALGO_BITS_MAX * 8u >= NODE_COUNT_MAX, "a visited map covers every rank");
+static_assert((unsigned long long)TRANSFER_CHUNK_MAX * TRANSFER_CHUNK_COUNT_MAX >= 4 * MODEL_DIM_MAX,
+              "every model can be cut");
 static_assert(ALGO_BITS_MAX + ALGO_FIELD_MAX * 9u + 64u <= MESSAGE_HEAD_MAX, "an algorithm head fits");
 
 #endif

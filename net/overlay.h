@@ -9,14 +9,19 @@
  *  - the first link of a newcomer: it sends JOIN over it; the contact takes it into its active view and sends
  *    FORWARD_JOIN(arwl) to its other active members; who gets it with ttl 0, or is alone, asks the newcomer with
  *    NEIGHBOUR; at ttl = prwl it goes into the passive view.
- *  - every shuffle_us: a SHUFFLE walks and its end exchanges samples of both views.
+ *  - every shuffle_us: a SHUFFLE with a sample of both views walks. Its end keeps the sample, and answers with one of
+ *    its own over the link that the walk came by: no new link is made for it, as the paper would towards the node
+ *    that began; over many walks it mixes as well. Active members take turns as the first step.
  *  - NEIGHBOUR is asked with high priority by a node without an active member, and must then be accepted;
- *    otherwise only while there is room.
+ *    otherwise only while there is room. ACCEPT and REJECT bring a sample too, so that who asks learns of more.
  * Failure courses
  *  - an active member's link goes: a passive one takes its place (CONNECT, then NEIGHBOUR), until one accepts;
- *    those that cannot be reached leave the passive view.
+ *    those that cannot be reached leave the passive view. As many are asked at once as there are free places; after
+ *    refusals longer and longer pauses follow, up to 4 * shuffle_us, for as long as there is a neighbour at all.
  *  - the view is full and someone must get in: a random active member gets DISCONNECT and goes to the passive view;
  *    its link is the owner's to close or keep.
+ *  - two views contradict each other (a message crossed another): who gets a walk from a node that is no neighbour
+ *    of its own, or an ACCEPT it did not ask for, says DISCONNECT. So each is found within active_max shuffles.
  *  - a member is dead or has left (FORGET): it leaves both views.
  *  - both views are empty: nothing to do until the owner brings a link or a member (KNOWN).
  *  - a list with ourselves, one id twice, or too long: ERR_PROTO, nothing has changed.
@@ -39,16 +44,18 @@ struct overlay_peer {
 
 enum overlay_kind {
     OVERLAY_JOIN = 1,
-    OVERLAY_FORWARD_JOIN, /* peer[0] = the newcomer; ttl */
+    OVERLAY_FORWARD_JOIN, /* peer[0] = the newcomer; ttl = steps left */
     OVERLAY_NEIGHBOUR,    /* urgent: high priority */
-    OVERLAY_ACCEPT,
-    OVERLAY_REJECT,
+    OVERLAY_ACCEPT,       /* of a JOIN or NEIGHBOUR; a sample */
+    OVERLAY_REJECT,       /* the same */
     OVERLAY_DISCONNECT,
-    OVERLAY_SHUFFLE, /* peer[0] = who began it; ttl */
-    OVERLAY_SHUFFLE_REPLY,
+    OVERLAY_SHUFFLE,       /* peer[0] = who began it, a sample; ttl = steps left */
+    OVERLAY_SHUFFLE_REPLY, /* a sample */
 };
 
 #define OVERLAY_PEER_MAX 16u
+#define OVERLAY_TTL_MAX 32u
+#define OVERLAY_PASSIVE_MAX 1024u
 
 struct overlay_msg {
     enum overlay_kind kind;
@@ -61,9 +68,9 @@ struct overlay_msg {
 struct overlay_config {
     node_id id;
     char address[ADDRESS_TEXT_MAX];
-    uint32_t active_max;  /* 5 */
-    uint32_t passive_max; /* 30 */
-    uint32_t arwl, prwl;  /* 6, 3 */
+    uint32_t active_max;  /* 5; 1..LINK_COUNT_MAX */
+    uint32_t passive_max; /* 30; 1..OVERLAY_PASSIVE_MAX */
+    uint32_t arwl, prwl;  /* 6, 3; at most OVERLAY_TTL_MAX */
     uint64_t shuffle_us;  /* 10 s */
     uint64_t answer_us;   /* 5 s: how long a link or an answer to NEIGHBOUR is waited for */
     uint64_t seed;
@@ -112,6 +119,9 @@ struct overlay;
 
 struct overlay *overlay_new(const struct overlay_config *config); /* returns owned */
 void overlay_free(struct overlay *o);
+void overlay_set_address(struct overlay *o, const char *address); /* ours, once peers have seen it */
+/* Runs to completion; appends to acts. Returns 0, or ERR_PROTO for a message that makes no sense or of a peer without
+ * a link; nothing has changed then. */
 int overlay_step(struct overlay *o, const struct overlay_event *event, struct overlay_actions *acts);
 uint64_t overlay_deadline_us(const struct overlay *o);
 void overlay_actions_clear(struct overlay_actions *acts);

@@ -20,6 +20,7 @@ void overlay_defaults(struct overlay_config *c)
                                  .arwl = 6,
                                  .prwl = 3,
                                  .shuffle_us = 10000000,
+                                 .exchange_us = 30000000,
                                  .answer_us = 5000000};
 }
 
@@ -29,13 +30,13 @@ struct overlay *overlay_new(const struct overlay_config *config)
     CHECK(config->active_max >= 1 && config->active_max <= LINK_COUNT_MAX);
     CHECK(config->passive_max >= 1 && config->passive_max <= OVERLAY_PASSIVE_MAX);
     CHECK(config->arwl <= OVERLAY_TTL_MAX && config->prwl <= config->arwl);
-    CHECK(config->shuffle_us > 0 && config->answer_us > 0);
+    CHECK(config->shuffle_us > 0 && config->exchange_us > 0 && config->answer_us > 0);
     struct overlay *o = mem_new_zero(1, sizeof *o);
     o->config = *config;
     prng_split(&o->prng, config->seed, "overlay", config->id);
     o->active = mem_new_zero(config->active_max, sizeof *o->active);
     o->passive = mem_new_zero(config->passive_max, sizeof *o->passive);
-    o->shuffle_us = TIME_NEVER;
+    o->shuffle_us = o->exchange_us = TIME_NEVER;
     return o;
 }
 
@@ -119,7 +120,7 @@ static void on_forward_join(struct overlay *o, node_id from, const struct overla
     const struct overlay_peer *newcomer = &msg->peer[0];
     node_id next = msg->ttl > 0 ? active_draw(o, from, newcomer->id) : 0;
     if (next == 0) {
-        if (!ask_begin(o, newcomer, true)) learn(o, msg);
+        if (!ask_begin(o, newcomer, ASK_WALK_END)) learn(o, msg);
         return;
     }
     if (msg->ttl == o->config.prwl) learn(o, msg);
@@ -150,7 +151,7 @@ static void on_accept(struct overlay *o, node_id from, const struct overlay_msg 
     }
     bool wanted = ask != NULL && ask->phase == ASK_ANSWER;
     bool room = o->active_count < o->config.active_max;
-    if (wanted && (room || ask->evict)) {
+    if (wanted && (room || ask->why != ASK_REPAIR)) {
         become_active(o, from);
     } else {
         ask_end(o, from);
@@ -274,7 +275,7 @@ static void on_link_up(struct overlay *o, const struct overlay_peer *peer)
     if (overlay_is_active(o, peer->id)) return;
     if (ask_linked(o, peer->id)) return;
     spare_add(o, peer, 0);
-    if (o->active_count == 0 && !ask_urgent_waits(o)) ask_begin(o, peer, false);
+    if (o->active_count == 0 && !ask_urgent_waits(o)) ask_begin(o, peer, ASK_REPAIR);
 }
 
 /* A neighbour whose link broke may come back at once: it is kept as a spare where that costs no other one. */
@@ -331,10 +332,32 @@ static void shuffle(struct overlay *o)
         o, to, &(struct overlay_msg){.kind = OVERLAY_SHUFFLE, .ttl = ttl, .peer = list, .peer_count = count});
 }
 
+static void exchange(struct overlay *o)
+{
+    o->exchange_us = overlay_soon(o, o->config.exchange_us);
+    const struct spare *spare = o->active_count > 0 ? spare_draw(o) : NULL;
+    if (spare != NULL) ask_begin(o, &spare->peer, ASK_EXCHANGE);
+}
+
 static void on_deadline(struct overlay *o)
 {
     ask_expire(o);
     if (o->now_us >= o->shuffle_us) shuffle(o);
+    if (o->now_us >= o->exchange_us) exchange(o);
+}
+
+/* At a random moment of the first period: nodes that start together are not in step. */
+static uint64_t first_time(struct overlay *o, uint64_t period_us)
+{
+    if (period_us >= TIME_NEVER / 2) return TIME_NEVER;
+    return time_after(o->now_us, (uint64_t)((double)period_us * prng_uniform(&o->prng, 0.1, 1.1)));
+}
+
+static void start(struct overlay *o)
+{
+    o->started = true;
+    o->shuffle_us = first_time(o, o->config.shuffle_us);
+    o->exchange_us = first_time(o, o->config.exchange_us);
 }
 
 int overlay_step(struct overlay *o, const struct overlay_event *event, struct overlay_actions *acts)
@@ -344,9 +367,7 @@ int overlay_step(struct overlay *o, const struct overlay_event *event, struct ov
     o->now_us = event->now_us;
     o->acts = acts;
     o->out_count = 0;
-    if (o->shuffle_us == TIME_NEVER && o->config.shuffle_us < TIME_NEVER / 2) /* the first step */
-        o->shuffle_us = time_after(
-            o->now_us, (uint64_t)((double)o->config.shuffle_us * prng_uniform(&o->prng, 0.1, 1.1)));
+    if (!o->started) start(o);
     switch (event->kind) {
     case OVERLAY_LINK_UP:
         on_link_up(o, &event->peer);
@@ -377,6 +398,7 @@ int overlay_step(struct overlay *o, const struct overlay_event *event, struct ov
 
 uint64_t overlay_deadline_us(const struct overlay *o)
 {
-    uint64_t ask_us = ask_next_us(o);
-    return ask_us < o->shuffle_us ? ask_us : o->shuffle_us;
+    uint64_t next_us = ask_next_us(o);
+    if (o->shuffle_us < next_us) next_us = o->shuffle_us;
+    return o->exchange_us < next_us ? o->exchange_us : next_us;
 }

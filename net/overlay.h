@@ -12,7 +12,11 @@
  *  - every shuffle_us: a SHUFFLE with a sample of both views walks. Its end keeps the sample, and answers with one of
  *    its own over the link that the walk came by: no new link is made for it, as the paper would towards the node
  *    that began; over many walks it mixes as well. Active members take turns as the first step.
- *  - NEIGHBOUR is asked with high priority by a node without an active member, and must then be accepted;
+ *  - every exchange_us: one neighbour is exchanged for a spare (NEIGHBOUR with high priority; a random one makes room).
+ *    The paper has no such thing; but views that are full on both sides of a healed partition would stay apart for ever.
+ *  - NEIGHBOUR is asked with high priority by a node without an active member, by one that has less than half of the
+ *    active_max and was refused twice (two lonely ones could be each other's only neighbour), and for an exchange; it
+ *    must then be accepted;
  *    otherwise only while there is room. ACCEPT and REJECT bring a sample too, so that who asks learns of more.
  * Failure courses
  *  - an active member's link goes: a passive one takes its place (CONNECT, then NEIGHBOUR), until one accepts;
@@ -72,6 +76,7 @@ struct overlay_config {
     uint32_t passive_max; /* 30; 1..OVERLAY_PASSIVE_MAX */
     uint32_t arwl, prwl;  /* 6, 3; at most OVERLAY_TTL_MAX */
     uint64_t shuffle_us;  /* 10 s */
+    uint64_t exchange_us; /* 30 s; TIME_NEVER = off */
     uint64_t answer_us;   /* 5 s: how long a link or an answer to NEIGHBOUR is waited for */
     uint64_t seed;
     const struct trace *trace;

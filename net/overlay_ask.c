@@ -8,6 +8,7 @@
 #include "net/overlay_internal.h"
 
 #define REFUSAL_PAUSE_US 500000u /* the first one; doubled with each refusal */
+#define REFUSALS_LONELY 2u
 #define REFUSAL_PAUSE_SHUFFLES 4u
 #define REFUSAL_REST_SHUFFLES 3u /* before the same one is asked again */
 
@@ -46,12 +47,18 @@ bool ask_urgent_waits(const struct overlay *o)
     return false;
 }
 
+static bool is_lonely(const struct overlay *o)
+{
+    if (o->active_count == 0) return true;
+    return o->refusals >= REFUSALS_LONELY && 2 * o->active_count < o->config.active_max;
+}
+
 /* One urgent question at a time: each of them costs somebody a neighbour. */
 static void ask_put(struct overlay *o, struct ask *ask)
 {
     ask->phase = ASK_ANSWER;
     ask->deadline_us = time_after(o->now_us, o->config.answer_us);
-    ask->urgent = o->active_count == 0 && !ask_urgent_waits(o);
+    ask->urgent = !ask_urgent_waits(o) && (is_lonely(o) || ask->why == ASK_EXCHANGE);
     if (ask->urgent && !o->joined)
         overlay_say(o, ask->peer.id, OVERLAY_JOIN);
     else
@@ -66,13 +73,13 @@ static struct ask *ask_slot(struct overlay *o)
     return NULL;
 }
 
-bool ask_begin(struct overlay *o, const struct overlay_peer *peer, bool evict)
+bool ask_begin(struct overlay *o, const struct overlay_peer *peer, enum ask_why why)
 {
     if (overlay_is_active(o, peer->id) || ask_waits(o, peer->id)) return true;
     bool linked = link_find(o, peer->id) != NULL;
     struct ask *ask = ask_slot(o);
     if (ask == NULL || (!linked && peer->address[0] == '\0')) return false;
-    *ask = (struct ask){.peer = *peer, .evict = evict};
+    *ask = (struct ask){.peer = *peer, .why = why};
     if (linked) {
         ask_put(o, ask);
         return true;
@@ -124,7 +131,7 @@ void overlay_repair(struct overlay *o)
     while (has_place(o)) {
         if (o->active_count > 0 && o->now_us < o->quiet_us) return;
         const struct spare *spare = spare_draw(o);
-        if (spare == NULL || !ask_begin(o, &spare->peer, false)) return;
+        if (spare == NULL || !ask_begin(o, &spare->peer, ASK_REPAIR)) return;
     }
 }
 

@@ -13,13 +13,19 @@ struct spare {
     uint64_t rest_us; /* not asked before */
 };
 
+enum ask_why {
+    ASK_REPAIR,   /* a place is free */
+    ASK_WALK_END, /* a newcomer: another one makes room for it here */
+    ASK_EXCHANGE, /* another one makes room, here and there */
+};
+
 enum ask_phase { ASK_FREE, ASK_LINK, ASK_ANSWER };
 
 /* Someone who is to become a neighbour. Slots stay where they are: a CONNECT borrows the address. */
 struct ask {
     struct overlay_peer peer;
     enum ask_phase phase;
-    bool evict;  /* the end of a newcomer's walk: someone makes room for it */
+    enum ask_why why;
     bool urgent; /* as it was asked */
     uint64_t deadline_us;
 };
@@ -36,9 +42,11 @@ struct overlay {
     struct ask ask[ASK_MAX];
     uint64_t shuffle_us;   /* when the next one starts */
     uint32_t shuffle_turn; /* of the active members, whose is next */
+    bool started;          /* the times below are set */
     bool joined;           /* had a neighbour before */
-    uint64_t quiet_us;     /* after refusals: no question of low priority before */
-    uint32_t refusals;     /* since the view last changed */
+    uint64_t exchange_us;
+    uint64_t quiet_us; /* after refusals: no question of low priority before */
+    uint32_t refusals; /* since the view last changed */
 
     /* Of the running step. */
     uint64_t now_us;
@@ -79,7 +87,8 @@ uint32_t sample_fill(struct overlay *o, node_id to, struct overlay_peer *list, u
 struct ask *ask_find(struct overlay *o, node_id id); /* NULL */
 bool ask_waits(const struct overlay *o, node_id id);
 bool ask_urgent_waits(const struct overlay *o);
-bool ask_begin(struct overlay *o, const struct overlay_peer *peer, bool evict); /* false: not possible now */
+bool ask_begin(struct overlay *o, const struct overlay_peer *peer,
+               enum ask_why why);               /* false: not possible now */
 bool ask_linked(struct overlay *o, node_id id); /* its link is up: the question goes; false: there is none */
 void ask_end(struct overlay *o, node_id id);
 void ask_refused(struct overlay *o); /* pauses */

@@ -4,7 +4,8 @@
  * Method: overlay machines alone, no membership beside them, in virtual time over links of this file's own: each link
  * delays and keeps order; whoever dialled closes a link that neither end counts as neighbour after 15 s. Half of the
  * killed hosts refuse connections and reset links, half are silent: a dial is not answered, a link ends after 6 s.
- * Planted bugs, one per checker: removals that nobody is told of, repairs that never dial, no bound.
+ * Healed halves: a cut of a minute, then the share of neighbours across it.
+ * Planted bugs, one per checker: removals that nobody is told of, repairs that never dial, no bound, no exchanges.
  *
  * --seeds N: more of them (100). Prints the worst and the distribution. */
 #include <setjmp.h>
@@ -31,7 +32,13 @@
 #define CHECK_US (SECOND_US / 2)
 #define PATIENCE_US (2 * SECOND_US)
 
-enum planted { PLANTED_NONE, PLANTED_NO_DISCONNECT, PLANTED_NO_REPAIR, PLANTED_NO_BOUND };
+enum planted {
+    PLANTED_NONE,
+    PLANTED_NO_EXCHANGE,
+    PLANTED_NO_DISCONNECT,
+    PLANTED_NO_REPAIR,
+    PLANTED_NO_BOUND
+};
 
 enum happening {
     HAPPEN_NONE,
@@ -64,6 +71,7 @@ struct cluster {
     enum planted planted;
     struct overlay *node[NODES];
     bool dead[NODES], silent[NODES];
+    bool cut;                /* between even and odd nodes: no link, no dial */
     uint64_t wake_us[NODES]; /* the earliest wake that is queued */
     struct line line[NODES][NODES];
     struct overlay_actions acts;
@@ -162,12 +170,17 @@ static void line_end(struct cluster *c, uint32_t a, uint32_t b, uint64_t wait_us
                                     .generation = line->generation});
 }
 
+static bool is_cut(const struct cluster *c, uint32_t a, uint32_t b)
+{
+    return c->cut && a % 2 != b % 2;
+}
+
 static void dial_ends(struct cluster *c, uint32_t from, uint32_t to)
 {
     struct line *line = line_of(c, from, to);
     line->dialling = false;
     if (c->dead[from] || line->generation % 2 == 1) return;
-    if (c->dead[to]) {
+    if (c->dead[to] || is_cut(c, from, to)) {
         if (!c->silent[to]) step(c, from, OVERLAY_UNREACHABLE, to, NULL);
         return; /* a silent host: the machine's own patience ends */
     }
@@ -294,6 +307,7 @@ static struct cluster *cluster_new(uint64_t seed, enum planted planted)
     overlay_defaults(&config);
     config.seed = seed;
     config.active_max = planted == PLANTED_NO_BOUND ? 4 * ACTIVE_MAX : ACTIVE_MAX;
+    if (planted == PLANTED_NO_EXCHANGE) config.exchange_us = TIME_NEVER;
     for (uint32_t i = 0; i < NODES; i++) {
         config.id = id_of(i);
         struct overlay_peer self = peer_of(i);
@@ -447,6 +461,44 @@ static struct verdict judge(uint64_t seed, enum planted planted, uint32_t killed
     return v;
 }
 
+/* Pairs of neighbours across the cut, of all pairs. */
+static double share_across(const struct cluster *c)
+{
+    uint32_t across = 0, all = 0;
+    for (uint32_t i = 0; i < NODES; i++) {
+        const node_id *id;
+        uint32_t degree = overlay_active(c->node[i], &id);
+        for (uint32_t k = 0; k < degree; k++) across += (id[k] - 1) % 2 != i % 2;
+        all += degree;
+    }
+    return (double)across / all;
+}
+
+/* Even and odd nodes are cut off from each other for a minute. Afterwards each hears of ten of the others, as
+ * membership tells those that are alive again. Returns the share of neighbours across after another minute. */
+static double part_and_heal(uint64_t seed, enum planted planted)
+{
+    struct cluster *c = cluster_new(seed, planted);
+    assert_true(share_across(c) > 0.4);
+    c->cut = true;
+    for (uint32_t a = 0; a < NODES; a++)
+        for (uint32_t b = a + 1; b < NODES; b++)
+            if (line_is_up(c, a, b) && is_cut(c, a, b)) line_end(c, a, b, SILENT_LINK_US);
+    run_until(c, c->now_us + 60 * SECOND_US);
+    assert_int_equal(components(c), 2);
+    c->cut = false;
+    for (uint32_t i = 0; i < NODES; i++)
+        for (uint32_t k = 0; k < 10; k++) {
+            uint32_t other = prng_below(&c->prng, NODES / 2) * 2 + (i + 1) % 2;
+            step(c, i, OVERLAY_KNOWN, other, NULL);
+        }
+    run_until(c, c->now_us + 60 * SECOND_US);
+    double share = share_across(c);
+    if (planted == PLANTED_NONE) assert_int_equal(components(c), 1);
+    cluster_free(c);
+    return share;
+}
+
 /* -- tests -------------------------------------------------------------------------------------------- */
 
 static uint32_t seed_count = 100;
@@ -495,6 +547,18 @@ static void four_fifths_killed_at_once_the_rest_is_one_component_in_60_s(void **
     heals(NODES * 4 / 5, 60 * SECOND_US);
 }
 
+static void healed_halves_mix_again_within_a_minute(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 5; seed++) {
+        double with = part_and_heal(seed, PLANTED_NONE), without = part_and_heal(seed, PLANTED_NO_EXCHANGE);
+        printf("seed %u: neighbours across a healed cut after 60 s: %.0f %%; without exchanges %.0f %%\n",
+               (unsigned)seed, 100 * with, 100 * without);
+        assert_true(with > 0.2);
+        assert_true(with > 2 * without);
+    }
+}
+
 static void the_same_seed_gives_the_same_course(void **state)
 {
     (void)state;
@@ -522,6 +586,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(half_killed_at_once_the_rest_is_one_component_in_30_s),
         cmocka_unit_test(four_fifths_killed_at_once_the_rest_is_one_component_in_60_s),
+        cmocka_unit_test(healed_halves_mix_again_within_a_minute),
         cmocka_unit_test(the_same_seed_gives_the_same_course),
         cmocka_unit_test(planted_bugs_are_found),
     };

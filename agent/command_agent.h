@@ -24,6 +24,7 @@ struct agent {
     struct transport_sink node_sink; /* where the transport's calls go, by way of command_agent_loop.c */
     struct host *host;
     struct host_sink host_sink;
+    struct control *control; /* NULL = none */
 
     uv_loop_t loop;
     uv_timer_t report, limit; /* limit: of --time, or of the settle time once the steps are done */

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "agent/command_agent.h"
+#include "agent/control.h"
 #include "agent/interrupt.h"
 #include "agent/open_files.h"
 #include "algo/compress/pack.h"
@@ -47,6 +48,8 @@ static uint64_t milliseconds(double seconds)
 
 static void close_own_handles(struct agent *a)
 {
+    control_close(a->control);
+    a->control = NULL;
     while (a->own_count > 0) uv_close(a->own[--a->own_count], NULL);
 }
 
@@ -356,6 +359,24 @@ static int open_own_handles(struct agent *a)
     return 0;
 }
 
+/* A socket that was asked for must be there; the usual one is a help: without it the agent runs as well. */
+static int open_control(struct agent *a, struct err_text *why)
+{
+    const char *path = a->config->control;
+    if (path != NULL && strcmp(path, "off") == 0) return 0;
+    struct control_config config = {.loop = &a->loop,
+                                    .path = path,
+                                    .id = a->id,
+                                    .op = control_ops,
+                                    .op_count = control_op_count,
+                                    .agent = a,
+                                    .trace = &a->trace};
+    int err = control_open(&config, &a->control, why);
+    if (err == 0 || path != NULL) return err;
+    trace_line(&a->trace, TRACE_WARN, "nobody can ask this agent for its status: %s", why->text);
+    return 0;
+}
+
 int agent_loop_open(struct agent *a, struct err_text *why)
 {
     int err = open_files_check(OPEN_FILES_LOOP, why);
@@ -387,7 +408,7 @@ int agent_loop_open(struct agent *a, struct err_text *why)
         return err;
     }
     node_attach(a->node, a->transport, a->host);
-    return 0;
+    return open_control(a, why);
 }
 
 /* -- running and closing ----------------------------------------------------------------------- */

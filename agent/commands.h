@@ -19,5 +19,6 @@ int command_sim(struct config *config);
 int command_eval(struct config *config);
 int command_algorithms(struct config *config);
 int command_reproduce(struct config *config);
+int command_status(struct config *config);
 
 #endif

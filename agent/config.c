@@ -26,6 +26,7 @@
 static const char *const command_names[COMMAND_COUNT] = {
     [COMMAND_UP] = "up",     [COMMAND_AGENT] = "agent",           [COMMAND_SIM] = "sim",
     [COMMAND_EVAL] = "eval", [COMMAND_ALGORITHMS] = "algorithms", [COMMAND_REPRODUCE] = "reproduce",
+    [COMMAND_STATUS] = "status",
 };
 
 const char *command_name(enum command command)
@@ -135,11 +136,12 @@ static int scan_argument(enum command command, int argc, char **argv, int *at, s
     return 0;
 }
 
-static bool asks_for_help(int argc, char **argv)
+/* Where on the command line help is asked for; 0 = nowhere. */
+static int help_at(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return true;
-    return false;
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) return i;
+    return 0;
 }
 
 static int set_arguments(struct config_parse *p, const struct argument *argument, size_t count,
@@ -264,8 +266,9 @@ static void make_plain(struct err_text *why)
 int config_parse(enum command command, int argc, char **argv, struct config *out, struct err_text *why)
 {
     config_clear(out, command);
-    if (asks_for_help(argc, argv)) {
-        config_print_help(command, stdout);
+    int help = help_at(argc, argv);
+    if (help > 0) {
+        config_print_help(command, help + 1 < argc && strcmp(argv[help + 1], "all") == 0, stdout);
         return CONFIG_HELP;
     }
     struct config_parse p = {.config = out};

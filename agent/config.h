@@ -20,6 +20,7 @@ enum command {
     COMMAND_EVAL,
     COMMAND_ALGORITHMS,
     COMMAND_REPRODUCE,
+    COMMAND_STATUS,
     COMMAND_COUNT
 };
 
@@ -71,11 +72,16 @@ struct config {
     char *tags;            /* up, sim: the nodes' tags, "a,a,b" or "a*2,b"; NULL = none */
     double pace;           /* up, agent: local steps per second at most; 0 = as fast as it goes */
     bool launched;     /* hidden: started by `up`, reports as JSON lines on stdout */
+    char *control;         /* path of the control socket, or "off"; NULL = one named by id */
 
     /* output */
     char *out;             /* run directory; NULL = runs/<time>-<algorithm> */
     double report_every_s; /* wall seconds (virtual in sim) between metrics lines */
     bool json;
+
+    /* status */
+    char *agent; /* which one: the beginning of its id, or a socket's path; NULL = all */
+    bool watch;  /* again each second */
 
     /* eval */
     char *model_file;
@@ -100,7 +106,8 @@ int config_write_yaml(const struct config *c, FILE *to);
  * Returns owned, NULL-terminated; free each and the list. */
 char **config_experiment_arguments(const struct config *c, size_t *count);
 
-void config_print_help(enum command command, FILE *to); /* fits 80 x 40, ends in an example */
+/* Fits 80 x 40 and ends in an example; `all`: with the rare options, as long as it takes. */
+void config_print_help(enum command command, bool all, FILE *to);
 const char *command_name(enum command command);
 
 #endif

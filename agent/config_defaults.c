@@ -21,6 +21,7 @@ static const char *initial_nodes(const struct config *c)
     case COMMAND_EVAL:
     case COMMAND_ALGORITHMS:
     case COMMAND_REPRODUCE:
+    case COMMAND_STATUS:
     case COMMAND_COUNT:
         return "1";
     }
@@ -164,6 +165,7 @@ int config_check(const struct config_parse *p, struct err_text *why)
                        "--model: missing; give the model file of a run, as in --model "
                        "runs/first/model.safetensors");
     case COMMAND_ALGORITHMS:
+    case COMMAND_STATUS:
         return 0;
     case COMMAND_REPRODUCE:
         if (c->study != NULL) return 0;

@@ -36,6 +36,7 @@ enum {
     ON_EVAL = 1 << COMMAND_EVAL,
     ON_ALGORITHMS = 1 << COMMAND_ALGORITHMS,
     ON_REPRODUCE = 1 << COMMAND_REPRODUCE,
+    ON_STATUS = 1 << COMMAND_STATUS,
     ON_RUN = ON_UP | ON_AGENT | ON_SIM,
 };
 
@@ -47,6 +48,7 @@ enum {
     OPTION_BELOW_HIGH = 16, /* `high` itself is not allowed */
     OPTION_TO_REACH = 32,   /* an address that others are to reach: no port 0, no wildcard */
     OPTION_BARE = 64,       /* its value may stand alone: gadabout reproduce digest */
+    OPTION_RARE = 128,      /* shown by --help all only, where --help would not fit a screen */
 };
 
 /* One row of the table. */

@@ -1,5 +1,5 @@
 /* --help of each command, made from the table of options: at most 80 columns and 40 lines, and the last line
- * (of at most two parts) is a command that works. */
+ * (of at most two parts) is a command that works. Where not all options fit, the rare ones are shown by --help all. */
 #include <stdio.h>
 #include <string.h>
 
@@ -20,6 +20,7 @@ static const struct command_help {
                       "eval --model runs/first/model.safetensors --json"},
     [COMMAND_ALGORITHMS] = {"list all choices with parameters, defaults and sources", "algorithms --json"},
     [COMMAND_REPRODUCE] = {"repeat a published comparison and judge its claims", "reproduce digest --quick"},
+    [COMMAND_STATUS] = {"what the agents on this machine do, and whom they know", "status --watch"},
 };
 
 static void print_option(const struct config_option *o, FILE *to)
@@ -37,18 +38,23 @@ static void print_option(const struct config_option *o, FILE *to)
     fprintf(to, "  %-26s %s\n", left, o->help);
 }
 
-void config_print_help(enum command command, FILE *to)
+void config_print_help(enum command command, bool all, FILE *to)
 {
     const struct command_help *h = &command_helps[command];
-    bool choices = false;
+    bool choices = false, left_out = false;
     fprintf(to, "gadabout %s: %s\n\n", command_name(command), h->what);
     for (size_t i = 0; i < config_option_count; i++) {
         const struct config_option *o = &config_options[i];
         if ((o->commands & (1u << command)) == 0 || (o->properties & OPTION_HIDDEN) != 0) continue;
+        if ((o->properties & OPTION_RARE) != 0 && !all) {
+            left_out = true;
+            continue;
+        }
         print_option(o, to);
         choices = choices || o->kind == OPTION_CHOICE;
     }
-    fprintf(to, "  %-26s this text\n\n", "-h, --help");
+    fprintf(to, "  %-26s this text%s\n\n", left_out ? "-h, --help [all]" : "-h, --help",
+            left_out ? "; all: with rarer options" : "");
     if (choices)
         fprintf(to, "A CHOICE is name:key=value,..; `gadabout algorithms` lists all. --step-size is\n"
                     "step_size in a YAML file and GADABOUT_STEP_SIZE in the environment.\n");

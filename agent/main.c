@@ -30,6 +30,7 @@ static const struct command_entry {
     [COMMAND_ALGORITHMS] = {"list methods, compressors, topologies, models, ... and parameters",
                             command_algorithms},
     [COMMAND_REPRODUCE] = {"repeat a published comparison and judge its claims", command_reproduce},
+    [COMMAND_STATUS] = {"what the agents on this machine do, and whom they know", command_status},
 };
 
 /* -- environment of OpenBLAS ------------------------------------------------------------------- */

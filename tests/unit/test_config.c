@@ -249,7 +249,7 @@ static void help_fits_a_screen_and_its_example_works(void **state)
         char text[LINE_MAX_BYTES] = "", example[LINE_MAX_BYTES] = "", prefix[64];
         FILE *to = fmemopen(text, sizeof text, "w");
         assert_non_null(to);
-        config_print_help(command, to);
+        config_print_help(command, false, to);
         assert_int_equal(fclose(to), 0);
         const char *from = strstr(text, "Example:\n");
         assert_non_null(from);
@@ -265,6 +265,26 @@ static void help_fits_a_screen_and_its_example_works(void **state)
         struct config c;
         config_line_good(command, example + strlen(prefix), &c);
         config_deinit(&c);
+    }
+}
+
+/* Goal: no option is hidden for good. */
+static void all_help_names_every_option(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < COMMAND_COUNT; i++) {
+        char text[LINE_MAX_BYTES] = "", word[64];
+        FILE *to = fmemopen(text, sizeof text, "w");
+        assert_non_null(to);
+        config_print_help((enum command)i, true, to);
+        assert_int_equal(fclose(to), 0);
+        for (size_t k = 0; k < config_option_count; k++) {
+            const struct config_option *o = &config_options[k];
+            unsigned unseen = OPTION_HIDDEN | OPTION_BARE;
+            if ((o->commands & (1u << i)) == 0 || (o->properties & unseen) != 0) continue;
+            snprintf(word, sizeof word, "--%s ", o->name);
+            if (strstr(text, word) == NULL) fail_msg("%s --help all lacks %s", command_name((enum command)i), word);
+        }
     }
 }
 
@@ -296,6 +316,7 @@ int main(void)
         cmocka_unit_test(bad_lines_are_refused_with_option_value_and_remedy),
         cmocka_unit_test(an_overlong_value_is_refused),
         cmocka_unit_test(help_fits_a_screen_and_its_example_works),
+        cmocka_unit_test(all_help_names_every_option),
         cmocka_unit_test(help_wins_over_errors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

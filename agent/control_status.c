@@ -1,0 +1,113 @@
+/* The answer to {"op": "status"}: the agent in figures, and whom it knows. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "agent/command_agent.h"
+#include "agent/control.h"
+#include "agent/json.h"
+#include "agent/node_view.h"
+#include "base/check.h"
+
+static void put(json_t *object, const char *key, json_t *value)
+{
+    json_object_set_new(object, key, value);
+}
+
+static json_t *seconds(uint64_t us)
+{
+    return json_real((double)us / 1e6);
+}
+
+static json_t *place(rank_t rank)
+{
+    return rank != RANK_NONE ? json_integer(rank) : json_null();
+}
+
+static uint64_t memory_bytes(void)
+{
+    unsigned long long all, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f == NULL) return UINT64_MAX;
+    int got = fscanf(f, "%llu %llu", &all, &resident);
+    fclose(f);
+    return got == 2 ? resident * (uint64_t)sysconf(_SC_PAGESIZE) : UINT64_MAX;
+}
+
+static const char *phase_name(const struct agent *a, enum node_phase phase)
+{
+    if (a->stopped_by != NULL) return "stopping";
+    switch (phase) {
+    case NODE_JOINING:
+        return "joining";
+    case NODE_TRAINING:
+        return "training";
+    case NODE_FINISHED:
+        return "finished";
+    }
+    UNREACHABLE();
+}
+
+/* -- members ----------------------------------------------------------------------------------- */
+
+static json_t *member_of_link(const struct node_link_view *v)
+{
+    json_t *m = json_object();
+    put(m, "id", json_count_or_null(v->peer));
+    put(m, "place", place(v->rank));
+    put(m, "state", json_string("linked"));
+    put(m, "address", json_text_or_null(v->address));
+    put(m, "linked", json_true());
+    put(m, "dialled", json_boolean(v->dialled));
+    put(m, "neighbour", json_boolean(v->neighbour));
+    put(m, "heard_s", seconds(v->heard_us));
+    put(m, "round_trip_s", v->stats.round_trip_us > 0 ? seconds(v->stats.round_trip_us) : json_null());
+    put(m, "queue_bytes", json_count_or_null(v->stats.queue_bytes));
+    put(m, "bytes_received", json_count_or_null(v->stats.bytes_received));
+    put(m, "bytes_sent", json_count_or_null(v->stats.bytes_sent));
+    put(m, "why", json_null());
+    return m;
+}
+
+static json_t *members(const struct agent *a)
+{
+    json_t *list = json_array();
+    struct node_link_view *view = mem_new(LINK_COUNT_MAX, sizeof *view);
+    uint32_t count = node_link_views(a->node, view, LINK_COUNT_MAX);
+    for (uint32_t i = 0; i < count; i++) json_array_append_new(list, member_of_link(&view[i]));
+    free(view);
+    return list;
+}
+
+/* -- the agent --------------------------------------------------------------------------------- */
+
+int control_status(struct agent *a, struct control_call *call)
+{
+    struct node_report r;
+    node_report(a->node, &r);
+    json_t *o = call->reply, *known = members(a);
+    put(o, "id", json_count_or_null(a->id));
+    put(o, "pid", json_integer(getpid()));
+    put(o, "version", json_string(GADABOUT_VERSION));
+    put(o, "address", json_text_or_null(a->address));
+    put(o, "directory", json_text_or_null(a->dir.path));
+    put(o, "algorithm", json_choice(&a->config->algorithm_params));
+    put(o, "place", place(r.rank));
+    put(o, "places", json_integer(a->config->nodes));
+    put(o, "phase", json_string(phase_name(a, r.phase)));
+    put(o, "steps", json_count_or_null(r.algo.steps));
+    put(o, "loss", r.algo.steps > 0 ? json_number_or_null(r.loss) : json_null());
+    put(o, "accuracy", json_number_or_null(a->accuracy));
+    put(o, "health", json_null());
+    put(o, "links", json_integer((json_int_t)json_array_size(known)));
+    put(o, "neighbours", json_integer(r.neighbours));
+    put(o, "neighbours_up", json_integer(r.neighbours_up));
+    put(o, "bytes_sent", json_count_or_null(r.net.bytes_sent));
+    put(o, "bytes_received", json_count_or_null(r.net.bytes_received));
+    put(o, "memory_bytes", json_count_or_null(memory_bytes()));
+    put(o, "checkpoint_age_s", json_null());
+    put(o, "uptime_s", json_number_or_null(wall_clock_s() - a->began_s));
+    put(o, "members", known);
+    return 0;
+}

@@ -1,0 +1,31 @@
+/* Views of a node's links. */
+#include "agent/node_view.h"
+
+#include <string.h>
+
+#include "agent/node_internal.h"
+
+static void view_fill(const struct node *n, const struct link *l, struct node_link_view *out)
+{
+    const struct wire_member *m = roster_find(&n->roster, l->peer);
+    uint64_t now_us = n->host->ops->now_us(n->host);
+    if (m != NULL) memcpy(out->address, m->address, sizeof out->address);
+    out->peer = l->peer;
+    out->rank = l->rank;
+    out->dialled = l->dialled;
+    out->neighbour = l->presented;
+    out->heard_us = now_us > out->stats.last_word_us ? now_us - out->stats.last_word_us : 0;
+}
+
+uint32_t node_link_views(const struct node *n, struct node_link_view *out, uint32_t max)
+{
+    uint32_t count = 0;
+    for (const struct link *l = n->oldest; l != NULL && count < max; l = l->newer) {
+        struct node_link_view *view = &out[count];
+        *view = (struct node_link_view){0};
+        if (l->closing || n->transport->ops->stats(n->transport, l->id, &view->stats) != 0) continue;
+        view_fill(n, l, view);
+        count++;
+    }
+    return count;
+}

@@ -298,6 +298,7 @@ static struct transport_config transport_settings(const struct agent *a)
         .trace = &a->trace,
     };
     experiment_cluster_id(&a->experiment, c.cluster);
+    c.cluster_name = cluster_name_hash(a->config->cluster);
     if (a->config->advertise != NULL) {
         size_t size = strlen(a->config->advertise) + 1;
         CHECK(size <= sizeof c.advertise); /* options are checked */

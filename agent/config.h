@@ -64,6 +64,7 @@ struct config {
     /* agent */
     char *listen;    /* "host:port"; port 0 = any free one */
     char *advertise; /* NULL = what peers see */
+    char *cluster;   /* its name: both ends of a link must agree */
     char *join[CONFIG_JOIN_MAX];
     uint32_t join_count;
     uint64_t id;       /* node id; UINT64_MAX = drawn at random */

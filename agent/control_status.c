@@ -90,6 +90,7 @@ int control_status(struct agent *a, struct control_call *call)
     put(o, "id", json_count_or_null(a->id));
     put(o, "pid", json_integer(getpid()));
     put(o, "version", json_string(GADABOUT_VERSION));
+    put(o, "cluster", json_text_or_null(a->config->cluster));
     put(o, "address", json_text_or_null(a->address));
     put(o, "directory", json_text_or_null(a->dir.path));
     put(o, "algorithm", json_choice(&a->config->algorithm_params));

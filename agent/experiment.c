@@ -152,3 +152,8 @@ void experiment_cluster_id(const struct experiment *e, uint8_t out[16])
     memcpy(out, canonical.digest, 16);
     free(text);
 }
+
+uint64_t cluster_name_hash(const char *name)
+{
+    return XXH3_64bits(name, strlen(name));
+}

@@ -66,6 +66,9 @@ int experiment_gradient_norm(struct experiment *e, const float *x, double *norm,
 /* Identity that all members must share: a hash of everything that shapes the experiment. */
 void experiment_cluster_id(const struct experiment *e, uint8_t out[16]);
 
+/* The same for the cluster's name, which keeps experiments with equal options apart. */
+uint64_t cluster_name_hash(const char *name);
+
 /* Baselines: every node on its own shard for `steps` steps; one node with all the data for pooled_steps
  * steps, its step-size schedule stretched by the number of nodes. progress (may be NULL) is called between
  * chunks; nonzero stops (ERR_CLOSED). */

@@ -4,6 +4,7 @@
  *  - the dialler says hello; the acceptor checks it, its owner accepts the link, it says hello back.
  *  - messages go out through the outbox and come in through the inbox.
  *  - a ping goes out every heartbeat; the pong brings back its stamp.
+ *  - a visitor's hello is answered by ours and a goodbye: ERR_CLOSED, and no link.
  *
  * Failures; each ends the link, with a goodbye where the peer has shown that it speaks the protocol
  *  - first frame not a hello, or a malformed one: ERR_PROTO, in silence.
@@ -24,8 +25,6 @@
 #include "net/frame.h"
 #include "net/inbox.h"
 
-#define GOODBYE_SIZE 8u /* the node id of who says it */
-
 static const char id_used_twice[] = "another node uses our --id; ids must differ";
 
 enum conn_state { CONN_WAITING, CONN_ASKED, CONN_OPEN, CONN_ENDED };
@@ -39,6 +38,7 @@ struct conn {
     char why[192];
     struct hello peer;
     bool duplicate_known; /* peer.id came with a goodbye */
+    char *remote;         /* owned; where we see the peer; NULL = nobody said */
 
     struct inbox in;
     struct outbox out;
@@ -74,7 +74,14 @@ void conn_free(struct conn *c)
     if (c == NULL) return;
     inbox_deinit(&c->in);
     outbox_deinit(&c->out);
+    free(c->remote);
     free(c);
+}
+
+void conn_saw(struct conn *c, const char *remote)
+{
+    free(c->remote);
+    c->remote = mem_copy_text(remote);
 }
 
 void conn_share_budget(struct conn *c, struct inbox_budget *budget)
@@ -139,20 +146,26 @@ bool conn_duplicate_of(const struct conn *c, node_id *id)
 
 /* -- frames of the link itself ----------------------------------------------------------------- */
 
+static void say_hello(struct conn *c)
+{
+    struct hello mine = {.version = PROTOCOL_VERSION,
+                         .dialler = c->dialler,
+                         .port = c->port,
+                         .id = c->config->id,
+                         .boot = c->config->boot,
+                         .name = c->config->cluster_name};
+    memcpy(mine.cluster, c->config->cluster, sizeof mine.cluster);
+    memcpy(mine.address, c->config->advertise, sizeof mine.address);
+    uint8_t bytes[HELLO_SIZE_MAX];
+    outbox_put_frame(&c->out, FRAME_HELLO, 0, blob_copy(bytes, hello_encode(&mine, bytes)));
+}
+
 void conn_accept(struct conn *c)
 {
     CHECK(c->state == CONN_WAITING || c->state == CONN_ASKED);
     if (c->state == CONN_ASKED) c->state = CONN_OPEN;
     if (c->dialler && c->state == CONN_OPEN) return; /* it said hello when it was made */
-    struct hello mine = {.version = PROTOCOL_VERSION,
-                         .dialler = c->dialler,
-                         .port = c->port,
-                         .id = c->config->id,
-                         .boot = c->config->boot};
-    memcpy(mine.cluster, c->config->cluster, sizeof mine.cluster);
-    memcpy(mine.address, c->config->advertise, sizeof mine.address);
-    uint8_t bytes[HELLO_SIZE_MAX];
-    outbox_put_frame(&c->out, FRAME_HELLO, 0, blob_copy(bytes, hello_encode(&mine, bytes)));
+    say_hello(c);
 }
 
 const struct hello *conn_peer(const struct conn *c)
@@ -160,20 +173,53 @@ const struct hello *conn_peer(const struct conn *c)
     return &c->peer;
 }
 
+static const char other_cluster[] = "it belongs to another cluster: --cluster differs";
+static const char other_experiment[] =
+    "it is of the same cluster name, but of another experiment: all need the same options";
+
+/* Nothing of it stays, and nobody hears of it: a question, not a link. */
+static int answer_visitor(struct conn *c)
+{
+    say_hello(c);
+    snprintf(c->why, sizeof c->why, "a visitor has its answer");
+    end(c, ERR_CLOSED, true, false);
+    return ERR_CLOSED;
+}
+
 static int take_hello(struct conn *c, const uint8_t *payload, size_t size)
 {
     int err = hello_decode(payload, size, &c->peer);
     if (err == ERR_VERSION)
         return fail(c, err, "it speaks protocol version %u, we speak %u", c->peer.version, PROTOCOL_VERSION);
-    if (err != 0 || c->peer.dialler == c->dialler) return fail(c, ERR_PROTO, "malformed hello");
+    bool fits = c->dialler ? !c->peer.dialler && !c->peer.visitor : c->peer.dialler || c->peer.visitor;
+    if (err != 0 || !fits) return fail(c, ERR_PROTO, "malformed hello");
+    if (c->peer.visitor) return answer_visitor(c);
+    if (c->peer.name != c->config->cluster_name) return fail(c, ERR_CLUSTER, "%s", other_cluster);
     if (memcmp(c->peer.cluster, c->config->cluster, sizeof c->peer.cluster) != 0)
-        return fail(c, ERR_CLUSTER, "it belongs to another cluster or experiment");
+        return fail(c, ERR_CLUSTER, "%s", other_experiment);
     if (c->peer.id == c->config->id && c->peer.boot != c->config->boot)
         return fail(c, ERR_CLUSTER, "%s", id_used_twice);
     if (c->peer.id == c->config->id) return fail(c, ERR_SELF, "it has our own node id");
     c->state = CONN_ASKED;
     c->in.greeted = true;
     return CONN_GREETED;
+}
+
+/* A person is to know what to change. Version 1 told no more than its id. */
+static void say_why(struct conn *c, int err, const struct goodbye *word)
+{
+    const char *text = NULL;
+    if (err == ERR_CLUSTER && c->duplicate_known && c->peer.id == c->config->id)
+        text = id_used_twice;
+    else if (err == ERR_CLUSTER && word->version != 0)
+        text = word->name != c->config->cluster_name ? other_cluster : other_experiment;
+    if (text != NULL)
+        snprintf(c->why, sizeof c->why, "%s", text);
+    else if (err == ERR_VERSION && word->version != 0)
+        snprintf(c->why, sizeof c->why, "it speaks protocol version %u, we speak %u", word->version,
+                 PROTOCOL_VERSION);
+    else
+        snprintf(c->why, sizeof c->why, "the peer says: %s", err_name(err));
 }
 
 /* What the peer's reason means for us. Refusals count only in answer to our hello. */
@@ -187,14 +233,12 @@ static int take_goodbye(struct conn *c, uint64_t reason, const uint8_t *payload,
     if (reason == -(int64_t)ERR_TIMEOUT) err = ERR_TIMEOUT;
     if (reason == -(int64_t)ERR_PROTO || reason == -(int64_t)ERR_LIMIT || reason == -(int64_t)ERR_CHECKSUM)
         err = ERR_PROTO;
-    if (refusable && size >= GOODBYE_SIZE) {
-        c->peer.id = le_get(payload, 8);
+    struct goodbye word;
+    if (goodbye_decode(payload, size, &word) && refusable) {
+        c->peer.id = word.id;
         c->duplicate_known = true;
     }
-    if (err == ERR_CLUSTER && c->duplicate_known && c->peer.id == c->config->id)
-        snprintf(c->why, sizeof c->why, "%s", id_used_twice);
-    else
-        snprintf(c->why, sizeof c->why, "the peer says: %s", err_name(err));
+    say_why(c, err, &word);
     end(c, err, false, false);
     return err;
 }
@@ -285,14 +329,20 @@ static void plan_service(struct conn *c)
     }
 }
 
+static void say_goodbye(struct conn *c)
+{
+    struct goodbye word = {.id = c->config->id, .name = c->config->cluster_name, .version = PROTOCOL_VERSION};
+    if (c->peer.visitor && c->remote != NULL) snprintf(word.seen, sizeof word.seen, "%s", c->remote);
+    uint8_t bytes[GOODBYE_SIZE_MAX];
+    outbox_put_frame(&c->out, FRAME_GOODBYE, c->goodbye_code, blob_copy(bytes, goodbye_encode(&word, bytes)));
+}
+
 size_t conn_peek_send(struct conn *c, struct iov *iov, size_t max)
 {
     plan_service(c);
     outbox_plan(&c->out);
     if (c->goodbye_due && outbox_lanes_empty(&c->out) && outbox_has_room(&c->out)) {
-        uint8_t id[GOODBYE_SIZE];
-        le_put(id, c->config->id, sizeof id);
-        outbox_put_frame(&c->out, FRAME_GOODBYE, c->goodbye_code, blob_copy(id, sizeof id));
+        say_goodbye(c);
         c->goodbye_due = false;
     }
     return outbox_peek(&c->out, iov, max);

@@ -36,6 +36,9 @@ struct conn_message {
 struct conn *conn_new(const struct transport_config *config, bool dialler, uint16_t port, uint64_t now_us);
 void conn_free(struct conn *c);
 
+/* The address under which we see the peer, for a visitor that wants to know. Borrowed during the call. */
+void conn_saw(struct conn *c, const char *remote);
+
 /* Counts the link's open bodies in a budget that links share; borrowed until conn_free. Before any byte. */
 struct inbox_budget;
 void conn_share_budget(struct conn *c, struct inbox_budget *budget);

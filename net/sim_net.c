@@ -146,7 +146,8 @@ bool sim_connect_event(struct sim_world *w, struct sim_pair *p, uint32_t side, u
     const struct transport_config *theirs = &w->node[p->node[1 - side]].transport->config;
     if (mine->id == theirs->id) {
         dial_refuse(w, p, side, ERR_SELF, "the address is this node itself");
-    } else if (memcmp(mine->cluster, theirs->cluster, sizeof mine->cluster) != 0) {
+    } else if (mine->cluster_name != theirs->cluster_name ||
+               memcmp(mine->cluster, theirs->cluster, sizeof mine->cluster) != 0) {
         dial_refuse(w, p, side, ERR_CLUSTER, "the peer belongs to another cluster");
     } else if (other->state != END_DOWN) {
         link_replace(w, p, side);

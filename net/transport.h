@@ -64,6 +64,7 @@ struct transport_config {
     node_id id;
     uint64_t boot;
     uint8_t cluster[16];              /* both ends must agree: a hash of everything that must match */
+    uint64_t cluster_name;            /* and of the cluster's name, told apart so that people hear what differs */
     char advertise[ADDRESS_TEXT_MAX]; /* "" = let peers use what they see */
     size_t body_size_max;             /* bytes; larger announced bodies end the link before any allocation */
     uint64_t heartbeat_us;            /* interval of pings on a quiet link */

@@ -350,6 +350,7 @@ static void link_start(struct link *l)
     link_set_options(l);
     l->conn = conn_new(&t->config, l->dialled, t->port, tcp_now_us());
     conn_share_budget(l->conn, &t->bodies);
+    conn_saw(l->conn, l->remote);
     l->state = LINK_GREETING;
     tcp_wake_at(t, conn_deadline_us(l->conn));
     link_flush(l);

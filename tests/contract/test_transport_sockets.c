@@ -291,6 +291,43 @@ static void a_refusal_is_said(void **state)
     world_close(&w);
 }
 
+/* `gadabout doctor`: told who is there and where it is seen; no link, and nobody hears of it. */
+static void a_visitor_is_told_and_leaves_no_trace(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w);
+    for (int i = 0; i < 3; i++) {
+        struct hello h = {.version = PROTOCOL_VERSION, .visitor = true, .id = 77, .boot = 9, .name = 5};
+        uint8_t bytes[HELLO_SIZE_MAX], frame[1024];
+        struct sockaddr_in at;
+        socklen_t at_size = sizeof at;
+        char seen[64];
+        raw_open(&w);
+        assert_int_equal(getsockname(w.fd, (struct sockaddr *)&at, &at_size), 0);
+        snprintf(seen, sizeof seen, "127.0.0.1:%u", ntohs(at.sin_port));
+        raw_send(&w, frame, raw_frame(frame, FRAME_HELLO, 0, 0, bytes, hello_encode(&h, bytes)));
+        RUN_UNTIL(&w, w.ended);
+        struct frame_header first, last;
+        struct hello answer;
+        struct goodbye word;
+        assert_int_equal(frame_decode(w.in, &first), 0);
+        assert_int_equal(first.type, FRAME_HELLO);
+        assert_int_equal(hello_decode(w.in + FRAME_HEADER_SIZE, first.length, &answer), 0);
+        assert_true(answer.id == 5);
+        const uint8_t *next = w.in + FRAME_HEADER_SIZE + first.length;
+        assert_int_equal(frame_decode(next, &last), 0);
+        assert_int_equal(last.type, FRAME_GOODBYE);
+        assert_true(goodbye_decode(next + FRAME_HEADER_SIZE, last.length, &word));
+        assert_string_equal(word.seen, seen);
+        close(w.fd);
+    }
+    w.fd = -1;
+    assert_int_equal(w.ups, 0);
+    raw_greet(&w); /* and it still listens */
+    world_close(&w);
+}
+
 /* -- what peers say ---------------------------------------------------------------------------- */
 
 static void broken_frames_end_their_link_only(void **state)
@@ -538,6 +575,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strangers_are_closed_without_an_answer),
         cmocka_unit_test(a_refusal_is_said),
+        cmocka_unit_test(a_visitor_is_told_and_leaves_no_trace),
         cmocka_unit_test(broken_frames_end_their_link_only),
         cmocka_unit_test(single_bytes_make_a_message),
         cmocka_unit_test(a_reset_and_an_end_are_resets),

@@ -261,7 +261,7 @@ static void dialling_oneself_is_refused_once(void **state)
     suite_close(&s);
 }
 
-static void another_cluster_is_refused_once(void **state)
+static void refused_once_as_another_cluster(void **state, uint8_t experiment, uint64_t name)
 {
     struct suite s;
     suite_open(&s, state, 3);
@@ -270,7 +270,8 @@ static void another_cluster_is_refused_once(void **state)
     endpoint_close(s.endpoint[2]);
     RUN_UNTIL(&s, s.endpoint[2]->closed);
     s.factory->release(s.world, 2);
-    config.cluster[15] ^= 1;
+    config.cluster[15] ^= experiment;
+    config.cluster_name ^= name;
     struct endpoint *c = suite_start(&s, &config);
     endpoint_dial(c, a->address);
     suite_link(&s, b, a); /* the others do not mind */
@@ -281,6 +282,12 @@ static void another_cluster_is_refused_once(void **state)
     assert_int_equal(c->ups, 0);
     assert_int_equal(a->ups, 1);
     suite_close(&s);
+}
+
+static void another_cluster_is_refused_once(void **state)
+{
+    refused_once_as_another_cluster(state, 1, 0);
+    refused_once_as_another_cluster(state, 0, 1);
 }
 
 static void what_cannot_be_an_address_is_bad_usage(void **state)

@@ -344,14 +344,15 @@ static void a_missing_hello_ends_the_link(void **state)
 static void refusals_are_told_to_the_dialler(void **state)
 {
     (void)state;
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         struct wire w;
         struct side a, b;
-        static const int expected[] = {ERR_CLUSTER, ERR_SELF, ERR_DUPLICATE, ERR_CLUSTER};
+        static const int expected[] = {ERR_CLUSTER, ERR_SELF, ERR_DUPLICATE, ERR_CLUSTER, ERR_CLUSTER};
         wire_init(&w, 8, 100);
         side_init(&a, 1, true);
         side_init(&b, 2, false);
         if (i == 0) b.config.cluster[3] = 1;
+        if (i == 4) b.config.cluster_name = 1;
         if (i == 1 || i == 3) b.config.id = 1;
         if (i == 1) b.config.boot = a.config.boot; /* one process; else two with one id */
         uint8_t *to;
@@ -373,6 +374,8 @@ static void refusals_are_told_to_the_dialler(void **state)
         assert_int_equal(a.err, expected[i]);
         assert_false(a.greeted);
         assert_int_equal(i == 3, strstr(conn_why(a.conn), "ids must differ") != NULL);
+        assert_int_equal(i == 0, strstr(conn_why(a.conn), "another experiment") != NULL);
+        assert_int_equal(i == 4, strstr(conn_why(a.conn), "--cluster differs") != NULL);
         node_id id;
         assert_true(conn_duplicate_of(a.conn, &id));
         assert_true(id == b.config.id);
@@ -444,7 +447,7 @@ static void frames_out_of_place_end_the_link(void **state)
         {{HEAD, BODY}, {WITH, 0}, {100, 0}, {4, 0}, ERR_PROTO},             /* empty chunk */
         {{HEAD, FRAME_BODY_CONTROL}, {WITH, 0}, {9, 0}, {4, 4}, ERR_PROTO}, /* other lane */
         {{HEAD, 0}, {0}, {0}, {0, 0}, ERR_PROTO},                           /* empty head */
-        {{FRAME_HELLO, 0}, {0}, {0}, {48, 0}, ERR_PROTO},                   /* second hello */
+        {{FRAME_HELLO, 0}, {0}, {0}, {HELLO_FIXED_SIZE, 0}, ERR_PROTO},     /* second hello */
         {{99, 0}, {0}, {0}, {4, 0}, ERR_PROTO},                             /* unknown */
         {{99, HEAD}, {FRAME_IGNORABLE, 0}, {0}, {4, 4}, 0},                 /* unknown, to be skipped */
         {{FRAME_PONG, HEAD}, {0}, {12345, 0}, {0, 4}, 0},                   /* a pong nobody asked for */
@@ -482,11 +485,61 @@ static void strangers_get_no_answer_but_versions_do(void **state)
 
     open_raw(&b, PROTOCOL_VERSION + 1);
     assert_int_equal(b.err, ERR_VERSION);
-    assert_true(conn_peek_send(b.conn, iov, 4) > 0);
+    assert_true(conn_peek_send(b.conn, iov, 4) > 1);
     struct frame_header h;
     assert_int_equal(frame_decode(iov[0].base, &h), 0);
     assert_int_equal(h.type, FRAME_GOODBYE);
     assert_true(h.value == -(int64_t)ERR_VERSION);
+    struct goodbye word;
+    assert_int_equal(iov[1].size, h.length);
+    assert_true(goodbye_decode(iov[1].base, h.length, &word));
+    assert_int_equal(word.version, PROTOCOL_VERSION); /* the refused can say what the difference is */
+    conn_free(b.conn);
+}
+
+/* Whatever its cluster is, a visitor gets a hello and a goodbye with where it is seen; the owner is not asked. */
+static void a_visitor_is_answered_and_gone(void **state)
+{
+    (void)state;
+    struct side b;
+    side_init(&b, 2, false);
+    b.config.cluster[3] = 1;
+    conn_saw(b.conn, "203.0.113.7:40000");
+    struct hello h = {.version = PROTOCOL_VERSION, .visitor = true, .id = 77, .boot = 1, .name = 5};
+    uint8_t bytes[HELLO_SIZE_MAX], got[1024];
+    feed_frame(&b, FRAME_HELLO, 0, 0, bytes, hello_encode(&h, bytes));
+    assert_int_equal(b.err, ERR_CLOSED);
+    assert_false(b.greeted);
+    struct iov iov[8];
+    size_t size = 0, count;
+    while ((count = conn_peek_send(b.conn, iov, 8)) > 0) {
+        size_t moved = 0;
+        for (size_t i = 0; i < count; i++, moved += iov[i - 1].size) {
+            assert_true(size + iov[i].size <= sizeof got);
+            memcpy(got + size, iov[i].base, iov[i].size);
+            size += iov[i].size;
+        }
+        conn_sent(b.conn, moved);
+    }
+    assert_true(conn_drained(b.conn));
+    struct frame_header first, second;
+    struct hello answer;
+    struct goodbye word;
+    assert_int_equal(frame_decode(got, &first), 0);
+    assert_int_equal(first.type, FRAME_HELLO);
+    assert_int_equal(hello_decode(got + FRAME_HEADER_SIZE, first.length, &answer), 0);
+    assert_true(answer.id == 2 && answer.cluster[3] == 1 && !answer.dialler);
+    const uint8_t *next = got + FRAME_HEADER_SIZE + first.length;
+    assert_int_equal(frame_decode(next, &second), 0);
+    assert_int_equal(second.type, FRAME_GOODBYE);
+    assert_true(second.value == -(int64_t)ERR_CLOSED);
+    assert_true(goodbye_decode(next + FRAME_HEADER_SIZE, second.length, &word));
+    assert_string_equal(word.seen, "203.0.113.7:40000");
+    conn_free(b.conn);
+
+    side_init(&b, 1, true); /* whom we dialled cannot visit us */
+    feed_frame(&b, FRAME_HELLO, 0, 0, bytes, hello_encode(&h, bytes));
+    assert_int_equal(b.err, ERR_PROTO);
     conn_free(b.conn);
 }
 
@@ -536,6 +589,7 @@ int main(void)
         cmocka_unit_test(a_goodbye_follows_what_was_queued),
         cmocka_unit_test(heartbeats_measure_and_silence_ends),
         cmocka_unit_test(a_missing_hello_ends_the_link),
+        cmocka_unit_test(a_visitor_is_answered_and_gone),
         cmocka_unit_test(refusals_are_told_to_the_dialler),
         cmocka_unit_test(announced_bodies_are_checked_first),
         cmocka_unit_test(frames_out_of_place_end_the_link),

@@ -92,6 +92,7 @@ static struct hello sample_hello(void)
     struct hello h = {
         .version = PROTOCOL_VERSION, .dialler = true, .port = 7946, .id = UINT64_MAX - 1, .boot = 3};
     memset(h.cluster, 9, sizeof h.cluster);
+    h.name = 0x0123456789abcdefu;
     strcpy(h.address, "node-1.example:7946");
     return h;
 }
@@ -107,7 +108,33 @@ static void a_hello_comes_back(void **state)
     h.dialler = false;
     assert_int_equal(hello_decode(bytes, hello_encode(&h, bytes), &back), 0);
     assert_string_equal(back.address, "");
-    assert_false(back.dialler);
+    assert_false(back.dialler || back.visitor);
+    h.visitor = true;
+    assert_int_equal(hello_decode(bytes, hello_encode(&h, bytes), &back), 0);
+    assert_true(back.visitor && !back.dialler);
+}
+
+static void a_goodbye_comes_back_and_may_be_short(void **state)
+{
+    (void)state;
+    struct goodbye g = {.id = 77, .name = 88, .version = 2}, back;
+    strcpy(g.seen, "203.0.113.7:40000");
+    uint8_t bytes[GOODBYE_SIZE_MAX + 1];
+    size_t size = goodbye_encode(&g, bytes);
+    assert_true(goodbye_decode(bytes, size, &back));
+    assert_memory_equal(&back, &g, sizeof g);
+    assert_true(goodbye_decode(bytes, 8, &back)); /* what version 1 says */
+    assert_true(back.id == 77 && back.name == 0 && back.version == 0);
+    assert_true(goodbye_decode(bytes, GOODBYE_FIXED_SIZE - 1, &back));
+    assert_true(back.version == 0);
+    for (size_t cut = 0; cut < 8; cut++) assert_false(goodbye_decode(bytes, cut, &back));
+    bytes[GOODBYE_FIXED_SIZE + 2] = '\n';
+    assert_true(goodbye_decode(bytes, size, &back));
+    assert_string_equal(back.seen, "");
+    memset(bytes + GOODBYE_FIXED_SIZE, 'a', ADDRESS_TEXT_MAX);
+    assert_true(
+        goodbye_decode(bytes, GOODBYE_FIXED_SIZE + ADDRESS_TEXT_MAX, &back)); /* no room for its end */
+    assert_string_equal(back.seen, "");
 }
 
 static void a_wrong_hello_is_refused(void **state)
@@ -122,7 +149,7 @@ static void a_wrong_hello_is_refused(void **state)
         {8, PROTOCOL_VERSION + 1, ERR_VERSION},
         {9, 1, ERR_VERSION},
         {10, 0, ERR_PROTO},
-        {10, 3, ERR_PROTO},
+        {10, 4, ERR_PROTO},
         {11, 1, ERR_PROTO},
         {14, 18, ERR_PROTO},
         {14, 20, ERR_PROTO},
@@ -145,9 +172,13 @@ static void a_wrong_hello_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_frame_comes_back),         cmocka_unit_test(the_layout_is_little_endian),
-        cmocka_unit_test(every_flipped_bit_is_found), cmocka_unit_test(limits_are_in_the_header),
-        cmocka_unit_test(a_hello_comes_back),         cmocka_unit_test(a_wrong_hello_is_refused),
+        cmocka_unit_test(a_frame_comes_back),
+        cmocka_unit_test(the_layout_is_little_endian),
+        cmocka_unit_test(every_flipped_bit_is_found),
+        cmocka_unit_test(limits_are_in_the_header),
+        cmocka_unit_test(a_hello_comes_back),
+        cmocka_unit_test(a_wrong_hello_is_refused),
+        cmocka_unit_test(a_goodbye_comes_back_and_may_be_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,6 +20,8 @@
 #define WIRE_OBJECT_MAX 4096u               /* msgpack objects in one head */
 #define WIRE_STRING_MAX 1024u               /* bytes of one msgpack string */
 #define LINK_QUEUE_MAX (8u * 1024u * 1024u) /* queued bytes per link beside one message in flight */
+#define FAULT_RULE_MAX 1024u                /* injected faults of one node, ended ones that are told of included */
+#define FAULT_LINE_MAX (1024u * 1024u)      /* bytes in the delay line of one direction of a link */
 #define TAG_TEXT_MAX 64u                    /* bytes of one member's tag with terminator */
 #define ADDRESS_TEXT_MAX 272u               /* "host:port" with terminator; a DNS name is <= 253 */
 

@@ -1,0 +1,507 @@
+/* Goal: the lens delays, limits, holds, swallows and corrupts exactly as fault.h says, in virtual time, and never
+ * changes the order of bytes; rules begin, end, match and are told in words as they should.
+ * Method: a stream of numbered bytes is put in whole, in pieces and byte by byte, and pulled out at the times that
+ * the lens itself names; what comes out is compared with what went in. The check of the stream is itself tried on
+ * streams with a swapped, a missing and a changed byte, which it must find. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <stdlib.h>
+
+#include "base/check.h"
+#include "base/prng.h"
+#include "net/fault.h"
+
+#define MS 1000u
+#define STREAM_MAX (4u * FAULT_LINE_MAX)
+
+static uint8_t stream_byte(size_t i)
+{
+    return (uint8_t)((i * 2654435761u) >> 13);
+}
+
+/* Counts bytes that are not what stands at their place; SIZE_MAX when there are too many or too few. */
+static size_t stream_faults(const uint8_t *bytes, size_t size, size_t expected)
+{
+    size_t wrong = 0;
+    if (size != expected) return SIZE_MAX;
+    for (size_t i = 0; i < size; i++) wrong += bytes[i] != stream_byte(i);
+    return wrong;
+}
+
+struct bench {
+    struct fault_set set;
+    struct fault_lens *lens;
+    struct fault_status *rule; /* the first */
+    uint8_t *in, *out;         /* (STREAM_MAX) */
+    size_t put, got;
+    uint64_t first_us, last_us; /* of what came out */
+};
+
+static void bench_open(struct bench *b, enum fault_direction direction, const struct fault_rule *rule)
+{
+    memset(b, 0, sizeof *b);
+    b->lens = fault_lens_new(direction, 1, 2);
+    b->in = mem_new(STREAM_MAX, 1);
+    b->out = mem_new(STREAM_MAX, 1);
+    for (size_t i = 0; i < STREAM_MAX; i++) b->in[i] = stream_byte(i);
+    if (rule == NULL) return;
+    assert_true(fault_set_add(&b->set, rule, 0) > 0);
+    b->rule = b->set.each[0];
+    struct fault_effect e;
+    fault_set_match(&b->set, NULL, direction, &e);
+    fault_lens_set(b->lens, &e);
+}
+
+static void bench_close(struct bench *b)
+{
+    fault_lens_free(b->lens);
+    fault_set_deinit(&b->set);
+    free(b->in);
+    free(b->out);
+}
+
+static void put(struct bench *b, size_t size, uint64_t now_us)
+{
+    fault_lens_put(b->lens, b->in + b->put, size, now_us);
+    b->put += size;
+}
+
+static void pull(struct bench *b, uint64_t now_us)
+{
+    const uint8_t *bytes;
+    size_t size;
+    while ((size = fault_lens_peek(b->lens, now_us, &bytes)) > 0) {
+        if (b->got == 0) b->first_us = now_us;
+        b->last_us = now_us;
+        memcpy(b->out + b->got, bytes, size);
+        b->got += size;
+        fault_lens_take(b->lens, size, now_us);
+    }
+}
+
+/* Up to now_us, at the times that the lens names. */
+static void run(struct bench *b, uint64_t now_us)
+{
+    for (uint64_t at_us; (at_us = fault_lens_next_us(b->lens)) <= now_us;) {
+        size_t before = b->got;
+        pull(b, at_us);
+        assert_true(b->got > before); /* something is due when it says so */
+    }
+}
+
+static void expect_whole(const struct bench *b)
+{
+    assert_int_equal(stream_faults(b->out, b->got, b->put), 0);
+    assert_int_equal(fault_lens_held(b->lens), 0);
+    assert_int_equal(fault_lens_next_us(b->lens), TIME_NEVER);
+}
+
+static struct fault_rule rule_of(enum fault_kind kind)
+{
+    return (struct fault_rule){.kind = kind, .direction = FAULT_BOTH, .any = true};
+}
+
+static void without_a_rule_bytes_are_due_at_once(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b, FAULT_IN, NULL);
+    put(&b, 1000, 77);
+    pull(&b, 77);
+    expect_whole(&b);
+    bench_close(&b);
+}
+
+static void a_delay_is_exact_back_to_back_and_byte_by_byte(void **state)
+{
+    (void)state;
+    struct fault_rule r = rule_of(FAULT_DELAY);
+    r.delay_us = 50 * MS;
+    struct bench b;
+    bench_open(&b, FAULT_OUT, &r);
+    for (unsigned i = 0; i < 10; i++) put(&b, 1000, 5 * MS); /* at one time: one piece */
+    assert_int_equal(fault_lens_next_us(b.lens), 55 * MS);
+    pull(&b, 55 * MS - 1);
+    assert_int_equal(b.got, 0);
+    pull(&b, 55 * MS);
+    assert_int_equal(b.got, 10000);
+    for (unsigned i = 0; i < 3000; i++) {
+        put(&b, 1, 100 * MS + i);
+        run(&b, 100 * MS + i);
+    }
+    assert_int_equal(b.got, 10000);
+    for (unsigned i = 0; i < 3000; i++) {
+        run(&b, 150 * MS + i);
+        assert_int_equal(b.got, 10001 + i);
+        assert_int_equal(b.last_us, 150 * MS + i);
+    }
+    expect_whole(&b);
+    assert_int_equal(b.rule->counts.bytes_slowed, 13000);
+    bench_close(&b);
+}
+
+static void jitter_stays_in_its_bounds_and_never_reorders(void **state)
+{
+    (void)state;
+    struct fault_rule r = rule_of(FAULT_DELAY);
+    r.delay_us = 20 * MS;
+    r.jitter_us = 15 * MS;
+    struct bench b;
+    bench_open(&b, FAULT_IN, &r);
+    uint64_t least_us = TIME_NEVER, most_us = 0;
+    for (unsigned i = 0; i < 2000; i++) { /* far apart: each has its own delay */
+        uint64_t at_us = (uint64_t)i * 100 * MS;
+        put(&b, 7, at_us);
+        uint64_t delay_us = fault_lens_next_us(b.lens) - at_us;
+        if (delay_us < least_us) least_us = delay_us;
+        if (delay_us > most_us) most_us = delay_us;
+        run(&b, at_us + 99 * MS);
+    }
+    assert_true(least_us >= 5 * MS && least_us < 6 * MS);
+    assert_true(most_us <= 35 * MS && most_us > 34 * MS);
+    for (unsigned i = 0; i < 2000; i++) { /* close together */
+        put(&b, 3, 300000 * MS + i * 100);
+        run(&b, 300000 * MS + i * 100);
+    }
+    run(&b, TIME_NEVER - 1);
+    expect_whole(&b);
+    bench_close(&b);
+}
+
+static void the_line_is_bounded_and_goes_on_when_there_is_room(void **state)
+{
+    (void)state;
+    struct fault_rule r = rule_of(FAULT_DELAY);
+    r.delay_us = 50 * MS;
+    struct bench b;
+    bench_open(&b, FAULT_IN, &r);
+    for (unsigned round = 0; round < 3; round++) { /* the ring goes round */
+        uint64_t at_us = round * 100 * MS;
+        put(&b, FAULT_LINE_MAX - 100, at_us);
+        assert_int_equal(fault_lens_room(b.lens), 100);
+        put(&b, 100, at_us + 1);
+        assert_int_equal(fault_lens_room(b.lens), 0);
+        run(&b, at_us + 50 * MS);
+        assert_int_equal(fault_lens_room(b.lens), FAULT_LINE_MAX - 100);
+        run(&b, at_us + 50 * MS + 1);
+    }
+    unsigned pieces = 0;
+    for (; fault_lens_room(b.lens) > 0 && pieces < 100000; pieces++) put(&b, 1, 1000 * MS + pieces);
+    assert_true(pieces >= 1000 && pieces < 100000); /* the list of pieces is bounded too */
+    run(&b, TIME_NEVER - 1);
+    expect_whole(&b);
+    bench_close(&b);
+}
+
+static void a_limit_is_exact_over_time(void **state)
+{
+    (void)state;
+    struct fault_rule r = rule_of(FAULT_LIMIT);
+    r.bytes_s = 3000; /* bursts of 30, and a third of a millisecond a byte: rests must not be lost */
+    struct bench b;
+    bench_open(&b, FAULT_OUT, &r);
+    put(&b, 9001, 10 * MS);
+    run(&b, 10 * MS + 3000 * MS - 1);
+    assert_int_equal(b.got, 9000); /* nothing is saved up: the first burst goes at once */
+    run(&b, TIME_NEVER - 1);
+    assert_int_equal(b.last_us, 3010 * MS);
+    expect_whole(&b);
+    r.bytes_s = 1;
+    bench_close(&b);
+    bench_open(&b, FAULT_IN, &r);
+    put(&b, 3, 0);
+    run(&b, 1500 * MS);
+    assert_int_equal(b.got, 2);
+    assert_int_equal(b.last_us, 1000 * MS);
+    bench_close(&b);
+}
+
+static void a_drop_holds_what_is_there_and_takes_nothing(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_open(&b, FAULT_IN, NULL);
+    put(&b, 500, 0);
+    struct fault_rule r = rule_of(FAULT_DROP);
+    fault_set_add(&b.set, &r, 0);
+    struct fault_effect e;
+    fault_set_match(&b.set, NULL, FAULT_IN, &e);
+    fault_lens_set(b.lens, &e);
+    assert_int_equal(fault_lens_room(b.lens), 0);
+    pull(&b, 1000 * MS);
+    assert_int_equal(b.got, 0);
+    assert_int_equal(fault_lens_next_us(b.lens), TIME_NEVER);
+    assert_non_null(fault_set_heal(&b.set, 0));
+    fault_set_match(&b.set, NULL, FAULT_IN, &e);
+    assert_true(fault_effect_none(&e));
+    fault_lens_set(b.lens, &e);
+    pull(&b, 1000 * MS);
+    expect_whole(&b);
+    assert_false(fault_lens_torn(b.lens));
+    bench_close(&b);
+}
+
+static void half_open_swallows_what_goes_out_and_reads_nothing(void **state)
+{
+    (void)state;
+    struct fault_rule r = rule_of(FAULT_HALF_OPEN);
+    struct bench b;
+    bench_open(&b, FAULT_OUT, &r);
+    assert_true(fault_lens_room(b.lens) > 0);
+    assert_false(fault_lens_torn(b.lens));
+    put(&b, 1234, 0);
+    pull(&b, 1000 * MS);
+    assert_int_equal(b.got, 0);
+    assert_int_equal(b.rule->counts.bytes_swallowed, 1234);
+    assert_true(fault_lens_torn(b.lens));
+    bench_close(&b);
+    bench_open(&b, FAULT_IN, &r);
+    assert_int_equal(fault_lens_room(b.lens), 0);
+    bench_close(&b);
+}
+
+static void corruption_flips_one_bit_in_about_one_byte_of_n(void **state)
+{
+    (void)state;
+    static const size_t parts[] = {1, 17, 4096, 1u << 20};
+    uint64_t first_count = 0;
+    for (size_t p = 0; p < sizeof parts / sizeof parts[0]; p++) {
+        struct fault_rule r = rule_of(FAULT_CORRUPT);
+        r.one_in = 100;
+        struct bench b;
+        bench_open(&b, FAULT_IN, &r);
+        while (b.put < 1u << 20) {
+            size_t left = (1u << 20) - b.put;
+            put(&b, parts[p] < left ? parts[p] : left, 0);
+            pull(&b, 0);
+        }
+        size_t wrong = stream_faults(b.out, b.got, b.put);
+        assert_int_equal(wrong, b.rule->counts.bytes_corrupted); /* no byte twice */
+        assert_true(wrong > 9500 && wrong < 11500);
+        if (p == 0) first_count = wrong;
+        assert_int_equal(wrong, first_count); /* how the bytes come makes no difference */
+        bench_close(&b);
+    }
+}
+
+static void every_byte_is_corrupted_with_one_in_one(void **state)
+{
+    (void)state;
+    struct fault_rule r = rule_of(FAULT_CORRUPT);
+    r.one_in = 1;
+    struct bench b;
+    bench_open(&b, FAULT_IN, &r);
+    put(&b, 1000, 0);
+    pull(&b, 0);
+    assert_int_equal(stream_faults(b.out, b.got, b.put), 1000);
+    bench_close(&b);
+}
+
+static void a_delay_that_ends_lets_all_go_in_order(void **state)
+{
+    (void)state;
+    struct fault_rule r = rule_of(FAULT_DELAY);
+    r.delay_us = 5000 * MS;
+    r.for_us = 100 * MS;
+    struct bench b;
+    bench_open(&b, FAULT_IN, &r);
+    put(&b, 100, 0);
+    put(&b, 100, 50 * MS);
+    assert_int_equal(fault_set_next_us(&b.set), 100 * MS);
+    assert_null(fault_set_expire(&b.set, 100 * MS - 1));
+    assert_ptr_equal(fault_set_expire(&b.set, 100 * MS), b.rule);
+    assert_null(fault_set_expire(&b.set, 100 * MS));
+    struct fault_effect e;
+    fault_set_match(&b.set, NULL, FAULT_IN, &e);
+    fault_lens_set(b.lens, &e);
+    put(&b, 50, 100 * MS);
+    pull(&b, 100 * MS);
+    expect_whole(&b);
+    bench_close(&b);
+}
+
+static void random_work_keeps_the_stream(void **state)
+{
+    (void)state;
+    struct prng p;
+    prng_seed(&p, 3);
+    struct fault_rule delay = rule_of(FAULT_DELAY), limit = rule_of(FAULT_LIMIT), drop = rule_of(FAULT_DROP);
+    delay.delay_us = 3 * MS;
+    delay.jitter_us = 3 * MS;
+    limit.bytes_s = 40 * 1000 * 1000;
+    const struct fault_rule *rules[] = {&delay, &limit, &drop};
+    struct bench b;
+    bench_open(&b, FAULT_OUT, NULL);
+    for (uint64_t now_us = 0; b.put < STREAM_MAX - 70000; now_us += prng_below(&p, 2 * MS)) {
+        if (prng_below(&p, 20) == 0) {
+            while (fault_set_heal(&b.set, 0) != NULL) continue;
+            for (unsigned i = 0; i < 3; i++)
+                if (prng_below(&p, 2) == 0) fault_set_add(&b.set, rules[i], now_us);
+            struct fault_effect e;
+            fault_set_match(&b.set, NULL, FAULT_OUT, &e);
+            fault_lens_set(b.lens, &e);
+        }
+        size_t size = prng_below(&p, 65536), room = fault_lens_room(b.lens);
+        put(&b, size < room ? size : room, now_us);
+        run(&b, now_us);
+    }
+    struct fault_effect none = {{NULL}};
+    fault_lens_set(b.lens, &none);
+    pull(&b, TIME_NEVER - 1);
+    expect_whole(&b);
+    bench_close(&b);
+}
+
+static void the_check_of_the_stream_finds_planted_faults(void **state)
+{
+    (void)state;
+    uint8_t bytes[1000];
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = stream_byte(i);
+    assert_int_equal(stream_faults(bytes, 1000, 1000), 0);
+    assert_true(stream_faults(bytes, 999, 1000) > 0); /* one is missing */
+    bytes[500] ^= 1;
+    assert_int_equal(stream_faults(bytes, 1000, 1000), 1);
+    bytes[500] ^= 1;
+    size_t at = 10;
+    while (bytes[at] == bytes[at + 1]) at++;
+    uint8_t swap = bytes[at];
+    bytes[at] = bytes[at + 1];
+    bytes[at + 1] = swap;
+    assert_int_equal(stream_faults(bytes, 1000, 1000), 2);
+}
+
+/* -- rules ------------------------------------------------------------------------------------- */
+
+static void rules_concern_the_right_links(void **state)
+{
+    (void)state;
+    struct fault_set s = {0};
+    struct fault_rule to_five = {.kind = FAULT_DROP, .direction = FAULT_OUT, .peer = 5};
+    struct fault_rule slow_all = {.kind = FAULT_DELAY, .direction = FAULT_BOTH, .any = true, .delay_us = 1};
+    struct fault_rule slower_five = {.kind = FAULT_DELAY, .direction = FAULT_IN, .peer = 5, .delay_us = 2};
+    fault_set_add(&s, &to_five, 0);
+    fault_set_add(&s, &slow_all, 0);
+    fault_set_add(&s, &slower_five, 0);
+    node_id five = 5, six = 6;
+    struct fault_effect e;
+    fault_set_match(&s, &five, FAULT_OUT, &e);
+    assert_ptr_equal(e.by[FAULT_DROP], s.each[0]);
+    assert_ptr_equal(e.by[FAULT_DELAY], s.each[1]);
+    assert_ptr_equal(fault_effect_block(&e), s.each[0]);
+    fault_set_match(&s, &five, FAULT_IN, &e);
+    assert_null(e.by[FAULT_DROP]);
+    assert_ptr_equal(e.by[FAULT_DELAY], s.each[2]); /* the newest */
+    fault_set_match(&s, &six, FAULT_BOTH, &e);
+    assert_null(fault_effect_block(&e));
+    assert_ptr_equal(e.by[FAULT_DELAY], s.each[1]);
+    fault_set_match(&s, NULL, FAULT_BOTH, &e);
+    assert_ptr_equal(e.by[FAULT_DELAY], s.each[1]);
+    assert_ptr_equal(fault_set_heal(&s, 2), s.each[1]);
+    assert_null(fault_set_heal(&s, 2));
+    fault_set_match(&s, &six, FAULT_BOTH, &e);
+    assert_true(fault_effect_none(&e));
+    fault_set_deinit(&s);
+}
+
+static void ended_rules_make_room_and_living_ones_do_not(void **state)
+{
+    (void)state;
+    struct fault_set s = {0};
+    struct fault_rule r = rule_of(FAULT_DROP);
+    for (unsigned i = 0; i < FAULT_RULE_MAX; i++) assert_int_equal(fault_set_add(&s, &r, 0), i + 1);
+    assert_int_equal(fault_set_add(&s, &r, 0), ERR_LIMIT);
+    assert_non_null(fault_set_heal(&s, 7));
+    assert_int_equal(fault_set_add(&s, &r, 0), FAULT_RULE_MAX + 1);
+    struct fault_status last[2];
+    assert_int_equal(fault_set_list(&s, last, 2), 2);
+    assert_int_equal(last[0].id, FAULT_RULE_MAX);
+    assert_int_equal(last[1].id, FAULT_RULE_MAX + 1);
+    assert_null(fault_set_heal(&s, 7)); /* forgotten */
+    fault_set_deinit(&s);
+}
+
+static void rules_are_told_in_words(void **state)
+{
+    (void)state;
+    struct fault_rule r = {.kind = FAULT_DELAY,
+                           .direction = FAULT_IN,
+                           .peer = 3,
+                           .delay_us = 50 * MS,
+                           .jitter_us = 10 * MS,
+                           .for_us = 30 * 1000 * MS};
+    char text[FAULT_TEXT_MAX];
+    fault_rule_print(&r, text);
+    assert_string_equal(text, "delay of 50 ms +- 10 ms, only what comes in, with node 3, for 30 s");
+    r = rule_of(FAULT_DROP);
+    fault_rule_print(&r, text);
+    assert_string_equal(text, "drop, both ways, with every peer, until healed");
+    struct fault_counts c = {.bytes_held = 12, .links_refused = 2};
+    assert_true(fault_has_bitten(&c));
+    fault_counts_print(&c, text);
+    assert_string_equal(text, "12 bytes held, 2 links refused");
+    c = (struct fault_counts){0};
+    assert_false(fault_has_bitten(&c));
+    fault_counts_print(&c, text);
+    assert_string_equal(text, "it met nothing");
+}
+
+static void what_a_rule_lacks_or_has_too_much_is_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        struct fault_rule rule;
+        const char *says;
+    } bad[] = {
+        {{.kind = FAULT_DELAY, .direction = FAULT_BOTH}, "delay"},
+        {{.kind = FAULT_LIMIT, .direction = FAULT_BOTH}, "rate"},
+        {{.kind = FAULT_CORRUPT, .direction = FAULT_BOTH}, "one_in"},
+        {{.kind = FAULT_DROP, .direction = FAULT_BOTH, .delay_us = 1}, "delay and jitter"},
+        {{.kind = FAULT_DROP, .direction = FAULT_BOTH, .bytes_s = 1}, "rate"},
+        {{.kind = FAULT_DELAY, .direction = FAULT_BOTH, .delay_us = 1, .one_in = 1}, "one_in"},
+        {{.kind = FAULT_RESET, .direction = FAULT_IN}, "both ways"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct err_text why = {""};
+        assert_int_equal(fault_rule_check(&bad[i].rule, &why), ERR_USAGE);
+        assert_non_null(strstr(why.text, bad[i].says));
+    }
+    enum fault_kind kind;
+    enum fault_direction direction;
+    for (unsigned i = 0; i < FAULT_KIND_COUNT; i++) {
+        assert_int_equal(fault_kind_parse(fault_kind_name((enum fault_kind)i), &kind), 0);
+        assert_int_equal(kind, i);
+    }
+    assert_int_equal(fault_kind_parse("dropp", &kind), ERR_USAGE);
+    assert_int_equal(fault_direction_parse("out", &direction), 0);
+    assert_int_equal(direction, FAULT_OUT);
+    assert_int_equal(fault_direction_parse("up", &direction), ERR_USAGE);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_a_rule_bytes_are_due_at_once),
+        cmocka_unit_test(a_delay_is_exact_back_to_back_and_byte_by_byte),
+        cmocka_unit_test(jitter_stays_in_its_bounds_and_never_reorders),
+        cmocka_unit_test(the_line_is_bounded_and_goes_on_when_there_is_room),
+        cmocka_unit_test(a_limit_is_exact_over_time),
+        cmocka_unit_test(a_drop_holds_what_is_there_and_takes_nothing),
+        cmocka_unit_test(half_open_swallows_what_goes_out_and_reads_nothing),
+        cmocka_unit_test(corruption_flips_one_bit_in_about_one_byte_of_n),
+        cmocka_unit_test(every_byte_is_corrupted_with_one_in_one),
+        cmocka_unit_test(a_delay_that_ends_lets_all_go_in_order),
+        cmocka_unit_test(random_work_keeps_the_stream),
+        cmocka_unit_test(the_check_of_the_stream_finds_planted_faults),
+        cmocka_unit_test(rules_concern_the_right_links),
+        cmocka_unit_test(ended_rules_make_room_and_living_ones_do_not),
+        cmocka_unit_test(rules_are_told_in_words),
+        cmocka_unit_test(what_a_rule_lacks_or_has_too_much_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

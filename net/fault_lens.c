@@ -20,6 +20,8 @@
 
 #define PIECE_MAX 4096u
 #define BURSTS_PER_S 100u
+#define LINE_MIN 4096.0 /* bytes that wait for a limit: this, and a quarter of a second's */
+#define LINE_S 0.25
 
 struct piece {
     uint64_t due_us;
@@ -90,11 +92,31 @@ static bool blocked(const struct fault_lens *l)
     return fault_effect_block(&l->effect) != NULL && !swallows(l);
 }
 
+static uint64_t rate_of(const struct fault_lens *l)
+{
+    const struct fault_status *f = l->effect.by[FAULT_LIMIT];
+    return f != NULL ? f->rule.bytes_s : 0;
+}
+
+/* A slow link must not take more than goes through in a moment: who waits in here cannot be overtaken any more
+ * by what is more urgent, and does not hold the sender back. */
+static size_t line_max(const struct fault_lens *l)
+{
+    const struct fault_status *delay = l->effect.by[FAULT_DELAY];
+    uint64_t rate = rate_of(l);
+    if (rate == 0) return FAULT_LINE_MAX;
+    double wait_s = LINE_S;
+    if (delay != NULL) wait_s += (double)(delay->rule.delay_us + delay->rule.jitter_us) * 1e-6;
+    double size = LINE_MIN + wait_s * (double)rate;
+    return size < FAULT_LINE_MAX ? (size_t)size : FAULT_LINE_MAX;
+}
+
 size_t fault_lens_room(const struct fault_lens *l)
 {
     if (swallows(l)) return FAULT_LINE_MAX;
-    if (blocked(l) || l->piece_count == PIECE_MAX) return 0;
-    return FAULT_LINE_MAX - l->held;
+    size_t most = line_max(l);
+    if (blocked(l) || l->piece_count == PIECE_MAX || l->held >= most) return 0;
+    return most - l->held;
 }
 
 static uint64_t draw_delay_us(struct fault_lens *l)
@@ -158,12 +180,6 @@ void fault_lens_put(struct fault_lens *l, const uint8_t *bytes, size_t size, uin
 }
 
 /* -- out --------------------------------------------------------------------------------------- */
-
-static uint64_t rate_of(const struct fault_lens *l)
-{
-    const struct fault_status *f = l->effect.by[FAULT_LIMIT];
-    return f != NULL ? f->rule.bytes_s : 0;
-}
 
 size_t fault_lens_peek(const struct fault_lens *l, uint64_t now_us, const uint8_t **bytes)
 {

@@ -50,7 +50,8 @@ void sim_crash(struct sim_world *w, uint32_t v, bool reset)
         struct sim_pair *p = w->pair[node->pair[i]];
         end_vanish(w, p, sim_side_of(p, v), reset);
     }
-    free(node->transport);
+    sim_inject_end(w, v);
+    sim_transport_free(node->transport);
     free(node->host);
     node->transport = NULL;
     node->host = NULL;
@@ -108,10 +109,16 @@ void sim_resume(struct sim_world *w, uint32_t v)
 
 /* -- links ------------------------------------------------------------------------------------- */
 
+void sim_direction_cut(struct sim_world *w, struct sim_pair *p, uint32_t to, bool cut)
+{
+    p->end[to].cut = cut;
+    if (cut) sim_end_starve(w, p, to);
+}
+
 static void direction_cut(struct sim_world *w, struct sim_pair *p, uint32_t to)
 {
-    p->end[to].cut = true;
-    sim_end_starve(w, p, to);
+    p->end[to].cut_asked = true;
+    sim_direction_cut(w, p, to, true);
 }
 
 void sim_cut(struct sim_world *w, uint32_t a, uint32_t b)
@@ -129,16 +136,26 @@ void sim_cut_one_way(struct sim_world *w, uint32_t from, uint32_t to)
     direction_cut(w, p, sim_side_of(p, to));
 }
 
-static void pair_heal(struct sim_world *w, struct sim_pair *p)
+void sim_pair_resume(struct sim_world *w, struct sim_pair *p)
 {
-    if (!p->end[0].cut && !p->end[1].cut) return;
-    trace_line(w->options.trace, TRACE_DEBUG, "sim: link %u-%u is healed", p->node[0], p->node[1]);
-    p->end[0].cut = p->end[1].cut = false;
     for (uint32_t side = 0; side < 2; side++) {
         sim_end_starve(w, p, side);
         sim_end_notify(w, p, side, DOWN_RESET);
     }
     sim_link_release(w, p);
+}
+
+/* An injected fault may go on cutting what is healed here. */
+static void pair_heal(struct sim_world *w, struct sim_pair *p)
+{
+    if (!p->end[0].cut_asked && !p->end[1].cut_asked) return;
+    trace_line(w->options.trace, TRACE_DEBUG, "sim: link %u-%u is healed", p->node[0], p->node[1]);
+    for (uint32_t side = 0; side < 2; side++) {
+        const struct sim_shape *shape = p->end[1 - side].shape;
+        p->end[side].cut_asked = false;
+        p->end[side].cut = shape != NULL && shape->blocked;
+    }
+    sim_pair_resume(w, p);
 }
 
 void sim_heal(struct sim_world *w, uint32_t a, uint32_t b)
@@ -156,7 +173,12 @@ void sim_reset_link(struct sim_world *w, uint32_t a, uint32_t b)
 {
     struct sim_pair *p = sim_pair_get(w, a, b);
     trace_line(w->options.trace, TRACE_DEBUG, "sim: link %u-%u is reset", a, b);
+    sim_pair_reset(w, p, DOWN_RESET);
+}
+
+void sim_pair_reset(struct sim_world *w, struct sim_pair *p, enum down_reason why)
+{
     sim_link_break(w, p);
     for (uint32_t side = 0; side < 2; side++)
-        if (p->end[side].state == END_UP) sim_end_force_down(w, p, side, DOWN_RESET);
+        if (p->end[side].state == END_UP) sim_end_force_down(w, p, side, why);
 }

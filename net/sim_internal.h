@@ -1,9 +1,11 @@
 /* Shared by the files of the simulator: sim_world.c (heap, step), sim_host.c (jobs, deadlines), sim_link.c
- * (pairs, lanes, ends), sim_net.c (transport, dialling), sim_fault.c, sim_delay.c. Not for others. */
+ * (pairs, lanes, ends), sim_net.c (transport, dialling), sim_fault.c (of the world), sim_inject.c (of one node's
+ * transport), sim_delay.c. Not for others. */
 #ifndef GADABOUT_NET_SIM_INTERNAL_H
 #define GADABOUT_NET_SIM_INTERNAL_H
 
 #include "base/prng.h"
+#include "net/fault.h"
 #include "net/sim.h"
 
 #define SIM_NONE UINT32_MAX /* no message, no pair */
@@ -43,6 +45,7 @@ enum sim_event_kind {                   /* the values are part of the observed b
                       SIM_SILENCE, /* index: pair; side: perhaps it has heard nothing for too long */
                       SIM_DIAL,    /* index: pair; side: a try begins */
                       SIM_CONNECT, /* index: pair; side: its try arrives */
+                      SIM_FAULT,   /* index: node: an injected fault ends; a pause does not hold it up */
 };
 
 struct sim_event {
@@ -69,6 +72,16 @@ struct sim_lane {
 
 enum sim_end_state { END_DOWN, END_COMING, END_UP, END_CLOSING };
 
+/* What injected faults do to one direction: of the sender's own transport, and of the receiver's. */
+struct sim_shape {
+    struct fault_effect of_sender, of_receiver;
+    bool blocked;                   /* nothing gets through ... */
+    struct fault_status *swallower; /* ... and is lost, this rule says; NULL = it waits */
+    bool torn;                      /* something was lost: the link is reset at the end */
+    uint64_t noise_in[2]; /* bytes up to the next corrupt one, for each side's rule; 0 = not drawn */
+    const struct fault_status *noise[2]; /* for which it was drawn */
+};
+
 /* One side of a pair. */
 struct sim_end {
     enum sim_end_state state;
@@ -82,8 +95,11 @@ struct sim_end {
     struct prng latency;        /* stream of this direction: delays of messages */
     struct prng trouble;        /* stream of this direction: dial tries, resets */
     struct prng quiet;          /* stream of this direction: slack of the silence timer at this side */
+    struct prng chance;         /* stream of this direction: injected jitter and noise */
+    struct sim_shape *shape;    /* NULL = no injected fault */
     /* what comes in */
-    bool cut;            /* nothing gets through to this side */
+    bool cut;            /* nothing gets through to this side: asked for, or by an injected fault */
+    bool cut_asked;      /* by sim_cut */
     bool starved;        /* not even heartbeats get through */
     bool silence_coming; /* a SIM_SILENCE is in the heap */
     uint64_t starved_us; /* since when */
@@ -120,6 +136,7 @@ struct sim_transport {
     struct transport_config config;
     struct transport_sink sink;
     struct transport_totals totals;
+    struct fault_set faults;
 };
 
 struct sim_host {
@@ -200,7 +217,28 @@ bool sim_down_event(struct sim_world *w, struct sim_pair *p, uint32_t side, uint
 bool sim_writable_event(struct sim_world *w, struct sim_pair *p, uint32_t side, uint32_t generation);
 bool sim_silence_event(struct sim_world *w, struct sim_pair *p, uint32_t side, uint32_t generation);
 
+/* -- sim_inject.c */
+int sim_inject(struct sim_transport *t, const struct fault_rule *rule);
+int sim_inject_heal(struct sim_transport *t, int id);
+uint32_t sim_inject_list(const struct sim_transport *t, struct fault_status *out, uint32_t max);
+void sim_inject_end(struct sim_world *w, uint32_t v);          /* v's transport goes: its faults end */
+void sim_inject_look(struct sim_world *w, struct sim_pair *p); /* a new pair, or rules have changed */
+bool sim_inject_event(struct sim_world *w, uint32_t v);
+/* Of a direction with a shape, from the end `from`. */
+uint64_t sim_shape_delay_us(struct sim_end *from, uint64_t bytes);
+uint64_t sim_shape_rate(const struct sim_end *from, uint64_t rate); /* the smallest; 0 = no limit */
+bool sim_shape_corrupts(struct sim_end *from, uint64_t bytes);
+void sim_shape_held(struct sim_end *from); /* counts what a fault kept from going on until now */
+void sim_shape_swallow(struct sim_end *from, uint64_t bytes);
+bool sim_inject_refuses(struct sim_pair *p); /* a link is reset as soon as it is made */
+
+/* -- sim_fault.c */
+void sim_direction_cut(struct sim_world *w, struct sim_pair *p, uint32_t to, bool cut);
+void sim_pair_resume(struct sim_world *w, struct sim_pair *p); /* something gets through again */
+void sim_pair_reset(struct sim_world *w, struct sim_pair *p, enum down_reason why);
+
 /* -- sim_net.c */
+void sim_transport_free(struct sim_transport *t);
 void sim_end_redial(struct sim_world *w, struct sim_pair *p, uint32_t side); /* if wanted, tries later */
 bool sim_dial_event(struct sim_world *w, struct sim_pair *p, uint32_t side, uint32_t generation);
 bool sim_connect_event(struct sim_world *w, struct sim_pair *p, uint32_t side, uint32_t generation);

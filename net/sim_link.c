@@ -78,6 +78,7 @@ static struct sim_pair *pair_new(struct sim_world *w, uint32_t a, uint32_t b)
         prng_split(&e->latency, w->options.seed, "sim latency", index);
         prng_split(&e->trouble, w->options.seed, "sim trouble", index);
         prng_split(&e->quiet, w->options.seed, "sim quiet", index);
+        prng_split(&e->chance, w->options.seed, "sim chance", index);
         for (int lane = 0; lane < 2; lane++) e->lane[lane].first = e->lane[lane].last = SIM_NONE;
     }
     if (w->pair_count == w->pair_capacity) {
@@ -100,6 +101,7 @@ struct sim_pair *sim_pair_get(struct sim_world *w, uint32_t a, uint32_t b)
     if (w->pair_table[slot] != SIM_NONE) return w->pair[w->pair_table[slot]];
     struct sim_pair *p = pair_new(w, a, b);
     w->pair_table[slot] = p->index;
+    sim_inject_look(w, p);
     return p;
 }
 
@@ -107,6 +109,8 @@ void sim_pair_free(struct sim_world *w, struct sim_pair *p)
 {
     sim_end_clear(w, &p->end[0]);
     sim_end_clear(w, &p->end[1]);
+    free(p->end[0].shape);
+    free(p->end[1].shape);
     free(p);
 }
 
@@ -141,6 +145,7 @@ static void message_free(struct sim_world *w, uint32_t m)
 
 void sim_end_clear(struct sim_world *w, struct sim_end *e)
 {
+    if (e->shape != NULL) sim_shape_held(e);
     for (int lane = 0; lane < 2; lane++) {
         struct sim_lane *l = &e->lane[lane];
         while (l->first != SIM_NONE) {
@@ -170,6 +175,7 @@ static uint64_t wire_bytes(const struct blob *head, const struct blob *body)
 static uint64_t bytes_leave_us(const struct sim_world *w, struct sim_end *e, enum lane lane, uint64_t bytes)
 {
     uint64_t rate = w->options.bandwidth_bytes_s, now = w->now_us;
+    if (e->shape != NULL) rate = sim_shape_rate(e, rate);
     if (rate == 0) return now;
     uint64_t takes_us = (bytes * 1000000u + rate - 1) / rate;
     struct sim_lane *control = &e->lane[LANE_CONTROL], *bulk = &e->lane[LANE_BULK];
@@ -208,6 +214,7 @@ int sim_link_send(struct sim_world *w, struct sim_pair *p, uint32_t side, enum l
         e->waiting_bytes += bytes;
     }
     uint64_t delay_us = sim_latency_draw_us(&w->latency, &e->latency, p->mean_s, body != NULL);
+    if (e->shape != NULL) delay_us += sim_shape_delay_us(e, bytes);
     uint64_t time_us = bytes_leave_us(w, e, lane, bytes) + delay_us;
     if (lane == LANE_CONTROL) e->control_delay_us = delay_us;
     uint32_t m = message_new(w);
@@ -266,12 +273,26 @@ static struct sim_message lane_take(struct sim_world *w, struct sim_pair *p, uin
     return m;
 }
 
+/* It is gone, and what the sender has to say next comes up. The link ends before anything else is delivered. */
+static void message_swallow(struct sim_world *w, struct sim_pair *p, uint32_t from, enum lane lane)
+{
+    struct sim_message m = lane_take(w, p, from, lane);
+    sim_shape_swallow(&p->end[from], m.bytes);
+    blob_unref(m.head);
+    blob_unref(m.body);
+}
+
 bool sim_message_event(struct sim_world *w, struct sim_pair *p, const struct sim_event *event)
 {
     enum lane lane = (event->order >> 1 & 1) == LANE_BULK ? LANE_BULK : LANE_CONTROL;
     uint32_t to = (uint32_t)(event->order & 1), from = 1 - to;
     struct sim_end *r = &p->end[to];
     if (event->generation != p->generation || !p->live) return false;
+    struct sim_shape *shape = p->end[from].shape;
+    if (r->cut && !r->cut_asked && shape != NULL && shape->swallower != NULL) {
+        message_swallow(w, p, from, lane);
+        return false;
+    }
     if (r->cut) {
         p->end[from].lane[lane].held = true;
         return false;
@@ -289,7 +310,8 @@ bool sim_message_event(struct sim_world *w, struct sim_pair *p, const struct sim
     r->stats.bytes_received += m.bytes;
     r->stats.messages_received++;
     t->totals.bytes_received += m.bytes;
-    if (m.body != NULL && m.body->size > t->config.body_size_max) {
+    bool corrupt = shape != NULL && sim_shape_corrupts(&p->end[from], m.bytes);
+    if (corrupt || (m.body != NULL && m.body->size > t->config.body_size_max)) {
         sim_end_down(w, p, to, DOWN_PROTOCOL);
     } else {
         w->totals.messages++;

@@ -9,6 +9,7 @@
  *  - both dial: the try of the larger id yields while one of the smaller id is under way.
  *  - the other end still holds an older link (half-open): it goes down as replaced, then both come up.
  *  - other cluster or oneself: on_refused(), and the tries end.
+ *  - an injected reset: the try is taken as a link that was reset at once.
  *  - close(): every end goes down as DOWN_LOCAL, the peers hear goodbye, on_closed() is the last event.
  */
 #include <stdio.h>
@@ -61,10 +62,22 @@ static bool peer_reachable(const struct sim_world *w, const struct sim_pair *p, 
     return !p->end[0].cut && !p->end[1].cut;
 }
 
+static void count_refused(const struct sim_pair *p)
+{
+    for (uint32_t side = 0; side < 2; side++) {
+        const struct sim_shape *shape = p->end[side].shape;
+        if (shape == NULL || !shape->blocked) continue;
+        struct fault_status *mine = fault_effect_block(&shape->of_sender);
+        (mine != NULL ? mine : fault_effect_block(&shape->of_receiver))->counts.links_refused++;
+        return;
+    }
+}
+
 static void dial_try(struct sim_world *w, struct sim_pair *p, uint32_t side)
 {
     struct sim_end *e = &p->end[side];
     if (!peer_reachable(w, p, side)) {
+        count_refused(p);
         sim_end_redial(w, p, side);
         return;
     }
@@ -138,7 +151,7 @@ bool sim_connect_event(struct sim_world *w, struct sim_pair *p, uint32_t side, u
     struct sim_end *e = &p->end[side], *other = &p->end[1 - side];
     if (generation != e->dial_generation || !e->wanted || e->state != END_DOWN) return false;
     e->connecting = false;
-    if (!peer_reachable(w, p, side)) {
+    if (!peer_reachable(w, p, side) || sim_inject_refuses(p)) {
         sim_end_redial(w, p, side);
         return true;
     }
@@ -307,6 +320,21 @@ bool sim_closed_event(struct sim_world *w, uint32_t v, uint32_t life)
     return true;
 }
 
+static int net_inject(struct transport *t, const struct fault_rule *rule)
+{
+    return sim_inject(transport_of(t), rule);
+}
+
+static int net_heal(struct transport *t, int id)
+{
+    return sim_inject_heal(transport_of(t), id);
+}
+
+static uint32_t net_faults(const struct transport *t, struct fault_status *out, uint32_t max)
+{
+    return sim_inject_list((const struct sim_transport *)t, out, max);
+}
+
 static const struct transport_ops sim_transport_ops = {
     .send = net_send,
     .dial = net_dial,
@@ -315,6 +343,9 @@ static const struct transport_ops sim_transport_ops = {
     .stats = net_stats,
     .totals = net_totals,
     .close = net_close,
+    .inject = net_inject,
+    .heal = net_heal,
+    .faults = net_faults,
 };
 
 struct transport *sim_transport(struct sim_world *w, uint32_t v, const struct transport_config *config,
@@ -330,7 +361,15 @@ struct transport *sim_transport(struct sim_world *w, uint32_t v, const struct tr
     s->node = v;
     s->config = *config;
     s->sink = *sink;
-    free(node->transport);
+    sim_inject_end(w, v);
+    sim_transport_free(node->transport);
     node->transport = s;
     return &s->base;
+}
+
+void sim_transport_free(struct sim_transport *t)
+{
+    if (t == NULL) return;
+    fault_set_deinit(&t->faults);
+    free(t);
 }

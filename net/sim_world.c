@@ -89,6 +89,7 @@ static uint32_t event_node(const struct sim_world *w, const struct sim_event *e)
     case SIM_JOB_DONE:
     case SIM_CLOSED:
     case SIM_SELF:
+    case SIM_FAULT:
         return e->index;
     case SIM_MESSAGE:
     case SIM_UP:
@@ -139,6 +140,8 @@ static bool event_deliver(struct sim_world *w, const struct sim_event *e)
         return sim_dial_event(w, w->pair[e->index], side, generation);
     case SIM_CONNECT:
         return sim_connect_event(w, w->pair[e->index], side, generation);
+    case SIM_FAULT:
+        return sim_inject_event(w, e->index);
     case SIM_REFUSED:
         break; /* never in the heap */
     }
@@ -153,7 +156,7 @@ bool sim_step(struct sim_world *w, uint64_t limit_us)
         CHECK(event.time_us >= w->now_us);
         w->now_us = event.time_us;
         struct sim_node *node = &w->node[event_node(w, &event)];
-        if (node->paused) {
+        if (node->paused && event_kind(&event) != SIM_FAULT) {
             node_hold(node, event);
             continue;
         }
@@ -247,10 +250,11 @@ void sim_world_free(struct sim_world *w)
 {
     if (w == NULL) return;
     CHECK(!w->delivering);
-    for (uint32_t i = 0; i < w->pair_count; i++) sim_pair_free(w, w->pair[i]);
+    for (uint32_t i = 0; i < w->pair_count; i++)
+        sim_pair_free(w, w->pair[i]); /* shapes borrow from the rules */
     for (uint32_t v = 0; v < w->options.node_count; v++) {
         struct sim_node *node = &w->node[v];
-        free(node->transport);
+        sim_transport_free(node->transport);
         free(node->host);
         free(node->pair);
         free(node->held);

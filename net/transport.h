@@ -20,6 +20,14 @@
  * 10. A frame over the limit, a bad checksum, a bad hello or silence ends the link with a reason, never
  *     the process.
  * 11. close() is asynchronous; on_closed() is the last callback ever; then memory may be freed.
+ * 12. inject() puts a fault (fault.h) on our side of the links with one peer or all, those that come later too,
+ *     from the next turn of the loop until its time is over or heal(). What clauses 1 to 11 promise holds
+ *     meanwhile: a fault delays, stops or ends links as a network would, it never changes a message or its order.
+ * 13. Under drop and half_open both ends see silence and a link to the peer cannot be made; a drop that is healed
+ *     before the link is given up has lost nothing. A link that lost bytes to half_open is reset at its end.
+ * 14. A corrupted link ends with DOWN_PROTOCOL at the receiver; after reset both ends are down, and while it
+ *     lasts no link stays up.
+ * 15. faults() tells what each rule did, of ended ones too, until newer ones need the room.
  */
 #ifndef GADABOUT_NET_TRANSPORT_H
 #define GADABOUT_NET_TRANSPORT_H
@@ -90,6 +98,8 @@ struct transport_totals {
 };
 
 struct transport;
+struct fault_rule;
+struct fault_status;
 
 struct transport_ops {
     /* head (1..MESSAGE_HEAD_MAX bytes) and body (may be NULL, <= body_size_max): takes a reference on each
@@ -102,6 +112,12 @@ struct transport_ops {
                  struct link_stats *out); /* 0 or ERR_NO_LINK */
     void (*totals)(const struct transport *t, struct transport_totals *out);
     void (*close)(struct transport *t);
+    /* The id of the fault, >= 1; ERR_USAGE when the rule does not hold together, ERR_LIMIT when there are too
+     * many. */
+    int (*inject)(struct transport *t, const struct fault_rule *rule);
+    int (*heal)(struct transport *t, int id); /* 0 = all; returns how many ended */
+    /* Copies the newest `max`, in order of id; returns how many. */
+    uint32_t (*faults)(const struct transport *t, struct fault_status *out, uint32_t max);
 };
 
 struct transport {

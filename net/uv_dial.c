@@ -9,6 +9,7 @@
  * Failures
  *  - the name does not resolve, the target refuses or is silent: exponential back-off with seeded jitter.
  *  - the target greets and hangs up: the same; only a link that lived for redial_max_us ends the back-off.
+ *  - an injected fault lets nothing through to who was there last: as if the target were silent.
  *  - the target is ourselves, in another cluster or of another version: on_refused, never dialled again.
  *  - the target's peer is linked already (it dialled us): the target waits until that link is lost.
  *  - the name no longer stands for an address: its target goes when it has no link. */
@@ -192,7 +193,8 @@ static void target_try(struct dial_target *target)
         target->next_us = TIME_NEVER; /* until dial_peer_lost */
         return;
     }
-    if (t->link_count >= SLOT_COUNT_MAX || link_dial(t, target) != 0) target_retry(target);
+    bool stopped = t->faults.live > 0 && fault_stops_dial(target);
+    if (stopped || t->link_count >= SLOT_COUNT_MAX || link_dial(t, target) != 0) target_retry(target);
 }
 
 static bool all_linked(const struct dial_name *n)

@@ -1,5 +1,6 @@
 /* What the files of the libuv transport share: uv_tcp.c (the whole), uv_listen.c (who comes), uv_dial.c (whom
- * we call), uv_link.c (one connection), uv_peer.c (which one stays), uv_address.c (texts). Private to them.
+ * we call), uv_link.c (one connection), uv_peer.c (which one stays), uv_address.c (texts), uv_fault.c (faults on
+ * request). Private to them.
  *
  * Everything that is found inside a downcall or deep inside a callback is noted and done by tcp_turn, which
  * runs twice per loop turn, before and after the poll. Memory of a link is freed by its close callback only.
@@ -12,6 +13,7 @@
 
 #include "base/prng.h"
 #include "net/conn.h"
+#include "net/fault.h"
 #include "net/inbox.h"
 #include "net/transport.h"
 #include "net/uv.h"
@@ -23,6 +25,9 @@
 #define LINGER_US 1000000u   /* for the last words of a closing link */
 #define COMPLAINT_INTERVAL_US 1000000u
 #define ACCEPT_PAUSE_US 200000u /* after running out of file descriptors */
+#define GRAVE_MAX 256u          /* sockets of dead links that a fault keeps the peer from hearing of */
+
+enum { IOV_COUNT = 2 * OUTBOX_FRAME_MAX };
 
 enum link_state {
     LINK_DIALLING, /* connect in progress; no conn yet */
@@ -34,6 +39,7 @@ enum link_state {
 
 struct uv_tcp;
 struct dial_target;
+struct link_fault;
 
 struct link {
     uv_tcp_t tcp;
@@ -51,6 +57,7 @@ struct link {
     bool dirty;     /* tcp_turn is to flush it */
     bool stranger;  /* counted as one: accepted, and never up */
     size_t write_size;
+    struct link_fault *fault;      /* NULL = no fault concerns it */
     enum down_reason why;          /* valid once the state is past LINK_UP */
     uint64_t deadline_us;          /* of the connect, or of the last words */
     uint64_t up_us;                /* when it was announced */
@@ -93,6 +100,13 @@ struct dial_name {
     struct dial_name *next;
 };
 
+/* A socket kept open without its link: were it closed, the peer would hear of it through a fault that lets
+ * nothing through. It is reset when that fault ends. */
+struct grave {
+    int fd;
+    const struct fault_status *fault;
+};
+
 struct uv_tcp {
     struct transport base;
     uv_loop_t *loop;
@@ -128,6 +142,12 @@ struct uv_tcp {
     uint64_t replaced_warned_us;    /* when a replacement by another boot was last logged; 0 = never */
     struct inbox_budget bodies;     /* of all links: bytes of bodies that are under way to us */
     struct transport_totals totals; /* bytes: of links that are gone */
+
+    struct fault_set faults;
+    bool faults_changed;   /* tcp_turn is to look which links they concern */
+    uint8_t *fault_buffer; /* for what is read before it goes through a lens; NULL = no fault yet */
+    struct grave *grave;   /* (grave_count), the oldest first */
+    uint32_t grave_count;
 };
 
 /* uv_tcp.c */
@@ -158,6 +178,31 @@ void link_end(struct link *l, enum down_reason why, int goodbye, bool flush); /*
 void link_report_down(struct link *l);
 uint64_t link_tick(struct link *l, uint64_t now_us); /* returns its next deadline */
 void link_close(struct link *l);
+void link_closed_cb(uv_handle_t *handle);
+void link_drain(struct link *l); /* carries out what the conn has found */
+void link_read_on(struct link *l);
+void link_socket_ended(struct link *l, long err); /* what reading or writing said */
+unsigned link_peek(struct link *l, uv_buf_t bufs[IOV_COUNT], size_t *size);
+void link_write_later(struct link *l, uv_buf_t buf); /* by uv_write; sets l->writing when it can */
+
+/* uv_fault.c: of links with a fault (l->fault != NULL), unless it says otherwise */
+uv_buf_t link_fault_space(struct link *l);
+void link_fault_read(struct link *l, ssize_t count, const char *bytes);
+void link_fault_flush(struct link *l); /* moves what is due, both ways */
+void link_fault_written(struct link *l);
+bool link_fault_writes(const struct link *l);  /* the uv_write in flight is of a fault's delay line */
+bool link_fault_drained(const struct link *l); /* nothing is left in the line that goes out */
+bool link_fault_blocks(const struct link *l);  /* nothing goes out now: no word, not even the last one */
+void link_fault_close(struct link *l);         /* instead of uv_close */
+void link_fault_free(struct link *l);
+bool link_fault_greeted(struct link *l);           /* any link: true = it ends here, without an answer */
+bool fault_stops_dial(struct dial_target *target); /* true = as if nobody were there */
+int fault_inject(struct uv_tcp *t, const struct fault_rule *rule);
+int fault_heal(struct uv_tcp *t, int id);
+uint32_t fault_list(const struct uv_tcp *t, struct fault_status *out, uint32_t max);
+uint64_t fault_tick(struct uv_tcp *t, uint64_t now_us); /* ends what is over; returns the next end */
+void fault_turn(struct uv_tcp *t);                      /* looks which links the faults concern now */
+void fault_close(struct uv_tcp *t);
 
 /* uv_peer.c */
 void link_greeted(struct link *l);

@@ -5,6 +5,7 @@
  *  - dialled or accepted; hellos are exchanged; on_up; messages; a goodbye or a failure; on_down.
  *  - writing: uv_try_write of what the conn shows; the rest waits in one uv_write.
  *  - reading: straight into the conn's buffer or into a body; nothing is allocated.
+ *  - a link that an injected fault concerns reads and writes through uv_fault.c instead.
  *
  * Failures
  *  - connect refused, too slow: the target tries again later (uv_dial.c).
@@ -24,8 +25,6 @@
 #define FLUSH_ROUND_MAX 4 /* of OUTBOX_PLAN_MAX each, then the other links have their turn */
 #define NOT_SENT_MAX                                                                                         \
     (256 * 1024) /* bytes the kernel may hold unsent: control overtakes bulk in front of it */
-
-static void link_closed_cb(uv_handle_t *handle);
 
 /* -- slots ------------------------------------------------------------------------------------- */
 
@@ -107,8 +106,16 @@ void link_close(struct link *l)
 {
     if (l->state == LINK_CLOSING) return;
     l->state = LINK_CLOSING;
-    uv_close((uv_handle_t *)&l->tcp, link_closed_cb);
+    if (l->fault != NULL)
+        link_fault_close(l);
+    else
+        uv_close((uv_handle_t *)&l->tcp, link_closed_cb);
     tcp_want_turn(l->owner);
+}
+
+static bool is_drained(const struct link *l)
+{
+    return conn_drained(l->conn) && !l->writing && (l->fault == NULL || link_fault_drained(l));
 }
 
 /* goodbye: the error code to say, or 0 to say nothing more than what the conn wants to say itself. */
@@ -118,8 +125,8 @@ void link_end(struct link *l, enum down_reason why, int goodbye, bool flush)
     l->why = why;
     if (l->state == LINK_UP) l->owner->totals.links--;
     if (l->conn != NULL && goodbye != 0) conn_close(l->conn, goodbye, flush);
-    if (l->conn == NULL || why == DOWN_RESET || why == DOWN_SILENT ||
-        (conn_drained(l->conn) && !l->writing)) {
+    if (l->conn == NULL || why == DOWN_RESET || why == DOWN_SILENT || is_drained(l) ||
+        (l->fault != NULL && link_fault_blocks(l))) {
         link_close(l);
         return;
     }
@@ -160,7 +167,7 @@ void link_report_down(struct link *l)
     t->sink.on_down(t->sink.ctx, l->id, l->why);
 }
 
-static void link_closed_cb(uv_handle_t *handle)
+void link_closed_cb(uv_handle_t *handle)
 {
     struct link *l = handle->data;
     struct uv_tcp *t = l->owner;
@@ -172,6 +179,7 @@ static void link_closed_cb(uv_handle_t *handle)
         t->totals.bytes_received += stats.bytes_received;
         conn_free(l->conn);
     }
+    if (l->fault != NULL) link_fault_free(l);
     if (l->stranger) t->stranger_count--;
     t->slots[l->id.slot].link = NULL;
     t->slots[l->id.slot].generation++;
@@ -182,16 +190,26 @@ static void link_closed_cb(uv_handle_t *handle)
 
 /* -- reading ----------------------------------------------------------------------------------- */
 
+/* What comes goes through the lens of a fault; last words of a link that is dead for us do not matter. */
+static bool reads_through_fault(const struct link *l)
+{
+    return l->fault != NULL && (l->state == LINK_GREETING || l->state == LINK_UP);
+}
+
 static void link_alloc_cb(uv_handle_t *handle, size_t suggested, uv_buf_t *out)
 {
     struct link *l = handle->data;
     (void)suggested;
     uint8_t *to;
+    if (reads_through_fault(l)) {
+        *out = link_fault_space(l);
+        return;
+    }
     size_t size = conn_recv_space(l->conn, &to);
     *out = uv_buf_init((char *)to, (unsigned)size);
 }
 
-static void link_drain(struct link *l)
+void link_drain(struct link *l)
 {
     const struct transport_sink *sink = &l->owner->sink;
     while (l->state == LINK_GREETING || l->state == LINK_UP) {
@@ -212,26 +230,7 @@ static enum down_reason reason_of_socket(long err)
     return err == UV_ETIMEDOUT || err == UV_EHOSTUNREACH || err == UV_ENETUNREACH ? DOWN_SILENT : DOWN_RESET;
 }
 
-static void link_read_cb(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
-{
-    struct link *l = stream->data;
-    (void)buffer;
-    if (l->state == LINK_CLOSING || count == 0) return;
-    if (count < 0) {
-        if (l->state == LINK_LINGERING)
-            link_close(l);
-        else
-            link_end(l, reason_of_socket(count), 0, false);
-        return;
-    }
-    conn_received(l->conn, (size_t)count, tcp_now_us());
-    link_drain(l);
-    link_flush(l);
-}
-
-/* -- writing ----------------------------------------------------------------------------------- */
-
-static void link_write_failed(struct link *l, int err)
+void link_socket_ended(struct link *l, long err)
 {
     if (l->state == LINK_LINGERING)
         link_close(l);
@@ -239,22 +238,48 @@ static void link_write_failed(struct link *l, int err)
         link_end(l, reason_of_socket(err), 0, false);
 }
 
+static void link_read_cb(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer)
+{
+    struct link *l = stream->data;
+    if (l->state == LINK_CLOSING || count == 0) return;
+    if (reads_through_fault(l)) {
+        link_fault_read(l, count, buffer->base);
+        return;
+    }
+    if (count < 0) {
+        link_socket_ended(l, count);
+        return;
+    }
+    conn_received(l->conn, (size_t)count, tcp_now_us());
+    link_drain(l);
+    link_flush(l);
+}
+
+void link_read_on(struct link *l)
+{
+    int err = uv_read_start((uv_stream_t *)&l->tcp, link_alloc_cb, link_read_cb);
+    if (err != 0 && err != UV_EALREADY) link_socket_ended(l, err);
+}
+
+/* -- writing ----------------------------------------------------------------------------------- */
+
 static void link_write_cb(uv_write_t *request, int status)
 {
     struct link *l = request->data;
     l->writing = false;
     if (l->state == LINK_CLOSING) return;
     if (status < 0) {
-        link_write_failed(l, status);
+        link_socket_ended(l, status);
         return;
     }
-    conn_sent(l->conn, l->write_size);
+    if (link_fault_writes(l))
+        link_fault_written(l);
+    else
+        conn_sent(l->conn, l->write_size);
     link_flush(l);
 }
 
-enum { IOV_COUNT = 2 * OUTBOX_FRAME_MAX };
-
-static unsigned peek(struct link *l, uv_buf_t bufs[IOV_COUNT], size_t *size)
+unsigned link_peek(struct link *l, uv_buf_t bufs[IOV_COUNT], size_t *size)
 {
     struct iov iov[IOV_COUNT];
     size_t count = conn_peek_send(l->conn, iov, IOV_COUNT);
@@ -271,12 +296,23 @@ static unsigned peek(struct link *l, uv_buf_t bufs[IOV_COUNT], size_t *size)
 static void link_write_rest(struct link *l)
 {
     uv_buf_t bufs[IOV_COUNT];
-    unsigned count = peek(l, bufs, &l->write_size);
+    unsigned count = link_peek(l, bufs, &l->write_size);
     if (count == 0) return;
     l->write.data = l;
     int err = uv_write(&l->write, (uv_stream_t *)&l->tcp, bufs, count, link_write_cb);
     if (err != 0)
-        link_write_failed(l, err);
+        link_socket_ended(l, err);
+    else
+        l->writing = true;
+}
+
+void link_write_later(struct link *l, uv_buf_t buf)
+{
+    l->write_size = buf.len;
+    l->write.data = l;
+    int err = uv_write(&l->write, (uv_stream_t *)&l->tcp, &buf, 1, link_write_cb);
+    if (err != 0)
+        link_socket_ended(l, err);
     else
         l->writing = true;
 }
@@ -289,26 +325,36 @@ static void link_shut(struct link *l)
     shutdown(fd, SHUT_WR);
 }
 
-void link_flush(struct link *l)
+static void link_write(struct link *l)
 {
-    if (l->conn == NULL || l->writing || l->state == LINK_CLOSING) return;
     for (int round = 0;; round++) {
         uv_buf_t bufs[IOV_COUNT];
         size_t size;
-        unsigned count = peek(l, bufs, &size);
-        if (count == 0) break;
+        unsigned count = link_peek(l, bufs, &size);
+        if (count == 0) return;
         int written = round < FLUSH_ROUND_MAX ? uv_try_write((uv_stream_t *)&l->tcp, bufs, count) : UV_EAGAIN;
         if (written > 0) conn_sent(l->conn, (size_t)written);
         if (written == UV_EAGAIN || (written >= 0 && (size_t)written < size)) {
             link_write_rest(l);
-            break;
+            return;
         }
         if (written < 0) {
-            link_write_failed(l, written);
-            break;
+            link_socket_ended(l, written);
+            return;
         }
     }
-    if (l->state == LINK_LINGERING && !l->writing && conn_drained(l->conn)) link_shut(l);
+}
+
+void link_flush(struct link *l)
+{
+    if (l->conn == NULL || l->state == LINK_CLOSING) return;
+    if (l->fault != NULL)
+        link_fault_flush(l);
+    else if (l->writing)
+        return;
+    else
+        link_write(l);
+    if (l->state == LINK_LINGERING && is_drained(l)) link_shut(l);
     if (l->state == LINK_UP && conn_take_writable(l->conn))
         l->owner->sink.on_writable(l->owner->sink.ctx, l->id);
 }
@@ -404,7 +450,10 @@ uint64_t link_tick(struct link *l, uint64_t now_us)
 {
     if (l->state == LINK_CLOSING) return TIME_NEVER;
     if (l->state == LINK_DIALLING || l->state == LINK_LINGERING) {
-        if (now_us < l->deadline_us) return l->deadline_us;
+        if (now_us < l->deadline_us) {
+            if (l->fault != NULL) link_flush(l);
+            return l->deadline_us;
+        }
         if (l->state == LINK_DIALLING)
             link_end(l, DOWN_SILENT, 0, false);
         else

@@ -13,6 +13,7 @@
  * Failures
  *  - the link loses against another one: goodbye with ERR_DUPLICATE; a target that was dialled remembers who
  *    is there and waits as long as the other link is up.
+ *  - an injected fault lets nothing through to that peer: no answer, and the link is given up (uv_fault.c).
  *  - too many links: goodbye with ERR_FULL, one line. */
 #include <stdio.h>
 #include <string.h>
@@ -78,6 +79,7 @@ void link_greeted(struct link *l)
     struct uv_tcp *t = l->owner;
     const struct hello *hello = conn_peer(l->conn);
     if (l->target != NULL) dial_up(l->target, hello->id);
+    if (t->faults.live > 0 && link_fault_greeted(l)) return;
     report_all_down(t);
     struct link *old = link_of_peer(t, hello->id);
     if (l->state == LINK_GREETING && old != NULL) {

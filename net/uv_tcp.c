@@ -63,6 +63,7 @@ static void handle_closed_cb(uv_handle_t *handle)
 static void close_handles(struct uv_tcp *t)
 {
     t->closed = true;
+    fault_close(t);
     uv_close((uv_handle_t *)&t->timer, handle_closed_cb);
     uv_close((uv_handle_t *)&t->before, handle_closed_cb);
     uv_close((uv_handle_t *)&t->after, handle_closed_cb);
@@ -79,6 +80,10 @@ static void tcp_tick(struct uv_tcp *t)
         uint64_t at_us = link_tick(t->slots[i].link, now_us);
         if (at_us < next_us) next_us = at_us;
     }
+    if (t->faults.live > 0) {
+        uint64_t fault_us = fault_tick(t, now_us);
+        if (fault_us < next_us) next_us = fault_us;
+    }
     uint64_t dial_us = dial_tick(t, now_us);
     if (dial_us < next_us) next_us = dial_us;
     listen_resume(t, now_us);
@@ -90,6 +95,7 @@ static void tcp_tick(struct uv_tcp *t)
 static void tcp_turn(struct uv_tcp *t)
 {
     t->work = false;
+    if (t->faults_changed) fault_turn(t);
     for (uint32_t i = 0; i < t->slot_count; i++) {
         struct link *l = t->slots[i].link;
         if (l == NULL) continue;
@@ -199,6 +205,21 @@ static void tcp_close(struct transport *base)
         if (t->slots[i].link != NULL) link_end(t->slots[i].link, DOWN_LOCAL, ERR_CLOSED, true);
 }
 
+static int tcp_inject(struct transport *base, const struct fault_rule *rule)
+{
+    return fault_inject(self_of(base), rule);
+}
+
+static int tcp_heal(struct transport *base, int id)
+{
+    return fault_heal(self_of(base), id);
+}
+
+static uint32_t tcp_faults(const struct transport *base, struct fault_status *out, uint32_t max)
+{
+    return fault_list(self_of(base), out, max);
+}
+
 static const struct transport_ops ops = {
     .send = tcp_send,
     .dial = tcp_dial,
@@ -207,6 +228,9 @@ static const struct transport_ops ops = {
     .stats = tcp_stats,
     .totals = tcp_totals,
     .close = tcp_close,
+    .inject = tcp_inject,
+    .heal = tcp_heal,
+    .faults = tcp_faults,
 };
 
 /* -- life -------------------------------------------------------------------------------------- */
@@ -256,6 +280,8 @@ void uv_tcp_free(struct transport *base)
     if (base == NULL) return;
     struct uv_tcp *t = self_of(base);
     CHECK(t->open_handles == 0);
+    fault_set_deinit(&t->faults);
+    free(t->fault_buffer);
     free(t->slots);
     free(t);
 }

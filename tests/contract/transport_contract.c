@@ -435,5 +435,6 @@ int contract_run(const struct contract_factory *factory)
         cmocka_unit_test_prestate(closed_is_the_last_word, f),
         cmocka_unit_test_prestate(numbers_agree_at_both_ends, f),
     };
-    return _cmocka_run_group_tests(factory->name, tests, sizeof tests / sizeof tests[0], NULL, NULL);
+    int failed = _cmocka_run_group_tests(factory->name, tests, sizeof tests / sizeof tests[0], NULL, NULL);
+    return failed + contract_run_faults(factory);
 }

@@ -61,4 +61,7 @@ struct contract_factory {
 /* Runs every test against the factory. Returns the number of failures: the exit code. */
 int contract_run(const struct contract_factory *factory);
 
+/* fault_contract.c: those of clauses 12 to 15, a part of contract_run. */
+int contract_run_faults(const struct contract_factory *factory);
+
 #endif

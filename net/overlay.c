@@ -83,7 +83,7 @@ static void learn(struct overlay *o, const struct overlay_msg *msg)
 {
     for (uint32_t i = 0; i < msg->peer_count; i++) {
         const struct overlay_peer *peer = &msg->peer[i];
-        if (peer->address[0] != '\0' || link_find(o, peer->id) != NULL) spare_add(o, peer, 0);
+        if (peer->address[0] != '\0' || overlay_link_find(o, peer->id) != NULL) spare_add(o, peer, 0);
     }
 }
 
@@ -108,7 +108,7 @@ static void on_join(struct overlay *o, node_id from)
     answer(o, from, OVERLAY_ACCEPT);
     if (again) return; /* no second walks for one newcomer */
     struct overlay_peer *newcomer = overlay_list(o);
-    *newcomer = *link_find(o, from);
+    *newcomer = *overlay_link_find(o, from);
     struct overlay_msg msg = {
         .kind = OVERLAY_FORWARD_JOIN, .ttl = o->config.arwl, .peer = newcomer, .peer_count = 1};
     for (uint32_t i = 0; i < o->active_count; i++)
@@ -156,7 +156,7 @@ static void on_accept(struct overlay *o, node_id from, const struct overlay_msg 
     } else {
         ask_end(o, from);
         overlay_say(o, from, OVERLAY_DISCONNECT);
-        spare_rest(o, link_find(o, from));
+        spare_rest(o, overlay_link_find(o, from));
     }
     learn(o, msg);
 }
@@ -166,7 +166,7 @@ static void on_reject(struct overlay *o, node_id from, const struct overlay_msg 
     learn(o, msg);
     if (!ask_waits(o, from)) return;
     ask_end(o, from);
-    spare_rest(o, link_find(o, from));
+    spare_rest(o, overlay_link_find(o, from));
     ask_refused(o);
 }
 
@@ -174,7 +174,7 @@ static void on_disconnect(struct overlay *o, node_id from)
 {
     if (!overlay_is_active(o, from)) return;
     active_drop(o, from);
-    spare_rest(o, link_find(o, from));
+    spare_rest(o, overlay_link_find(o, from));
 }
 
 static void on_shuffle(struct overlay *o, node_id from, const struct overlay_msg *msg)
@@ -255,7 +255,7 @@ static bool list_length_is_valid(const struct overlay_msg *msg)
 
 static int message_check(const struct overlay *o, node_id from, const struct overlay_msg *msg)
 {
-    if (link_find(o, from) == NULL || !list_length_is_valid(msg) || msg->ttl > OVERLAY_TTL_MAX)
+    if (overlay_link_find(o, from) == NULL || !list_length_is_valid(msg) || msg->ttl > OVERLAY_TTL_MAX)
         return ERR_PROTO;
     for (uint32_t i = 0; i < msg->peer_count; i++) {
         const struct overlay_peer *peer = &msg->peer[i];
@@ -281,7 +281,7 @@ static void on_link_up(struct overlay *o, const struct overlay_peer *peer)
 /* A neighbour whose link broke may come back at once: it is kept as a spare where that costs no other one. */
 static void on_link_down(struct overlay *o, node_id id)
 {
-    const struct overlay_peer *link = link_find(o, id);
+    const struct overlay_peer *link = overlay_link_find(o, id);
     if (link == NULL) return;
     struct overlay_peer peer = *link;
     link_drop(o, id);
@@ -298,14 +298,14 @@ static void on_link_down(struct overlay *o, node_id id)
 
 static void on_unreachable(struct overlay *o, node_id id)
 {
-    if (link_find(o, id) != NULL) return; /* it has dialled us meanwhile */
+    if (overlay_link_find(o, id) != NULL) return; /* it has dialled us meanwhile */
     ask_end(o, id);
     spare_drop(o, id);
 }
 
 static void on_known(struct overlay *o, const struct overlay_peer *peer)
 {
-    if (peer->address[0] != '\0' || link_find(o, peer->id) != NULL) spare_add(o, peer, 0);
+    if (peer->address[0] != '\0' || overlay_link_find(o, peer->id) != NULL) spare_add(o, peer, 0);
 }
 
 static void on_forget(struct overlay *o, node_id id)

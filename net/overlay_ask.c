@@ -76,7 +76,7 @@ static struct ask *ask_slot(struct overlay *o)
 bool ask_begin(struct overlay *o, const struct overlay_peer *peer, enum ask_why why)
 {
     if (overlay_is_active(o, peer->id) || ask_waits(o, peer->id)) return true;
-    bool linked = link_find(o, peer->id) != NULL;
+    bool linked = overlay_link_find(o, peer->id) != NULL;
     struct ask *ask = ask_slot(o);
     if (ask == NULL || (!linked && peer->address[0] == '\0')) return false;
     *ask = (struct ask){.peer = *peer, .why = why};

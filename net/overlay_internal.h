@@ -63,7 +63,7 @@ struct overlay_peer *
 overlay_list(struct overlay *o); /* OVERLAY_PEER_MAX entries that live until the next step */
 
 /* The established links. */
-const struct overlay_peer *link_find(const struct overlay *o, node_id id); /* NULL */
+const struct overlay_peer *overlay_link_find(const struct overlay *o, node_id id); /* NULL */
 void link_put(struct overlay *o, const struct overlay_peer *peer);
 void link_drop(struct overlay *o, node_id id);
 

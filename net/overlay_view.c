@@ -58,7 +58,7 @@ static uint32_t link_position(const struct overlay *o, node_id id)
     return low;
 }
 
-const struct overlay_peer *link_find(const struct overlay *o, node_id id)
+const struct overlay_peer *overlay_link_find(const struct overlay *o, node_id id)
 {
     uint32_t at = link_position(o, id);
     return at < o->link_count && o->link[at].id == id ? &o->link[at] : NULL;
@@ -122,7 +122,7 @@ void spare_drop(struct overlay *o, node_id id)
 static bool spare_usable(const struct overlay *o, const struct spare *spare)
 {
     if (ask_waits(o, spare->peer.id)) return false;
-    return spare->peer.address[0] != '\0' || link_find(o, spare->peer.id) != NULL;
+    return spare->peer.address[0] != '\0' || overlay_link_find(o, spare->peer.id) != NULL;
 }
 
 struct spare *spare_draw(struct overlay *o)
@@ -169,14 +169,14 @@ void active_drop(struct overlay *o, node_id id)
 void active_add(struct overlay *o, node_id id)
 {
     CHECK(!overlay_is_active(o, id) && id != o->config.id);
-    const struct overlay_peer *link = link_find(o, id);
+    const struct overlay_peer *link = overlay_link_find(o, id);
     CHECK(link != NULL);
     spare_drop(o, id);
     if (o->active_count == o->config.active_max) {
         node_id out = o->active[prng_below(&o->prng, o->active_count)];
         overlay_say(o, out, OVERLAY_DISCONNECT);
         active_drop(o, out);
-        spare_add(o, link_find(o, out), o->now_us + o->config.shuffle_us);
+        spare_add(o, overlay_link_find(o, out), o->now_us + o->config.shuffle_us);
     }
     o->active[o->active_count++] = id;
     o->refusals = 0;
@@ -214,7 +214,7 @@ uint32_t sample_fill(struct overlay *o, node_id to, struct overlay_peer *list, u
 {
     uint32_t start = o->active_count > 0 ? prng_below(&o->prng, o->active_count) : 0;
     for (uint32_t i = 0, taken = 0; i < o->active_count && taken < SAMPLE_ACTIVE; i++) {
-        const struct overlay_peer *peer = link_find(o, o->active[(start + i) % o->active_count]);
+        const struct overlay_peer *peer = overlay_link_find(o, o->active[(start + i) % o->active_count]);
         if (!list_takes(list, at, peer, to)) continue;
         list[at++] = *peer;
         taken++;

@@ -109,7 +109,7 @@ size_t chunk_grid_bytes(const struct chunk_grid *g, uint32_t chunk)
     return left < g->chunk_size ? left : g->chunk_size;
 }
 
-uint64_t chunk_hash(const void *bytes, size_t size)
+uint64_t chunk_hash(const struct blob *body, uint64_t snapshot, uint64_t chunk)
 {
-    return XXH3_64bits(bytes, size);
+    return XXH3_64bits_withSeed(body->data, body->size, snapshot + chunk);
 }

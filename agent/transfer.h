@@ -42,9 +42,9 @@ struct state_msg {
     uint64_t progress;   /* OFFER: steps that the donor has done */
     uint64_t first;      /* GET, CHUNK: index of the chunk */
     uint64_t count;      /* GET: chunks from `first` on */
-    uint64_t hash;       /* CHUNK: XXH3 (64 bits) of the body */
-    uint64_t wait_us;    /* BUSY: when to ask again */
-    struct blob *body;   /* CHUNK: as an action, a reference of the action's; in an event, borrowed */
+    uint64_t hash;     /* CHUNK: XXH3 (64 bits) of the body, seeded with snapshot + first: its place counts */
+    uint64_t wait_us;  /* BUSY: when to ask again */
+    struct blob *body; /* CHUNK: as an action, a reference of the action's; in an event, borrowed */
 };
 
 enum transfer_action_kind {

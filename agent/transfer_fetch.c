@@ -342,7 +342,7 @@ static int check_chunk(const struct fetch *f, const struct giver *g, const struc
     uint32_t chunk = (uint32_t)m->first;
     if (g->owed[chunk] == 0 || m->body->size != chunk_grid_bytes(&f->grid, chunk)) return ERR_PROTO;
     if (f->state[chunk] == THERE) return 0; /* a second copy is only counted */
-    if (chunk_hash(m->body->data, m->body->size) != m->hash) return ERR_PROTO;
+    if (chunk_hash(m->body, m->snapshot, chunk) != m->hash) return ERR_PROTO;
     return vec_finite(m->body->size / sizeof(float), blob_floats(m->body)) ? 0 : ERR_PROTO;
 }
 

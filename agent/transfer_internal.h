@@ -19,7 +19,8 @@ static inline size_t chunk_grid_offset(const struct chunk_grid *g, uint32_t chun
     return (size_t)chunk * g->chunk_size;
 }
 
-uint64_t chunk_hash(const void *bytes, size_t size);
+/* Of a chunk at its place: the same bytes elsewhere, or of another snapshot, have another hash. */
+uint64_t chunk_hash(const struct blob *body, uint64_t snapshot, uint64_t chunk);
 
 /* Whether the kind is known and everything is 0 that it does not name. */
 bool state_msg_is_plain(const struct state_msg *m);

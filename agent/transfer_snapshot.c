@@ -32,7 +32,7 @@ uint64_t snapshot_hash(struct snapshot *s, uint32_t chunk)
 {
     CHECK(chunk < s->count);
     if (!s->hashed[chunk]) {
-        s->hash[chunk] = chunk_hash(s->chunk[chunk]->data, s->chunk[chunk]->size);
+        s->hash[chunk] = chunk_hash(s->chunk[chunk], s->id, chunk);
         s->hashed[chunk] = 1;
     }
     return s->hash[chunk];

@@ -140,7 +140,10 @@ static void carry_from_newcomer(struct rig *r)
         if (a->kind != TRANSFER_SEND) continue;
         r->gets += a->msg.kind == STATE_GET;
         struct rig_donor *d = donor_of(r, a->to);
-        if (d != NULL) post(r, d, RIG_NEWCOMER, a->to, &a->msg);
+        if (d == NULL || !d->linked)
+            broken(r, "asked of a donor without a link", a->msg.first);
+        else
+            post(r, d, RIG_NEWCOMER, a->to, &a->msg);
     }
     transfer_actions_clear(&r->acts);
 }
@@ -151,7 +154,7 @@ static void forge_chunk(struct rig *r, const struct rig_donor *d, struct state_m
     const uint8_t *now = (const uint8_t *)d->x + m->first * RIG_CHUNK;
     blob_unref(m->body);
     m->body = blob_copy(now, chunk_bytes(r, m->first));
-    m->hash = XXH3_64bits(now, m->body->size);
+    m->hash = XXH3_64bits_withSeed(now, m->body->size, m->snapshot + m->first);
 }
 
 static void carry_from_donor(struct rig *r, struct rig_donor *d)
@@ -219,7 +222,8 @@ static void plant(struct rig *r, const struct state_msg *m, struct state_msg *se
 {
     *seen = *m;
     if (m->kind != STATE_CHUNK || m->body == NULL) return;
-    if (r->bug == BUG_HASH_NOT_CHECKED) seen->hash = XXH3_64bits(m->body->data, m->body->size);
+    if (r->bug == BUG_HASH_NOT_CHECKED)
+        seen->hash = XXH3_64bits_withSeed(m->body->data, m->body->size, m->snapshot + m->first);
     if (m->first >= r->chunk_count || r->arrived[m->first] == 0) return;
     if (r->bug == BUG_OVERWRITTEN)
         memcpy((uint8_t *)r->x + m->first * RIG_CHUNK, m->body->data, m->body->size);

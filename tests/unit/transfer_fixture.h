@@ -1,5 +1,6 @@
 /* One newcomer and a few donors in virtual time: a network in memory between the two machines of transfer.h, and the
  * laws that every fetch must keep, whatever happens:
+ *  - the newcomer speaks only to donors whose link is up;
  *  - a message to the newcomer changes x in at most one chunk, the one it brings, and no chunk twice;
  *  - at the end every chunk is, bit by bit, that of the snapshot it was first taken from. */
 #ifndef GADABOUT_TESTS_UNIT_TRANSFER_FIXTURE_H

@@ -28,8 +28,6 @@
 #include "base/ids.h"
 #include "base/limits.h"
 
-#define CHECKPOINT_ADDRESS_MAX 256u
-
 struct checkpoint {
     uint8_t shape[16]; /* of the experiment: what must match (experiment_cluster_id) */
     node_id id;
@@ -59,13 +57,15 @@ const char *state_dir_path(const struct state_dir *s);
 /* The node id kept there; draws and keeps `fresh` when there is none yet. */
 int state_dir_identity(struct state_dir *s, node_id fresh, node_id *id, struct err_text *why);
 
-/* Blocks for fsync: call from the compute thread or before the loop runs. c is borrowed; generation is set.
- * Errors: ERR_IO with why; the previous generation is untouched. */
+/* Blocks for fsync: call from a thread of its own, or when no loop runs. c is borrowed; generation is set.
+ * Errors: ERR_IO with why, the previous generation is untouched; ERR_VERSION. Not by two threads at once. */
 int checkpoint_save(struct state_dir *s, struct checkpoint *c, struct err_text *why);
 
 /* Returns 0 with an owned checkpoint; ERR_NOT_FOUND when there is none; ERR_CLUSTER when it is of another
- * experiment (why says so); ERR_FORMAT when no generation is whole. note: "" or what was wrong with the newer one. */
-int checkpoint_load(const struct state_dir *s, const uint8_t shape[16], struct checkpoint *out,
+ * experiment (why says so); ERR_FORMAT when no generation is whole; ERR_VERSION when a file is of a later format;
+ * ERR_IO when none could be read. note: "" or what was wrong with the one not used. A checkpoint with another id
+ * than that of state_dir_identity counts as damaged. */
+int checkpoint_load(struct state_dir *s, const uint8_t shape[16], struct checkpoint *out,
                     struct err_text *note, struct err_text *why);
 
 #endif

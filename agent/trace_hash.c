@@ -50,17 +50,22 @@ void trace_hash_add(struct trace_hash *h, const void *bytes, size_t size)
     }
 }
 
-const char *trace_hash_text(const struct trace_hash *h, char out[TRACE_HASH_TEXT])
+void trace_hash_bytes(const struct trace_hash *h, uint8_t out[TRACE_HASH_SIZE])
 {
-    uint8_t digest[32];
     unsigned size = 0;
     EVP_MD_CTX *copy = EVP_MD_CTX_new();
     CHECK(copy != NULL);
     CHECK(EVP_MD_CTX_copy_ex(copy, h->context) == 1);
     CHECK(EVP_DigestUpdate(copy, h->bytes, h->gathered) == 1);
-    CHECK(EVP_DigestFinal_ex(copy, digest, &size) == 1);
-    CHECK(size == sizeof digest);
+    CHECK(EVP_DigestFinal_ex(copy, out, &size) == 1);
+    CHECK(size == TRACE_HASH_SIZE);
     EVP_MD_CTX_free(copy);
+}
+
+const char *trace_hash_text(const struct trace_hash *h, char out[TRACE_HASH_TEXT])
+{
+    uint8_t digest[TRACE_HASH_SIZE];
+    trace_hash_bytes(h, digest);
     for (size_t i = 0; i < sizeof digest; i++) snprintf(out + 2 * i, 3, "%02x", digest[i]);
     return out;
 }

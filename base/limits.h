@@ -38,6 +38,12 @@
 #define TRANSFER_AHEAD_MAX 8u                   /* chunks that one newcomer asks of one donor ahead */
 #define TRANSFER_WAIT_MAX_US 30000000u          /* a donor's "ask again later" counts up to that */
 
+/* Checkpoints. */
+#define CHECKPOINT_ADDRESS_MAX 256u            /* addresses in the book */
+#define CHECKPOINT_GENERATION_MAX (1ull << 62) /* saves of one state directory */
+#define CHECKPOINT_SECTION_MAX                                                                               \
+    (64ull * MODEL_DIM_MAX) /* bytes of one section: 16 vectors of the largest model */
+
 /* Data files. */
 #define DATASET_ROW_MAX 100000000u
 #define DATASET_FEATURE_MAX 16777216u

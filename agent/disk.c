@@ -142,6 +142,12 @@ static void temporary_name(const char *name, char out[DISK_NAME_MAX])
     CHECK(length > 0 && length < (int)DISK_NAME_MAX);
 }
 
+static int sync_names(const struct disk *d, int fd)
+{
+    int err = d->ops->sync(d->ctx, fd);
+    return err == -EINVAL ? 0 : err;
+}
+
 int disk_replace(const struct disk *d, int folder, const char *name, const struct disk_piece *piece,
                  size_t count, int *renamed)
 {
@@ -155,12 +161,20 @@ int disk_replace(const struct disk *d, int folder, const char *name, const struc
     err = fd < 0 ? fd : d->ops->rename(d->ctx, folder, temporary, name);
     if (err == 0) {
         *renamed = 1;
-        err = d->ops->sync(d->ctx, fd);
-        if (err == -EINVAL) err = 0;
+        err = sync_names(d, fd);
     } else {
         disk_sweep(d, folder, name);
     }
     if (fd >= 0) d->ops->close(d->ctx, fd);
+    return err;
+}
+
+int disk_sync_folder(const struct disk *d, int folder)
+{
+    int fd = d->ops->open(d->ctx, folder, ".", O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0) return fd;
+    int err = sync_names(d, fd);
+    d->ops->close(d->ctx, fd);
     return err;
 }
 

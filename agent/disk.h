@@ -46,4 +46,7 @@ int disk_replace(const struct disk *d, int folder, const char *name, const struc
 /* Removes the temporary of `name` that an interrupted disk_replace has left, if there is one. */
 void disk_sweep(const struct disk *d, int folder, const char *name);
 
+/* Makes the names that are visible in a folder last. Returns 0 or -errno. */
+int disk_sync_folder(const struct disk *d, int folder);
+
 #endif

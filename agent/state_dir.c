@@ -119,6 +119,17 @@ static int take_lock(struct state_dir *s, struct err_text *why)
     return 0;
 }
 
+/* What a process that died has left: half files go; names that it may not have synced are made to last, so that the
+ * next save does not rest on a generation that a power cut would take back. */
+static int clean_up(struct state_dir *s, struct err_text *why)
+{
+    for (uint32_t i = 0; i < CHECKPOINT_SLOT_COUNT; i++) disk_sweep(&s->disk, s->folder, checkpoint_name(i));
+    disk_sweep(&s->disk, s->folder, "identity");
+    int err = disk_sync_folder(&s->disk, s->folder);
+    if (err == 0) return 0;
+    return err_set(why, ERR_IO, "--state: cannot sync %s: %s", s->path, strerror(-err));
+}
+
 int state_dir_attach(const struct disk *disk, const char *path, struct state_dir **out, struct err_text *why)
 {
     struct state_dir *s = mem_new_zero(1, sizeof *s);
@@ -127,14 +138,14 @@ int state_dir_attach(const struct disk *disk, const char *path, struct state_dir
     s->lock = -1;
     s->good_slot = CHECKPOINT_SLOT_COUNT;
     s->folder = disk->ops->open(disk->ctx, AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
-    int err = s->folder < 0 ? err_set(why, ERR_IO, "--state: cannot open %s: %s", path, strerror(-s->folder))
-                            : take_lock(s, why);
+    int err = 0;
+    if (s->folder < 0) err = err_set(why, ERR_IO, "--state: cannot open %s: %s", path, strerror(-s->folder));
+    if (err == 0) err = take_lock(s, why);
+    if (err == 0) err = clean_up(s, why);
     if (err != 0) {
         state_dir_close(s);
         return err;
     }
-    for (uint32_t i = 0; i < CHECKPOINT_SLOT_COUNT; i++) disk_sweep(disk, s->folder, checkpoint_name(i));
-    disk_sweep(disk, s->folder, "identity");
     *out = s;
     return 0;
 }

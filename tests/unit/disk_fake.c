@@ -46,11 +46,27 @@ static void change(struct disk_fake *f, const char *from, const char *to, int in
 
 /* -- contents ---------------------------------------------------------------------------------- */
 
+static bool is_used(const struct disk_fake *f, int inode)
+{
+    for (int i = 0; i < FAKE_ENTRY_MAX; i++)
+        if (f->now[i].inode == inode || f->kept[i].inode == inode) return true;
+    for (size_t i = 0; i < f->change_count; i++)
+        if (f->change[i].to[0] != '\0' && f->change[i].inode == inode) return true;
+    for (int i = 0; i < FAKE_FD_MAX; i++)
+        if (f->fd[i].open && f->fd[i].inode == inode) return true;
+    return false;
+}
+
 static int new_inode(struct disk_fake *f)
 {
-    CHECK(f->inode_count < FAKE_INODE_MAX);
-    f->inode[f->inode_count] = (struct fake_inode){.now = NULL};
-    return f->inode_count++;
+    int at = 0;
+    while (at < f->inode_count && is_used(f, at)) at++;
+    CHECK(at < FAKE_INODE_MAX);
+    if (at == f->inode_count) f->inode_count++;
+    free(f->inode[at].now);
+    free(f->inode[at].kept);
+    f->inode[at] = (struct fake_inode){.now = NULL};
+    return at;
 }
 
 static void resize(uint8_t **bytes, size_t *size, size_t wanted)

@@ -3,8 +3,9 @@
  * happens then is the method's mixing (CHOCO-Gossip: choco with this task).
  *
  * The step is mean - x0 wherever x is by then: what a method adds up over the nodes is the same whatever it mixed
- * before. A node that restarts has forgotten its step and takes it again. */
+ * before. A node that restarts without its state has forgotten its step and takes it again. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "agent/experiment.h"
 #include "base/check.h"
@@ -41,6 +42,26 @@ static uint32_t average_run(struct trainer *base, const float *x, uint32_t max_s
         vec_sub(t->dim, t->mean, t->start, delta);
     t->moved = true;
     return max_steps;
+}
+
+enum { STATE_TAG = 0x31677661 }; /* "avg1" */
+
+static struct blob *average_save(const struct trainer *base)
+{
+    const struct average_trainer *t = (const struct average_trainer *)base;
+    const uint32_t state[2] = {STATE_TAG, t->moved};
+    return blob_copy(state, sizeof state);
+}
+
+static int average_restore(struct trainer *base, const uint8_t *state, size_t size)
+{
+    struct average_trainer *t = (struct average_trainer *)base;
+    uint32_t word[2];
+    if (size != sizeof word) return ERR_FORMAT;
+    memcpy(word, state, sizeof word);
+    if (word[0] != STATE_TAG || word[1] > 1) return ERR_FORMAT;
+    t->moved = word[1] == 1;
+    return 0;
 }
 
 static void average_free(struct trainer *base)
@@ -84,6 +105,8 @@ struct trainer *average_trainer_new(const struct experiment *e, const struct dat
     struct average_trainer *t = mem_new_zero(1, sizeof *t);
     t->base.run = average_run;
     t->base.free = average_free;
+    t->base.save = average_save;
+    t->base.restore = average_restore;
     t->dim = e->dim;
     CHECK(e->dim == data->features && data->row_start == NULL); /* the model refuses sparse rows */
     t->mean = mem_new(t->dim, sizeof *t->mean);

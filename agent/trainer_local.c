@@ -3,7 +3,9 @@
  *  - A step draws `batch` rows with replacement, computes loss and gradient, and moves the work vector.
  *  - batch 0 takes all rows in order: the gradient is deterministic.
  *  - Rows that lie in memory as the model wants them (one row of floats or CSR; a whole set of either) are
- *    used in place; pixels and scattered rows are gathered. */
+ *    used in place; pixels and scattered rows are gathered.
+ *  - Its state is the place in the schedule, the momentum and the stream that rows are drawn from; the rows
+ *    themselves follow from the configuration. */
 #include "agent/experiment.h"
 
 #include <stdlib.h>
@@ -11,6 +13,8 @@
 
 #include "algo/optimizer.h"
 #include "base/check.h"
+
+_Static_assert(sizeof(struct prng) == 4 * sizeof(uint64_t), "a stream is saved as its four words");
 
 struct local_trainer {
     struct trainer base;
@@ -72,6 +76,33 @@ static uint32_t local_run(struct trainer *base, const float *x, uint32_t max_ste
     return done;
 }
 
+enum { STATE_TAG = 0x31646773, STATE_HEAD = 8 + sizeof(struct prng) }; /* "sgd1" */
+
+static struct blob *local_save(const struct trainer *base)
+{
+    const struct local_trainer *t = (const struct local_trainer *)base;
+    struct blob *state = blob_new(STATE_HEAD + sgd_state_size(&t->sgd));
+    const uint32_t head[2] = {STATE_TAG, 0};
+    memcpy(state->data, head, sizeof head);
+    memcpy(state->data + sizeof head, t->random.word, sizeof t->random.word);
+    sgd_save(&t->sgd, state->data + STATE_HEAD);
+    return state;
+}
+
+static int local_restore(struct trainer *base, const uint8_t *state, size_t size)
+{
+    struct local_trainer *t = (struct local_trainer *)base;
+    const uint32_t expected[2] = {STATE_TAG, 0};
+    if (size < STATE_HEAD || memcmp(state, expected, sizeof expected) != 0) return ERR_FORMAT;
+    struct prng random;
+    memcpy(random.word, state + sizeof expected, sizeof random.word);
+    if ((random.word[0] | random.word[1] | random.word[2] | random.word[3]) == 0)
+        return ERR_FORMAT; /* such a stream is all zeros for ever */
+    int err = sgd_restore(&t->sgd, state + STATE_HEAD, size - STATE_HEAD);
+    if (err == 0) t->random = random;
+    return err;
+}
+
 static void local_free(struct trainer *base)
 {
     struct local_trainer *t = (struct local_trainer *)base;
@@ -103,6 +134,8 @@ struct trainer *local_trainer_new(const struct experiment *e, const struct datas
     struct local_trainer *t = mem_new_zero(1, sizeof *t);
     t->base.run = local_run;
     t->base.free = local_free;
+    t->base.save = local_save;
+    t->base.restore = local_restore;
     t->data = data;
     t->row = row;
     t->count = row != NULL ? count : data->rows;

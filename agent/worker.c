@@ -6,6 +6,8 @@
  *  - with a pace, a job is one step and ends when that step is due.
  *  - a request moves IDLE -> ASKED (loop) -> ANSWERED (compute thread) -> IDLE (loop). Only the side whose
  *    turn it is touches the result.
+ *  - the trainer's state is copied by the loop when no job is in the trainer, else by the thread at the end of the
+ *    job: the lock is held for a copy, never for a job.
  *  - frozen, the thread holds the job that it has done: an algorithm that waits for TRAINED asks for nothing.
  *  - stopped, it waits for nothing any more: neither the pace nor a frozen job holds up the end.
  * Failure courses
@@ -40,9 +42,12 @@ struct worker {
     uint64_t due_us;       /* when the steps done so far are due at that pace */
     float *copy;           /* (dim) model being evaluated by a job of its own; NULL = none */
     atomic_int request;
-    pthread_mutex_t lock; /* of frozen and stopping */
+    pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
     bool frozen, stopping;
+    bool in_trainer;          /* a job is: nobody else may touch `local` */
+    enum request state_asked; /* for the trainer's state */
+    struct blob *state;       /* REQUEST_ANSWERED: owned, NULL = it has none */
     double loss, accuracy;
 };
 
@@ -112,6 +117,28 @@ static void hold(struct worker *w, uint32_t steps)
     pthread_mutex_unlock(&w->lock);
 }
 
+/* The lock is held, and no job is in the trainer. */
+static void copy_state(struct worker *w)
+{
+    w->state = w->local->save != NULL ? w->local->save(w->local) : NULL;
+    w->state_asked = REQUEST_ANSWERED;
+}
+
+static void enter_trainer(struct worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    w->in_trainer = true;
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void leave_trainer(struct worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    w->in_trainer = false;
+    if (w->state_asked == REQUEST_ASKED) copy_state(w);
+    pthread_mutex_unlock(&w->lock);
+}
+
 static void evaluate(struct worker *w, const float *x)
 {
     if (experiment_evaluate(w->experiment, x, &w->loss, &w->accuracy, NULL) != 0)
@@ -130,7 +157,9 @@ static uint32_t timed_run(struct trainer *timed, const float *x, uint32_t max_st
     struct worker *w = worker_of(timed);
     if (atomic_load_explicit(&w->request, memory_order_acquire) == REQUEST_ASKED) evaluate(w, x);
     w->end_us = now_us() + JOB_US;
+    enter_trainer(w);
     uint32_t steps = w->local->run(w->local, x, w->pace > 0 ? 1 : max_steps, delta, loss_mean);
+    leave_trainer(w);
     hold(w, steps);
     (void)sched_yield(); /* on a crowded machine: short turns for all, not long ones in which nobody mixes */
     return steps;
@@ -187,6 +216,7 @@ void worker_free(struct worker *w)
 {
     if (w == NULL) return;
     w->local->free(w->local);
+    blob_unref(w->state);
     dataset_deinit(&w->shard);
     free(w->copy);
     pthread_cond_destroy(&w->changed);
@@ -212,6 +242,35 @@ void worker_stop(struct worker *w)
 struct trainer *worker_trainer(struct worker *w)
 {
     return &w->timed;
+}
+
+void worker_ask_state(struct worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    if (w->state_asked == REQUEST_IDLE) {
+        w->state_asked = REQUEST_ASKED;
+        if (!w->in_trainer) copy_state(w);
+    }
+    pthread_mutex_unlock(&w->lock);
+}
+
+bool worker_take_state(struct worker *w, struct blob **state)
+{
+    pthread_mutex_lock(&w->lock);
+    bool answered = w->state_asked == REQUEST_ANSWERED;
+    if (answered) {
+        *state = w->state;
+        w->state = NULL;
+        w->state_asked = REQUEST_IDLE;
+    }
+    pthread_mutex_unlock(&w->lock);
+    return answered;
+}
+
+int worker_restore(struct worker *w, const struct blob *state)
+{
+    if (w->local->restore == NULL) return ERR_FORMAT;
+    return w->local->restore(w->local, state->data, state->size);
 }
 
 void worker_ask(struct worker *w)

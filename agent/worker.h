@@ -41,6 +41,16 @@ void worker_stop(struct worker *w);
 #define WORKER_PACE_DEBT_US 200000u
 uint64_t worker_pace_due_us(uint64_t due_us, uint64_t at_us, uint32_t steps, double pace);
 
+/* Asks for the trainer's state; it is copied as soon as no job is in the trainer. Nothing happens while an earlier
+ * request is open. */
+void worker_ask_state(struct worker *w);
+
+/* True once after each request that was met: *state is the caller's, NULL for a trainer without state. */
+bool worker_take_state(struct worker *w, struct blob **state);
+
+/* Before the first job: the trainer goes on from what worker_take_state gave. Errors: ERR_FORMAT, nothing changed. */
+int worker_restore(struct worker *w, const struct blob *state);
+
 /* Asks for an evaluation: the next training job does it first, on the model that it starts from. Nothing
  * happens while an earlier request is open. */
 void worker_ask(struct worker *w);

@@ -3,9 +3,12 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "algo/vec.h"
 #include "algo/vec_lanes.h"
 #include "base/check.h"
+#include "base/err.h"
 
 /* Positions in step_size_table and of the parameters: the rule is asked in every step, so values are read by
  * position and not looked up by name. */
@@ -98,4 +101,32 @@ void sgd_step(struct sgd *s, float *x, const float *grad)
     else
         step_momentum(s->dim, eta, (float)s->momentum, x, s->velocity, grad);
     s->t++;
+}
+
+size_t sgd_state_size(const struct sgd *s)
+{
+    return sizeof s->t + (s->velocity != NULL ? s->dim * sizeof *s->velocity : 0);
+}
+
+void sgd_save(const struct sgd *s, uint8_t *out)
+{
+    memcpy(out, &s->t, sizeof s->t);
+    if (s->velocity != NULL) memcpy(out + sizeof s->t, s->velocity, s->dim * sizeof *s->velocity);
+}
+
+int sgd_restore(struct sgd *s, const uint8_t *state, size_t size)
+{
+    if (size != sgd_state_size(s)) return ERR_FORMAT;
+    if (s->velocity != NULL) {
+        float *velocity = mem_new(s->dim, sizeof *velocity); /* of its own: state need not be aligned */
+        memcpy(velocity, state + sizeof s->t, s->dim * sizeof *velocity);
+        if (!vec_finite(s->dim, velocity)) {
+            free(velocity);
+            return ERR_FORMAT;
+        }
+        free(s->velocity);
+        s->velocity = velocity;
+    }
+    memcpy(&s->t, state, sizeof s->t);
+    return 0;
 }

@@ -31,4 +31,10 @@ void sgd_deinit(struct sgd *s);
 /* v = momentum v + grad; x -= eta_(t / stretch) * scale * v; t += 1. x, grad are (dim). */
 void sgd_step(struct sgd *s, float *x, const float *grad);
 
+/* What the next steps depend on: t and the momentum vector. sgd_save writes sgd_state_size bytes; sgd_restore takes
+ * them up in an optimizer of the same dim and kind, or returns ERR_FORMAT and changes nothing. */
+size_t sgd_state_size(const struct sgd *s);
+void sgd_save(const struct sgd *s, uint8_t *out);
+int sgd_restore(struct sgd *s, const uint8_t *state, size_t size);
+
 #endif

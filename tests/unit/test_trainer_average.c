@@ -68,6 +68,34 @@ static void the_first_step_goes_to_the_mean_and_the_others_nowhere(void **state)
     files_deinit(&f);
 }
 
+static void a_loaded_trainer_does_not_move_again(void **state)
+{
+    (void)state;
+    struct config c = config_of(MIXTURE, "average", "iid", 3, 0);
+    struct experiment e = open_experiment(&c);
+    struct dataset all = load_all(&e);
+    struct trainer *first = local_trainer_new(&e, &all, NULL, 0, "a", 0);
+    struct trainer *second = local_trainer_new(&e, &all, NULL, 0, "a", 0);
+    float *delta = mem_new(e.dim, sizeof *delta);
+    double loss;
+    for (int moved = 0; moved < 2; moved++) {
+        struct blob *saved = first->save(first);
+        assert_int_equal(second->restore(second, saved->data, saved->size), 0);
+        assert_int_equal(second->restore(second, saved->data, saved->size - 1), ERR_FORMAT);
+        saved->data[4] = 2;
+        assert_int_equal(second->restore(second, saved->data, saved->size), ERR_FORMAT);
+        second->run(second, e.x0, 1, delta, &loss);
+        assert_true((vec_norm2(e.dim, delta) == 0) == (moved == 1));
+        first->run(first, e.x0, 1, delta, &loss);
+        blob_unref(saved);
+    }
+    free(delta);
+    first->free(first);
+    second->free(second);
+    dataset_deinit(&all);
+    close_experiment(&e, &c);
+}
+
 static void sparse_rows_are_refused(void **state)
 {
     (void)state;
@@ -116,6 +144,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_first_step_goes_to_the_mean_and_the_others_nowhere),
+        cmocka_unit_test(a_loaded_trainer_does_not_move_again),
         cmocka_unit_test(sparse_rows_are_refused),
         cmocka_unit_test(tensors_are_told_when_messages_are_compressed_by_them),
     };

@@ -206,6 +206,97 @@ static void trainer_stops_when_told_and_goes_on_after(void **state)
     close_experiment(&e, &c);
 }
 
+/* -- state ------------------------------------------------------------------------------------- */
+
+/* Steps of t from x on, which follows. */
+static void walk_on(struct trainer *t, size_t dim, uint32_t steps, float *x)
+{
+    float *delta = mem_new(dim, sizeof *delta);
+    double loss;
+    assert_int_equal(t->run(t, x, steps, delta, &loss), steps);
+    vec_ref.axpy(dim, 1, delta, x);
+    free(delta);
+}
+
+enum { STATE_WHOLE, STATE_LOST }; /* planted: a trainer that starts without it must be seen */
+
+/* Whether a trainer that takes up the state after 23 steps does the same next 40 as the one it is of. */
+static bool goes_on_alike(const char *task, const char *step_size, uint32_t batch, double momentum, int state)
+{
+    struct config c = config_of(MIXTURE, task, "iid", 3, batch);
+    c.momentum = momentum;
+    c.step_size = choose(step_size_table, step_size_table_count, step_size);
+    struct experiment e = open_experiment(&c);
+    struct dataset all = load_all(&e);
+    struct trainer *first = local_trainer_new(&e, &all, NULL, 0, "state", 0);
+    struct trainer *second = local_trainer_new(&e, &all, NULL, 0, "state", 0);
+    float *x = mem_new(e.dim, sizeof *x), *y = mem_new(e.dim, sizeof *y);
+    vec_copy(e.dim, e.x0, x);
+    walk_on(first, e.dim, 23, x);
+    struct blob *saved = first->save(first);
+    vec_copy(e.dim, x, y);
+    if (state == STATE_WHOLE) assert_int_equal(second->restore(second, saved->data, saved->size), 0);
+    walk_on(first, e.dim, 40, x);
+    walk_on(second, e.dim, 40, y);
+    bool alike = memcmp(x, y, e.dim * sizeof *x) == 0;
+    blob_unref(saved);
+    free(x);
+    free(y);
+    first->free(first);
+    second->free(second);
+    dataset_deinit(&all);
+    close_experiment(&e, &c);
+    return alike;
+}
+
+static void a_loaded_trainer_goes_on_bit_for_bit(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *task, *step_size;
+        uint32_t batch;
+        double momentum;
+    } cases[] = {{"softmax", "inverse:scale=1,offset=10", 8, 0},
+                 {"softmax", "constant:value=0.1", 8, 0.9},
+                 {"softmax", "cosine:value=0.1,steps=50", 0, 0.9},
+                 {"softmax", "cosine:value=0.1,steps=50", 1, 0.5}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (int kept = STATE_WHOLE; kept <= STATE_LOST; kept++)
+            assert_true(goes_on_alike(cases[i].task, cases[i].step_size, cases[i].batch, cases[i].momentum,
+                                      kept) == (kept == STATE_WHOLE));
+}
+
+static void a_state_that_does_not_fit_changes_nothing(void **state)
+{
+    (void)state;
+    struct config c = config_of(MIXTURE, "softmax", "iid", 3, 8);
+    c.momentum = 0.9;
+    struct experiment e = open_experiment(&c);
+    struct dataset all = load_all(&e);
+    struct trainer *t = local_trainer_new(&e, &all, NULL, 0, "state", 0);
+    struct blob *whole = t->save(t), *bad = blob_copy(whole->data, whole->size);
+    for (size_t size = 0; size < whole->size; size++)
+        assert_int_equal(t->restore(t, whole->data, size), ERR_FORMAT);
+    bad->data[0] ^= 1; /* another kind of trainer */
+    assert_int_equal(t->restore(t, bad->data, bad->size), ERR_FORMAT);
+    memcpy(bad->data, whole->data, whole->size);
+    memset(bad->data + 8, 0, 32); /* a stream of zeros */
+    assert_int_equal(t->restore(t, bad->data, bad->size), ERR_FORMAT);
+    memcpy(bad->data, whole->data, whole->size);
+    const float not_finite = INFINITY;
+    memcpy(bad->data + bad->size - sizeof not_finite, &not_finite, sizeof not_finite);
+    assert_int_equal(t->restore(t, bad->data, bad->size), ERR_FORMAT);
+    struct blob *after = t->save(t);
+    assert_memory_equal(whole->data, after->data, whole->size);
+    assert_int_equal(t->restore(t, after->data, after->size), 0);
+    blob_unref(after);
+    blob_unref(bad);
+    blob_unref(whole);
+    t->free(t);
+    dataset_deinit(&all);
+    close_experiment(&e, &c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -214,6 +305,8 @@ int main(void)
         cmocka_unit_test(shard_in_memory_or_rows_of_all_data_give_the_same_steps),
         cmocka_unit_test(trainer_touches_its_own_rows_only),
         cmocka_unit_test(trainer_stops_when_told_and_goes_on_after),
+        cmocka_unit_test(a_loaded_trainer_goes_on_bit_for_bit),
+        cmocka_unit_test(a_state_that_does_not_fit_changes_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,6 +15,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "agent/algorithm_check.h"
@@ -53,7 +54,7 @@ static int baseline_progress(void *ctx, double share)
 static void run_baselines(struct agent *a, struct summary *s)
 {
     struct baseline_result b;
-    uint64_t steps = a->last.algo.steps;
+    uint64_t steps = a->steps_before + a->last.algo.steps;
     if (!a->config->baselines || a->config->launched || was_interrupted(a)) return;
     int err =
         experiment_baselines(&a->experiment, steps, steps * a->config->nodes, baseline_progress, a, &b, NULL);
@@ -67,7 +68,7 @@ static void summary_fill(struct agent *a, struct summary *s)
     const struct algo_report *r = &a->last.algo;
     *s = (struct summary){
         .config = a->config,
-        .steps_total = r->steps,
+        .steps_total = a->steps_before + r->steps,
         .loss = a->loss,
         .accuracy = a->accuracy,
         .accuracy_min = a->accuracy,
@@ -145,24 +146,41 @@ static int tell_failure(struct agent *a, const struct err_text *why, int status)
     return status;
 }
 
+/* Without --state: in the run directory, which is new, so that there is nothing to resume. Agents of `up` keep none:
+ * nobody could start them again. */
+static int open_own_state(struct agent *a, struct err_text *why)
+{
+    size_t size = strlen(a->dir.path) + sizeof "/state";
+    char *path = mem_new(size, 1);
+    snprintf(path, size, "%s/state", a->dir.path);
+    int err = agent_state_open(a, path, why);
+    free(path);
+    return err;
+}
+
 static int run_opened(struct agent *a)
 {
     struct err_text why = {""};
     int err = agent_loop_open(a, &why);
     if (err == 0) err = rundir_open(a->config, &a->dir, &why);
+    if (err == 0 && a->state == NULL && !a->config->launched) err = open_own_state(a, &why);
     if (err != 0) {
         agent_loop_close(a);
+        agent_state_close(a);
+        rundir_close(&a->dir);
         a->stopped_by = "failure";
         return tell_failure(a, &why, EXIT_USAGE);
     }
     agent_loop_run(a);
     bool failed = a->failure.text[0] != '\0';
+    if (!failed) agent_state_finish(a);
     if (!failed) err = finish(a, &why);
     int status = exit_status(a);
     if (failed) status = EXIT_FAILED;
     if (failed && !a->config->launched) progress_error(&a->progress, a->failure.text, status);
     if (err != 0) status = tell_failure(a, &why, EXIT_FAILED);
     agent_loop_close(a);
+    agent_state_close(a);
     rundir_close(&a->dir);
     return status;
 }

@@ -5,12 +5,15 @@
 
 #include <uv.h>
 
+#include "agent/checkpoint.h"
 #include "agent/commands.h"
 #include "agent/experiment.h"
 #include "agent/node.h"
 #include "agent/progress.h"
 #include "agent/rundir.h"
 #include "agent/worker.h"
+
+struct agent_state;
 
 struct agent {
     const struct config *config;
@@ -36,6 +39,9 @@ struct agent {
     bool loop_open;
     char address[ADDRESS_TEXT_MAX];
     node_id id;
+    uint64_t boot;
+    uint64_t steps_before;     /* of former lives */
+    struct agent_state *state; /* command_agent_save.c; NULL = nothing is kept */
 
     double began_s, ranked_s; /* wall_clock_s; ranked_s is NAN while joining */
     bool finished;            /* the steps are done */
@@ -65,6 +71,19 @@ void agent_loop_close(struct agent *a);
 void agent_stop(struct agent *a, const char *stopped_by);
 
 bool agent_target_asked(const struct config *c);
+
+/* -- command_agent_save.c: the state directory. All but the first do nothing when none is open. */
+
+/* Opens and locks the directory, settles a->id, loads what is there and says so. Before the node is made. What it has
+ * opened agent_state_close closes, also after an error. */
+int agent_state_open(struct agent *a, const char *path, struct err_text *why);
+const struct checkpoint *agent_state_resumed(const struct agent *a); /* NULL = nothing; borrowed */
+void agent_state_restore_trainer(struct agent *a);                   /* of a new worker */
+bool agent_state_ok(const struct agent *a); /* the last save, if there was one, went well */
+void agent_state_start(struct agent *a);    /* the loop runs: saves from now on */
+void agent_state_stop(struct agent *a);     /* no more; a save under way keeps the loop up until it is done */
+void agent_state_finish(struct agent *a);   /* the loop is empty: saves once more */
+void agent_state_close(struct agent *a);
 
 /* -- command_agent_report.c: to a person on stderr, or with --launched to `up` as JSON lines on stdout */
 void agent_say_listening(struct agent *a);

@@ -160,6 +160,7 @@ static int on_ranked(void *ctx, rank_t rank, struct trainer **trainer, double *w
     if (a->worker == NULL) {
         int err = worker_new(&a->experiment, rank, &a->worker, why);
         if (err != 0) return err;
+        agent_state_restore_trainer(a);
     }
     CHECK(!a->config->launched || rank == a->config->id); /* `up` numbers its agents by rank */
     *trainer = worker_trainer(a->worker);
@@ -237,6 +238,7 @@ static void on_closed(void *ctx)
     node_report(a->node, &a->last);
     a->last.neighbours_up = links;
     close_own_handles(a);
+    agent_state_stop(a);
     if (!a->config->launched)
         interrupt_catch(); /* evaluation and baselines are to come, and ask for signals */
     if (a->worker != NULL) worker_stop(a->worker);
@@ -287,7 +289,7 @@ static struct transport_config transport_settings(const struct agent *a)
 {
     struct transport_config c = {
         .id = a->id,
-        .boot = make_boot(),
+        .boot = a->boot,
         .body_size_max = body_size_max(a),
         .heartbeat_us = 500000,
         .silence_us = 2000000,
@@ -310,6 +312,7 @@ static struct transport_config transport_settings(const struct agent *a)
 static void make_node(struct agent *a)
 {
     const struct config *c = a->config;
+    const struct checkpoint *resumed = agent_state_resumed(a);
     struct node_config config = {
         .id = a->id,
         .node_count = c->nodes,
@@ -321,7 +324,8 @@ static void make_node(struct agent *a)
         .topology = &c->topology,
         .seed = c->seed,
         .dim = a->experiment.dim,
-        .x0 = a->experiment.x0,
+        .x0 = resumed != NULL ? blob_floats(resumed->model) : a->experiment.x0,
+        .steps_done = resumed != NULL ? resumed->steps : 0,
         .site = a->experiment.site,
         .tag = c->tag,
         .patience_us = c->patience_s > 0 ? (uint64_t)(c->patience_s * 1e6) : PATIENCE_US,
@@ -388,6 +392,9 @@ int agent_loop_open(struct agent *a, struct err_text *why)
     if (err != 0)
         return err_set(why, ERR_IO, "cannot make an event loop: %s; raise ulimit -n", uv_strerror(err));
     a->id = a->config->id != UINT64_MAX ? a->config->id : random_bits() >> 1; /* fits every JSON reader */
+    a->boot = make_boot();
+    if (a->config->state != NULL) err = agent_state_open(a, a->config->state, why);
+    if (err != 0) return err;
     make_node(a);
     struct transport_sink sink = {.ctx = a,
                                   .on_up = on_up,
@@ -431,6 +438,7 @@ void agent_loop_run(struct agent *a)
     watch_signals(a);
     agent_say_listening(a);
     uint64_t interval_ms = milliseconds(a->config->report_every_s);
+    agent_state_start(a);
     if (a->stopped_by == NULL) uv_timer_start(&a->report, report_cb, interval_ms, interval_ms);
     struct err_text why;
     if (a->stopped_by == NULL && node_start(a->node, &why) != 0) on_failed(a, &why);
@@ -443,6 +451,7 @@ void agent_loop_close(struct agent *a)
     a->loop_open = false;
     if (a->stopped_by == NULL) { /* it never ran */
         close_own_handles(a);
+        agent_state_stop(a);
         a->stopped_by = "failure";
         if (a->transport != NULL) a->transport->ops->close(a->transport);
     }

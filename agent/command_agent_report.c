@@ -110,6 +110,8 @@ void agent_say_metrics(struct agent *a, const struct node_report *r)
 {
     if (r->rank == RANK_NONE) return;
     struct metrics_line line = metrics_of_node(r, wall_clock_s() - a->began_s, a->accuracy);
+    line.steps += a->steps_before;
+    if (a->state != NULL) line.checkpoints = agent_state_ok(a) ? CHECKPOINTS_OK : CHECKPOINTS_FAIL;
     rundir_metrics(&a->dir, &line);
     if (a->config->launched && metrics_print(&line, stdout) != 0) agent_stop(a, "interrupt");
 }
@@ -129,6 +131,6 @@ void agent_say_state(struct agent *a)
     char accuracy[32] = "";
     if (!isnan(a->accuracy)) snprintf(accuracy, sizeof accuracy, "  accuracy %.2f %%", 100 * a->accuracy);
     progress_show(&a->progress, "%.0f s  %" PRIu64 " steps  loss %.4g%s  %" PRIu32 " links  %.2f MB sent",
-                  wall_clock_s() - a->began_s, r.algo.steps, r.loss, accuracy, r.neighbours_up,
+                  wall_clock_s() - a->began_s, a->steps_before + r.algo.steps, r.loss, accuracy, r.neighbours_up,
                   (double)r.net.bytes_sent * 1e-6);
 }

@@ -72,6 +72,8 @@ struct config {
     char *tag;             /* where this agent belongs; NULL = nothing said */
     char *tags;            /* up, sim: the nodes' tags, "a,a,b" or "a*2,b"; NULL = none */
     double pace;           /* up, agent: local steps per second at most; 0 = as fast as it goes */
+    char *state;           /* agent: what it comes back from; NULL = `state` in the run directory */
+    double save_every_s;   /* between checkpoints */
     bool launched;     /* hidden: started by `up`, reports as JSON lines on stdout */
     char *control;         /* path of the control socket, or "off"; NULL = one named by id */
 

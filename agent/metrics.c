@@ -11,7 +11,7 @@
 #include "agent/rundir.h"
 #include "base/check.h"
 
-enum field_kind { FIELD_NUMBER, FIELD_COUNT, FIELD_COUNT32 };
+enum field_kind { FIELD_NUMBER, FIELD_COUNT, FIELD_COUNT32, FIELD_VERDICT };
 
 #define FIELD(name, kind, optional)                                                                          \
     {                                                                                                        \
@@ -53,6 +53,7 @@ static const struct metrics_field {
     SOME_COUNT(bytes_across),
     SOME_NUMBER(divergence_up),
     SOME_NUMBER(divergence_down),
+    {"checkpoint_ok", FIELD_VERDICT, true, offsetof(struct metrics_line, checkpoints)},
 };
 static const size_t field_count = sizeof fields / sizeof fields[0];
 
@@ -86,9 +87,10 @@ struct metrics_line metrics_of_node(const struct node_report *r, double time_s, 
     };
 }
 
-static bool field_is_zero(const struct metrics_line *line, const struct metrics_field *f)
+static bool field_is_absent(const struct metrics_line *line, const struct metrics_field *f)
 {
     const char *at = (const char *)line + f->offset;
+    if (f->kind == FIELD_VERDICT) return line->checkpoints == CHECKPOINTS_NONE;
     return f->kind == FIELD_NUMBER ? *(const double *)(const void *)at == 0
                                    : *(const uint64_t *)(const void *)at == 0;
 }
@@ -103,6 +105,8 @@ static json_t *field_value(const struct metrics_line *line, const struct metrics
         return json_count_or_null(*(const uint64_t *)(const void *)at);
     case FIELD_COUNT32:
         return json_integer(*(const uint32_t *)(const void *)at);
+    case FIELD_VERDICT:
+        return json_integer(line->checkpoints == CHECKPOINTS_OK);
     }
     UNREACHABLE();
 }
@@ -111,7 +115,7 @@ int metrics_print(const struct metrics_line *line, FILE *to)
 {
     json_t *object = json_object();
     for (size_t i = 0; i < field_count; i++) {
-        if (fields[i].optional && field_is_zero(line, &fields[i])) continue;
+        if (fields[i].optional && field_is_absent(line, &fields[i])) continue;
         json_object_set_new(object, fields[i].name, field_value(line, &fields[i]));
     }
     /* one write per line: lines of several processes do not mix, and a reader sees whole lines */
@@ -138,6 +142,10 @@ static int read_field(const json_t *value, const struct metrics_field *f, struct
     }
     if (!json_is_integer(value) || json_integer_value(value) < 0) return ERR_FORMAT;
     uint64_t count = (uint64_t)json_integer_value(value);
+    if (f->kind == FIELD_VERDICT) {
+        out->checkpoints = count == 0 ? CHECKPOINTS_FAIL : CHECKPOINTS_OK;
+        return 0;
+    }
     if (f->kind == FIELD_COUNT) {
         *(uint64_t *)(void *)at = count;
         return 0;

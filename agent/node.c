@@ -19,6 +19,7 @@ struct node *node_new(const struct node_config *config, const struct node_sink *
     n->config = *config;
     n->sink = *sink;
     n->phase = NODE_JOINING;
+    n->steps = config->steps_done;
     n->rank = RANK_NONE;
     n->begin_at_us = TIME_NEVER;
     n->redial_at_us = TIME_NEVER;
@@ -342,6 +343,7 @@ void node_report(const struct node *n, struct node_report *out)
         .phase = n->phase,
         .rank = n->phase == NODE_JOINING ? RANK_NONE : n->rank,
         .members_known = n->roster.total,
+        .progress = n->steps,
         .neighbours = n->neighbour_count,
         .neighbours_up = n->presented_count,
         .loss = n->loss,

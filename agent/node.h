@@ -59,6 +59,7 @@ struct node_config {
     const char *tag;      /* ours, below TAG_TEXT_MAX bytes; NULL = none. With one, the start waits for all others' */
     uint64_t patience_us;
     bool rejoining;
+    uint64_t steps_done; /* local steps of former lives, that x0 has behind it */
     uint64_t steps_max;       /* local steps after which the node stops training (it still mixes); 0 = none */
     uint64_t start_after_us;  /* how long to wait once all members are known; normally 0 */
     const char *const *seeds; /* addresses to dial first; borrowed during node_start */
@@ -76,6 +77,7 @@ struct node_report {
     enum node_phase phase;
     rank_t rank; /* RANK_NONE while joining */
     uint32_t members_known;
+    uint64_t progress; /* local steps that our model has behind it */
     uint32_t neighbours, neighbours_up;
     double loss;   /* exponential mean of the training loss of recent jobs */
     double weight; /* w_v */

@@ -138,6 +138,12 @@ const struct config_option config_options[] = {
     {.name = "control", .kind = OPTION_TEXT, .commands = ON_AGENT, .properties = OPTION_NOT_KEPT | OPTION_RARE,
      .metavar = "PATH|off", FIELD(control), .example = "/run/gadabout/a.sock",
      .help = "socket for status and the like (by id)"},
+
+    {.name = "state", .kind = OPTION_TEXT, .commands = ON_AGENT, .metavar = "DIR", FIELD(state),
+     .example = "state/a", .help = "to come back from (RUN/state: never resumed)"},
+    {.name = "save-every", .kind = OPTION_SECONDS, .commands = ON_AGENT, .properties = OPTION_ABOVE_LOW,
+     .initial = "60s", .metavar = "T", FIELD(save_every_s), RANGE(0, TIME_MAX_S), .example = "60s",
+     .help = "between saves of the state (60s)"},
     {.name = "launched", .kind = OPTION_FLAG, .commands = ON_AGENT,
      .properties = OPTION_HIDDEN | OPTION_NOT_KEPT, .initial = "off", FIELD(launched), .example = "on"},
 

@@ -23,6 +23,11 @@ struct metrics_line {
     /* written where they are not 0; see algo_report */
     uint64_t rounds, left_out, terms, delay_sum, delay_max, bytes_across;
     double divergence_up, divergence_down;
+    enum {
+        CHECKPOINTS_NONE,
+        CHECKPOINTS_OK,
+        CHECKPOINTS_FAIL
+    } checkpoints; /* "checkpoint_ok": 1, 0; none: absent */
 };
 
 /* summary.json. NAN and UINT64_MAX are written as null. */

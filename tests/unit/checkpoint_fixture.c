@@ -57,7 +57,7 @@ bool checkpoint_equal(const struct checkpoint *a, const struct checkpoint *b)
     return same;
 }
 
-struct state_dir *state_of(const struct disk *disk)
+struct state_dir *checkpoint_state_of(const struct disk *disk)
 {
     struct state_dir *s;
     struct err_text why;

@@ -23,7 +23,7 @@ struct checkpoint checkpoint_of(node_id node, uint64_t generation);
 bool checkpoint_equal(const struct checkpoint *a, const struct checkpoint *b);
 
 /* Opens "state" of the disk as FIXTURE_NODE; fails the test when that cannot be. */
-struct state_dir *state_of(const struct disk *disk);
+struct state_dir *checkpoint_state_of(const struct disk *disk);
 
 /* Saves checkpoint_of(FIXTURE_NODE, generation); it must become that generation when it succeeds. */
 int save_generation(struct state_dir *s, uint64_t generation, struct err_text *why);

@@ -30,7 +30,7 @@ static int live_and_die(uint64_t g, uint64_t stop, enum fake_bug bug, enum fake_
     struct err_text why, note = {""};
     struct checkpoint found;
     disk_fake_init(&f);
-    struct state_dir *s = state_of(&f.disk);
+    struct state_dir *s = checkpoint_state_of(&f.disk);
     f.bug = bug;
     for (uint64_t before = 1; before < g; before++)
         if (save_generation(s, before, &why) != 0) fail_msg("%s", why.text);
@@ -42,7 +42,7 @@ static int live_and_die(uint64_t g, uint64_t stop, enum fake_bug bug, enum fake_
     state_dir_close(s);
     disk_fake_crash(&f, kind, p);
     f.bug = FAKE_BUG_NONE;
-    s = state_of(&f.disk);
+    s = checkpoint_state_of(&f.disk);
     int err = checkpoint_load(s, fixture_shape, &found, &note, &why);
     out->generation = err == 0 ? found.generation : 0;
     out->complaint = note.text[0] != '\0';
@@ -124,20 +124,20 @@ static void a_process_that_died_leaves_nothing_to_rest_on_that_is_not_durable(vo
         struct disk_fake f;
         struct err_text why, note;
         disk_fake_init(&f);
-        struct state_dir *s = state_of(&f.disk);
+        struct state_dir *s = checkpoint_state_of(&f.disk);
         for (uint64_t g = 1; g < 4; g++) assert_int_equal(save_generation(s, g, &why), 0);
         f.stop_after = f.calls + prng_below(&p, 18);
         save_generation(s, 4, &why);
         state_dir_close(s); /* the disk is as it was; only the process is gone */
         f.stop_after = UINT64_MAX;
-        s = state_of(&f.disk);
+        s = checkpoint_state_of(&f.disk);
         uint64_t resumed = load_generation(s, &note);
         assert_true(resumed == 3 || resumed == 4);
         f.stop_after = f.calls + prng_below(&p, 18);
         bool reported = save_generation(s, resumed + 1, &why) == 0;
         state_dir_close(s);
         disk_fake_crash(&f, FAKE_CRASH_RANDOM, &p);
-        s = state_of(&f.disk);
+        s = checkpoint_state_of(&f.disk);
         uint64_t after = load_generation(s, &note);
         assert_true(after == resumed + 1 || (after == resumed && !reported));
         assert_string_equal(note.text, "");
@@ -180,7 +180,7 @@ static bool fail_once(const struct failure *what, uint32_t nth, bool crash)
     struct disk_fake f;
     struct err_text why = {""}, note;
     disk_fake_init(&f);
-    struct state_dir *s = state_of(&f.disk);
+    struct state_dir *s = checkpoint_state_of(&f.disk);
     assert_int_equal(save_generation(s, 1, &why), 0);
     assert_int_equal(save_generation(s, 2, &why), 0);
     f.failing = what->call;
@@ -201,7 +201,7 @@ static bool fail_once(const struct failure *what, uint32_t nth, bool crash)
     if (crash) {
         state_dir_close(s);
         disk_fake_crash(&f, FAKE_CRASH_ALL_LOST, NULL);
-        s = state_of(&f.disk);
+        s = checkpoint_state_of(&f.disk);
         next = load_generation(s, &note) + 1;
         assert_string_equal(note.text, "");
         assert_true(next == (err == 0 ? 4 : 3));
@@ -211,7 +211,7 @@ static bool fail_once(const struct failure *what, uint32_t nth, bool crash)
     assert_int_equal(save_generation(s, next, &why), 0); /* a new file, new descriptors */
     state_dir_close(s);
     disk_fake_crash(&f, FAKE_CRASH_ALL_LOST, NULL);
-    s = state_of(&f.disk);
+    s = checkpoint_state_of(&f.disk);
     assert_int_equal(load_generation(s, &note), next);
     assert_string_equal(note.text, "");
     state_dir_close(s);
@@ -239,7 +239,7 @@ static void a_directory_that_cannot_be_synced_does_not_cost_the_durable_generati
     struct disk_fake f;
     struct err_text why, note;
     disk_fake_init(&f);
-    struct state_dir *s = state_of(&f.disk);
+    struct state_dir *s = checkpoint_state_of(&f.disk);
     assert_int_equal(save_generation(s, 1, &why), 0);
     for (int i = 0; i < 5; i++) {
         f.failing = FAKE_SYNC_FOLDER;
@@ -251,7 +251,7 @@ static void a_directory_that_cannot_be_synced_does_not_cost_the_durable_generati
     }
     state_dir_close(s);
     disk_fake_crash(&f, FAKE_CRASH_ALL_LOST, NULL);
-    s = state_of(&f.disk);
+    s = checkpoint_state_of(&f.disk);
     assert_int_equal(load_generation(s, &note), 1);
     state_dir_close(s);
     disk_fake_deinit(&f);
@@ -265,7 +265,7 @@ static void short_writes_and_reads_make_whole_files(void **state)
         struct err_text why, note;
         disk_fake_init(&f);
         f.write_max = max;
-        struct state_dir *s = state_of(&f.disk);
+        struct state_dir *s = checkpoint_state_of(&f.disk);
         for (uint64_t g = 1; g < 4; g++) assert_int_equal(save_generation(s, g, &why), 0);
         assert_int_equal(load_generation(s, &note), 3);
         state_dir_close(s);
@@ -282,7 +282,7 @@ static void a_disk_that_cannot_be_read_is_no_empty_one(void **state)
         struct err_text why, note;
         struct checkpoint c;
         disk_fake_init(&f);
-        struct state_dir *s = state_of(&f.disk);
+        struct state_dir *s = checkpoint_state_of(&f.disk);
         assert_int_equal(save_generation(s, 1, &why), 0);
         f.failing = unreadable[i].call;
         f.reason = unreadable[i].reason;

@@ -28,7 +28,7 @@ static int make_pair(void **state)
     struct pair *p = test_calloc(1, sizeof *p);
     struct err_text why;
     disk_fake_init(&p->f);
-    p->s = state_of(&p->f.disk);
+    p->s = checkpoint_state_of(&p->f.disk);
     for (uint64_t g = 1; g <= 3; g++) assert_int_equal(save_generation(p->s, g, &why), 0);
     const uint8_t *bytes = disk_fake_file(&p->f, "checkpoint-0", &p->size);
     assert_true(bytes != NULL && p->size > 0 && p->size <= FILE_MAX);

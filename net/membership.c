@@ -153,9 +153,9 @@ static void arm(struct membership *m)
 static void on_deadline(struct membership *m)
 {
     if (m->left) return;
-    membership_record_timers(m);
     membership_probe_timers(m);
     membership_relay_timers(m);
+    membership_record_timers(m); /* after probes: these may have shortened a suspicion */
     membership_probe_round(m);
     membership_gossip(m);
     membership_sync_random(m);

@@ -87,6 +87,9 @@ static void ask_helpers(struct membership *m, struct probe *p)
     for (uint32_t i = 0; i < picked; i++) membership_send(m, m->link[m->scratch[i]]->id, msg);
     p->asked = picked;
     p->nacked = 0;
+    /* Helpers get their time, however late they are asked. */
+    uint64_t rest_us = (m->config.probe_us - m->config.ack_us) * membership_scale(m);
+    if (p->end_at_us < time_after(m->now_us, rest_us)) p->end_at_us = time_after(m->now_us, rest_us);
 }
 
 static void probe_failed(struct membership *m, struct probe *p, enum member_evidence evidence)

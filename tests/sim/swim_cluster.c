@@ -73,7 +73,7 @@ static uint64_t between(struct swim_cluster *c, uint64_t low, uint64_t high)
 
 static uint64_t latency_us(struct swim_cluster *c)
 {
-    return between(c, LATENCY_MIN_US, LATENCY_MAX_US);
+    return between(c, c->options.latency_min_us, c->options.latency_max_us);
 }
 
 /* -- heap -------------------------------------------------------------------------------------- */
@@ -628,6 +628,10 @@ struct swim_cluster *swim_cluster_new(const struct swim_options *options)
     struct swim_cluster *c = mem_new_zero(1, sizeof *c);
     size_t pairs = (size_t)options->count * options->count;
     c->options = *options;
+    if (options->latency_max_us == 0) {
+        c->options.latency_min_us = LATENCY_MIN_US;
+        c->options.latency_max_us = LATENCY_MAX_US;
+    }
     prng_split(&c->prng, options->seed, "swim cluster", options->count);
     c->node = mem_new_zero(options->count, sizeof *c->node);
     c->end = mem_new_zero(pairs, sizeof *c->end);

@@ -26,6 +26,7 @@ struct swim_options {
     uint32_t count;  /* machines; none runs at first */
     uint32_t degree; /* links each machine wants, to random others; 0 = to all */
     uint64_t seed;
+    uint32_t latency_min_us, latency_max_us; /* 0 = 0.2 and 2 ms */
     bool no_local_health;
     bool loud; /* changes of state go to stderr */
     /* NULL, or called after each step of a machine: a planted bug. */

@@ -148,6 +148,7 @@ static void arm(struct membership *m)
     lower(&m->deadline_us, membership_relay_next_us(m));
     if (m->rumour_count > 0 && m->link_count > 0) lower(&m->deadline_us, m->gossip_at_us);
     if (membership_dial_wanted(m)) lower(&m->deadline_us, m->dial_at_us);
+    if (m->deadline_us < m->now_us) m->deadline_us = m->now_us; /* lateness counts from here */
 }
 
 static void on_deadline(struct membership *m)

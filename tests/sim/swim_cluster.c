@@ -11,7 +11,9 @@ enum {
     SILENCE_US = 2000000,
     HEARTBEAT_US = 500000,
     HELLO_US = 5000000,
-    RETRY_US = 200000,
+    RETRY_US = 200000, /* of TCP, on a link */
+    SYN_US = 1000000,  /* of TCP, of a dial */
+    LOOK_US = 20000,
     LATENCY_MIN_US = 200,
     LATENCY_MAX_US = 2000
 };
@@ -224,6 +226,8 @@ static void changed(struct swim_cluster *c, uint32_t v, const struct membership_
     CHECK(u != NULL);
     bool news = a->is_new || a->before != u->state;
     if (news && u->state == MEMBER_DEAD && !c->node[w].excused) c->tally.false_deaths++;
+    if (news && u->state == MEMBER_SUSPECT && u->accuser == swim_id(v) && !c->node[w].excused)
+        c->tally.false_accusations++;
     if (news && c->options.loud)
         fprintf(stderr, "%10.3f s  %3u: %3u %s -> %s (accuser %3u, %s, %u confirmations)%s\n",
                 (double)c->now_us / 1e6, v, w, a->is_new ? "new" : member_state_name(a->before),
@@ -369,7 +373,9 @@ static void take_dial(struct swim_cluster *c, struct swim_event e)
     } else if (c->now_us >= e.serial) {
         dial_failed(c, &e, EVIDENCE_TIMEOUT);
     } else {
-        e.at_us = c->now_us + RETRY_US;
+        /* a frozen host's kernel has the connection and waits for the hello; else TCP tries again after 1, 3, .. s */
+        uint64_t gone_us = c->now_us + HELLO_US - e.serial;
+        e.at_us = c->now_us + (reaches ? LOOK_US : gone_us < SYN_US ? SYN_US : 2 * gone_us);
         push(c, e);
     }
 }
@@ -701,10 +707,10 @@ void swim_sum(const struct swim_cluster *c, struct swim_tally *out)
 uint64_t swim_until(struct swim_cluster *c, uint64_t at_most_us,
                     bool (*done)(const struct swim_cluster *c, uint32_t arg), uint32_t arg)
 {
-    const uint64_t from_us = c->now_us, look_us = 20000;
+    const uint64_t from_us = c->now_us;
     for (;;) {
         if (done(c, arg)) return c->now_us - from_us;
         if (c->now_us - from_us >= at_most_us) return TIME_NEVER;
-        swim_run(c, c->now_us + look_us);
+        swim_run(c, c->now_us + LOOK_US);
     }
 }

@@ -59,6 +59,7 @@ struct swim_node {
 struct swim_tally {
     uint64_t message[SWIM_KIND_COUNT], updates, connects;
     uint64_t suspicions, deaths, refutations; /* of machines that are gone */
+    uint64_t false_accusations;               /* a machine itself suspects a member that is not excused */
     uint64_t false_deaths; /* CHANGED to DEAD about a member that is not excused, at any machine */
     uint64_t errors;       /* messages that made no sense */
 };

@@ -32,6 +32,7 @@ struct record {
     uint64_t redial_at_us, redial_wait_us;
     uint64_t dialling_us; /* a CONNECT is under way, and believed in until then; 0 = none */
     uint32_t sent;        /* as a rumour, so many times */
+    uint32_t turn;        /* lists that it went out in: picks the accuser */
     bool is_rumour;
     uint64_t told; /* serial of the link whose peer knows this record; 0 = of none */
 };

@@ -101,7 +101,7 @@ static uint32_t order_rumours(struct membership *m)
 static void copy_out(struct member *to, const struct record *r)
 {
     *to = r->m;
-    if (r->m.state == MEMBER_SUSPECT) to->accuser = r->suspicion.by[r->sent % r->suspicion.count];
+    if (r->m.state == MEMBER_SUSPECT) to->accuser = r->suspicion.by[r->turn % r->suspicion.count];
 }
 
 /* The first `count` rumours went out to `copies` members; those that went often enough end. */
@@ -110,7 +110,10 @@ static void count_sent(struct membership *m, uint32_t count, uint32_t copies)
     uint32_t limit = membership_transmit_max(m), kept = 0;
     for (uint32_t i = 0; i < m->rumour_count; i++) {
         struct record *r = m->rumour[i];
-        if (i < count) r->sent += copies;
+        if (i < count) {
+            r->sent += copies;
+            r->turn++;
+        }
         r->is_rumour = r->sent < limit;
         if (r->is_rumour) m->rumour[kept++] = r;
     }

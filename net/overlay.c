@@ -271,7 +271,7 @@ static int message_check(const struct overlay *o, node_id from, const struct ove
 
 static void on_link_up(struct overlay *o, const struct overlay_peer *peer)
 {
-    link_put(o, peer);
+    overlay_link_put(o, peer);
     if (overlay_is_active(o, peer->id)) return;
     if (ask_linked(o, peer->id)) return;
     spare_add(o, peer, 0);
@@ -284,7 +284,7 @@ static void on_link_down(struct overlay *o, node_id id)
     const struct overlay_peer *link = overlay_link_find(o, id);
     if (link == NULL) return;
     struct overlay_peer peer = *link;
-    link_drop(o, id);
+    overlay_link_drop(o, id);
     ask_end(o, id);
     if (overlay_is_active(o, id)) {
         active_drop(o, id);

@@ -64,8 +64,8 @@ overlay_list(struct overlay *o); /* OVERLAY_PEER_MAX entries that live until the
 
 /* The established links. */
 const struct overlay_peer *overlay_link_find(const struct overlay *o, node_id id); /* NULL */
-void link_put(struct overlay *o, const struct overlay_peer *peer);
-void link_drop(struct overlay *o, node_id id);
+void overlay_link_put(struct overlay *o, const struct overlay_peer *peer);
+void overlay_link_drop(struct overlay *o, node_id id);
 
 /* The passive view. */
 struct spare *spare_find(struct overlay *o, node_id id); /* NULL */

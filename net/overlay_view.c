@@ -64,7 +64,7 @@ const struct overlay_peer *overlay_link_find(const struct overlay *o, node_id id
     return at < o->link_count && o->link[at].id == id ? &o->link[at] : NULL;
 }
 
-void link_put(struct overlay *o, const struct overlay_peer *peer)
+void overlay_link_put(struct overlay *o, const struct overlay_peer *peer)
 {
     uint32_t at = link_position(o, peer->id);
     if (at == o->link_count || o->link[at].id != peer->id) {
@@ -78,7 +78,7 @@ void link_put(struct overlay *o, const struct overlay_peer *peer)
     o->link[at] = *peer;
 }
 
-void link_drop(struct overlay *o, node_id id)
+void overlay_link_drop(struct overlay *o, node_id id)
 {
     uint32_t at = link_position(o, id);
     if (at == o->link_count || o->link[at].id != id) return;

@@ -17,6 +17,8 @@
  *     to wait until the old link is silent or gone.
  *  9. dial() keeps trying, with jittered back-off, until undial() or close(); reaching oneself or another
  *     cluster, or another process with our id, is reported by on_refused() and ends the tries for that address.
+ *     A name stands for all the addresses that it resolves to, again and again: each is tried, a refusal ends the
+ *     tries for that one, and is reported under the name when all there are have refused, else under its numbers.
  * 10. A frame over the limit, a bad checksum, a bad hello or silence ends the link with a reason, never
  *     the process.
  * 11. close() is asynchronous; on_closed() is the last callback ever; then memory may be freed.

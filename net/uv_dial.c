@@ -3,15 +3,19 @@
  * Normal course
  *  - dial_add takes "host:port". Numbers are one target; a name is resolved, again and again while it is
  *    dialled, and every address it stands for is a target (a service name of several containers).
- *  - a target without a link is dialled when its time has come. Once a link has lasted, the back-off starts
- *    anew.
+ *  - a target without a link is dialled when its time has come, in an order of our own, so that not all the members
+ *    of a large service call the same few first; at most DIAL_AT_ONCE_MAX of one name are being called. Once a link
+ *    has lasted, the back-off starts anew.
  *
  * Failures
  *  - the name does not resolve, the target refuses or is silent: exponential back-off with seeded jitter.
  *  - the target greets and hangs up: the same; only a link that lived for redial_max_us ends the back-off.
  *  - an injected fault lets nothing through to who was there last: as if the target were silent.
- *  - the target is ourselves, in another cluster or of another version: on_refused, never dialled again.
+ *  - the target is ourselves, in another cluster or of another version: on_refused, never dialled again. The other
+ *    targets of its name are, and the name goes on being resolved: who it stands for may change.
  *  - the target's peer is linked already (it dialled us): the target waits until that link is lost.
+ *  - the name's server is slow: libuv asks for two names at once, in other threads; more wait for their turn, while
+ *    all else goes on.
  *  - the name no longer stands for an address: its target goes when it has no link. */
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +23,7 @@
 #include "base/check.h"
 #include "net/uv_internal.h"
 
+#define DIAL_AT_ONCE_MAX 16u
 #define RESOLVE_QUIET 30u /* of redial_max_us: between two resolutions while all targets have links */
 
 static uint64_t backoff_us(struct uv_tcp *t, uint32_t failures)
@@ -41,20 +46,22 @@ static void target_retry(struct dial_target *target)
 
 static void target_add(struct dial_name *n, const struct sockaddr_storage *address, uint64_t now_us)
 {
-    struct dial_target **end = &n->targets;
     uint32_t count = 0;
-    for (; *end != NULL; end = &(*end)->next, count++)
-        if (address_equal(&(*end)->address, address)) {
-            (*end)->stale = false;
+    for (struct dial_target *old = n->targets; old != NULL; old = old->next, count++)
+        if (address_equal(&old->address, address)) {
+            old->stale = false;
             return;
         }
     if (count == DIAL_TARGET_MAX) return;
+    struct dial_target **place = &n->targets;
+    for (uint32_t skip = prng_below(&n->owner->jitter, count + 1); skip > 0; skip--) place = &(*place)->next;
     struct dial_target *target = mem_new_zero(1, sizeof *target);
     target->name = n;
     target->address = *address;
     target->next_us = now_us;
     address_print((const struct sockaddr *)address, true, target->text);
-    *end = target;
+    target->next = *place;
+    *place = target;
 }
 
 static void target_free(struct dial_target *target)
@@ -222,21 +229,33 @@ static void name_refresh(struct dial_name *n, uint64_t now_us)
         name_resolve(n, now_us);
 }
 
+static uint32_t calls_under_way(const struct dial_name *n)
+{
+    uint32_t count = 0;
+    for (const struct dial_target *target = n->targets; target != NULL; target = target->next)
+        if (target->link != NULL && target->link->state < LINK_UP) count++;
+    return count;
+}
+
+/* While all lines are taken nothing is due: whatever frees one wakes us. */
 static uint64_t name_tick(struct dial_name *n, uint64_t now_us)
 {
     name_refresh(n, now_us);
     uint64_t next_us = n->next_us;
+    uint32_t calls = calls_under_way(n);
     struct dial_target **place = &n->targets;
     while (*place != NULL) {
         struct dial_target *target = *place;
-        bool idle = target->link == NULL && !target->refused;
         if (target->stale && target->link == NULL) {
             *place = target->next;
             target_free(target);
             continue;
         }
-        if (idle && now_us >= target->next_us) target_try(target);
-        if (target->link == NULL && !target->refused && target->next_us < next_us) next_us = target->next_us;
+        if (target->link == NULL && !target->refused && calls < DIAL_AT_ONCE_MAX) {
+            if (now_us >= target->next_us) target_try(target);
+            calls += target->link != NULL;
+            if (target->link == NULL && target->next_us < next_us) next_us = target->next_us;
+        }
         place = &target->next;
     }
     return next_us;
@@ -252,10 +271,24 @@ uint64_t dial_tick(struct uv_tcp *t, uint64_t now_us)
     return next_us;
 }
 
+/* One of its lines is free again. */
+static void name_wake(const struct dial_name *n)
+{
+    tcp_wake_at(n->owner, tcp_now_us());
+}
+
 void dial_up(struct dial_target *target, node_id peer)
 {
+    name_wake(target->name);
     target->peer_known = true;
     target->peer = peer;
+}
+
+static bool all_refused(const struct dial_name *n)
+{
+    for (const struct dial_target *target = n->targets; target != NULL; target = target->next)
+        if (!target->refused) return false;
+    return true;
 }
 
 /* The upcall is last: it may undial and so free the target. */
@@ -263,15 +296,15 @@ void dial_down(struct dial_target *target, bool lasted, int err, const char *why
 {
     struct uv_tcp *t = target->name->owner;
     target->link = NULL;
+    name_wake(target->name);
     if (lasted) target->failures = 0;
     if (err != ERR_SELF && err != ERR_CLUSTER && err != ERR_VERSION) {
         target_retry(target);
         return;
     }
     target->refused = true;
-    bool only_one = target->name->targets->next == NULL;
     char address[ADDRESS_TEXT_MAX];
-    memcpy(address, only_one ? target->name->text : target->text, sizeof address);
+    memcpy(address, all_refused(target->name) ? target->name->text : target->text, sizeof address);
     t->sink.on_refused(t->sink.ctx, address, err, why);
 }
 

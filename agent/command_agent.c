@@ -123,11 +123,20 @@ static int exit_status(const struct agent *a)
 
 /* -- the command ------------------------------------------------------------------------------- */
 
+static int check_invitation(const struct agent *a, struct err_text *why)
+{
+    uint8_t ours[16];
+    if (!a->config->invited) return 0;
+    experiment_cluster_id(&a->experiment, ours);
+    return invite_check(a->config->invited_shape, ours, why);
+}
+
 /* What can be known to fail before a port is bound. */
 static int prepare(struct agent *a, struct err_text *why)
 {
     int err = experiment_open(a->config, &vec_blas, &a->experiment, why);
     if (err == 0 && !a->config->launched) err = algorithm_check(&a->experiment, NULL, why);
+    if (err == 0) err = check_invitation(a, why);
     if (err == 0) err = worker_load_sample(&a->experiment, why);
     /* an agent of `up` knows its rank, and loads while nobody waits for its heartbeat */
     if (err == 0 && a->config->launched) {

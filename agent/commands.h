@@ -20,5 +20,6 @@ int command_eval(struct config *config);
 int command_algorithms(struct config *config);
 int command_reproduce(struct config *config);
 int command_status(struct config *config);
+int command_invite(struct config *config);
 
 #endif

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "agent/invite.h"
 #include "algo/step.h"
 #include "base/choice.h"
 
@@ -21,6 +22,7 @@ enum command {
     COMMAND_ALGORITHMS,
     COMMAND_REPRODUCE,
     COMMAND_STATUS,
+    COMMAND_INVITE,
     COMMAND_COUNT
 };
 
@@ -67,6 +69,9 @@ struct config {
     char *cluster;   /* its name: both ends of a link must agree */
     char *join[CONFIG_JOIN_MAX];
     uint32_t join_count;
+    bool invited; /* --join had an invitation: */
+    char invited_cluster[INVITE_CLUSTER_MAX];
+    uint8_t invited_shape[16];
     uint64_t id;       /* node id; UINT64_MAX = drawn at random */
     double patience_s; /* 0 = the command's default */
     char *tag;             /* where this agent belongs; NULL = nothing said */
@@ -82,7 +87,7 @@ struct config {
     double report_every_s; /* wall seconds (virtual in sim) between metrics lines */
     bool json;
 
-    /* status */
+    /* status, invite */
     char *agent; /* which one: the beginning of its id, or a socket's path; NULL = all */
     bool watch;  /* again each second */
 

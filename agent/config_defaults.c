@@ -22,6 +22,7 @@ static const char *initial_nodes(const struct config *c)
     case COMMAND_ALGORITHMS:
     case COMMAND_REPRODUCE:
     case COMMAND_STATUS:
+    case COMMAND_INVITE:
     case COMMAND_COUNT:
         return "1";
     }
@@ -70,6 +71,7 @@ static const char *initial_of(const struct config_option *o, const struct config
                               size_t size)
 {
     const struct config *c = p->config;
+    if (strcmp(o->name, "cluster") == 0 && c->invited) return c->invited_cluster;
     if (o->initial != NULL) return o->initial;
     if (strcmp(o->name, "nodes") == 0) return initial_nodes(c);
     if (strcmp(o->name, "topology") == 0)
@@ -111,6 +113,10 @@ static int check_agent(const struct config_parse *p, struct err_text *why)
                        "--join: %s cannot be joined in a cluster of --nodes 1; give the number of all "
                        "members, as in -n 8",
                        c->join[0]);
+    if (c->invited && strcmp(c->cluster, c->invited_cluster) != 0)
+        return err_set(why, ERR_USAGE,
+                       "--cluster: '%s' is not the cluster that --join invites to, which is '%s'; leave --cluster out",
+                       c->cluster, c->invited_cluster);
     return 0;
 }
 
@@ -166,6 +172,7 @@ int config_check(const struct config_parse *p, struct err_text *why)
                        "runs/first/model.safetensors");
     case COMMAND_ALGORITHMS:
     case COMMAND_STATUS:
+    case COMMAND_INVITE:
         return 0;
     case COMMAND_REPRODUCE:
         if (c->study != NULL) return 0;

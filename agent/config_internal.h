@@ -23,7 +23,7 @@ enum option_kind {
     OPTION_FLAG,      /* as SWITCH, but on the command line its name alone means on */
     OPTION_TEXT,      /* any text into char *; NULL = unset */
     OPTION_ADDRESS,   /* host:port into char *; NULL = unset */
-    OPTION_ADDRESSES, /* host:port lists into join[] */
+    OPTION_ADDRESSES, /* lists of host:port and invitations into join[] */
     OPTION_CHOICE,    /* into struct choice, against `table` */
     OPTION_ALGORITHM, /* into algorithm and algorithm_params */
     OPTION_CONFIG,    /* the YAML file's name: read before all others, kept nowhere */
@@ -37,6 +37,7 @@ enum {
     ON_ALGORITHMS = 1 << COMMAND_ALGORITHMS,
     ON_REPRODUCE = 1 << COMMAND_REPRODUCE,
     ON_STATUS = 1 << COMMAND_STATUS,
+    ON_INVITE = 1 << COMMAND_INVITE,
     ON_RUN = ON_UP | ON_AGENT | ON_SIM,
 };
 

@@ -54,6 +54,9 @@ extern const size_t control_op_count;
 /* control_status.c: everything that `gadabout status` shows. */
 int control_status(struct agent *a, struct control_call *call);
 
+/* control_invite.c: what `gadabout invite` prints. */
+int control_invite(struct agent *a, struct control_call *call);
+
 /* -- the server: control.c --------------------------------------------------------------------- */
 
 struct control_config {

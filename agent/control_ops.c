@@ -87,5 +87,6 @@ const struct control_op control_ops[] = {
     {"status", control_status},
     {"snapshot", run_snapshot},
     {"leave", run_leave},
+    {"invite", control_invite},
 };
 const size_t control_op_count = sizeof control_ops / sizeof control_ops[0];

@@ -21,6 +21,7 @@ static const struct command_help {
     [COMMAND_ALGORITHMS] = {"list all choices with parameters, defaults and sources", "algorithms --json"},
     [COMMAND_REPRODUCE] = {"repeat a published comparison and judge its claims", "reproduce digest --quick"},
     [COMMAND_STATUS] = {"what the agents on this machine do, and whom they know", "status --watch"},
+    [COMMAND_INVITE] = {"print the line with which others join a running agent", "invite --agent 17"},
 };
 
 static void print_option(const struct config_option *o, FILE *to)

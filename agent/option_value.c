@@ -2,7 +2,7 @@
  *
  * Refused, each with one line that names the source, the value and what is allowed: an empty or overlong
  * value; a number that does not parse or is out of range; an address without host or port, or one to reach
- * that nobody can reach; more joins than fit; a choice that its table does not know. */
+ * that nobody can reach; more joins than fit; an invitation that is damaged or contradicts another; a choice that its table does not know. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -139,6 +139,25 @@ static int check_address(const struct config_option *o, const char *where, const
     return 0;
 }
 
+static int add_invitation(struct config *c, const char *where, const char *text, struct err_text *why)
+{
+    struct invite invite;
+    struct err_text what = {""};
+    if (invite_decode(text, &invite, &what) != 0) return err_set(why, ERR_USAGE, "%s: %s", where, what.text);
+    if (c->invited && (strcmp(c->invited_cluster, invite.cluster) != 0 ||
+                       memcmp(c->invited_shape, invite.shape, sizeof invite.shape) != 0))
+        return err_set(why, ERR_USAGE, "%s: the two invitations are to different clusters; give one of them", where);
+    if (c->join_count + invite.address_count > CONFIG_JOIN_MAX)
+        return err_set(why, ERR_USAGE, "%s: the invitation's %u addresses are too many beside the others; %d in all fit",
+                       where, invite.address_count, CONFIG_JOIN_MAX);
+    c->invited = true;
+    memcpy(c->invited_cluster, invite.cluster, sizeof c->invited_cluster);
+    memcpy(c->invited_shape, invite.shape, sizeof c->invited_shape);
+    for (uint32_t i = 0; i < invite.address_count; i++)
+        c->join[c->join_count++] = mem_copy_text(invite.address[i]);
+    return 0;
+}
+
 static int add_joins(const struct config_option *o, struct config *c, const char *where, const char *text,
                      struct err_text *why)
 {
@@ -147,6 +166,10 @@ static int add_joins(const struct config_option *o, struct config *c, const char
     int err = 0;
     while (rest != NULL && err == 0) {
         char *item = strsep(&rest, ",");
+        if (invite_is_meant(item)) {
+            err = add_invitation(c, where, item, why);
+            continue;
+        }
         err = check_address(o, where, item, why);
         if (err == 0 && c->join_count == CONFIG_JOIN_MAX)
             err = err_set(why, ERR_USAGE, "%s: '%s' is one address too many; %d are enough to find a cluster",
@@ -221,6 +244,7 @@ void option_clear(const struct config_option *o, struct config *c)
     if (o->kind != OPTION_ADDRESSES) return; /* every other kind is replaced by option_set */
     for (uint32_t i = 0; i < c->join_count; i++) free(c->join[i]);
     c->join_count = 0;
+    c->invited = false;
 }
 
 /* -- printing ---------------------------------------------------------------------------------- */

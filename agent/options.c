@@ -119,7 +119,7 @@ const struct config_option config_options[] = {
      .help = "address to tell peers (what they see)"},
     {.name = "join", .kind = OPTION_ADDRESSES, .commands = ON_AGENT,
      .properties = OPTION_TO_REACH, .metavar = "H:PORT,..", FIELD(join), .example = "10.0.0.5:7946",
-     .help = "members to dial first; may be repeated"},
+     .help = "members, names of several, or an invitation"},
     {.name = "cluster", .kind = OPTION_TEXT, .commands = ON_UP | ON_AGENT,
      .properties = OPTION_PASSED | OPTION_RARE, .initial = "gadabout", .metavar = "NAME", FIELD(cluster),
      .example = "lab-2", .help = "members of another name are refused (gadabout)"},
@@ -148,7 +148,7 @@ const struct config_option config_options[] = {
      .properties = OPTION_HIDDEN | OPTION_NOT_KEPT, .initial = "off", FIELD(launched), .example = "on"},
 
     /* talking to a running agent */
-    {.name = "agent", .kind = OPTION_TEXT, .commands = ON_STATUS, .properties = OPTION_NOT_KEPT | OPTION_BARE,
+    {.name = "agent", .kind = OPTION_TEXT, .commands = ON_STATUS | ON_INVITE, .properties = OPTION_NOT_KEPT | OPTION_BARE,
      .metavar = "ID|PATH", FIELD(agent), .example = "4611",
      .help = "beginning of its id, or its socket (all)"},
     {.name = "watch", .kind = OPTION_FLAG, .commands = ON_STATUS, .properties = OPTION_NOT_KEPT,

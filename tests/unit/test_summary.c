@@ -80,6 +80,26 @@ static void what_few_methods_count_is_left_out_while_it_is_0(void **state)
     assert_true( back.divergence_up == 0.25 && back.divergence_down == 0.5);
 }
 
+static void the_state_of_the_checkpoints_is_told_where_some_are_kept(void **state)
+{
+    (void)state;
+    static const char *const told[] = {
+        [CHECKPOINTS_NONE] = NULL,
+        [CHECKPOINTS_OK] = "\"checkpoint_ok\":1",
+        [CHECKPOINTS_FAIL] = "\"checkpoint_ok\":0",
+    };
+    for (int i = CHECKPOINTS_NONE; i <= CHECKPOINTS_FAIL; i++) {
+        struct metrics_line line = rundir_sample_line, back;
+        char text[1024] = "";
+        line.checkpoints = i;
+        print_line(&line, text, sizeof text);
+        assert_true((strstr(text, "checkpoint_ok") == NULL) == (told[i] == NULL));
+        if (told[i] != NULL) assert_non_null(strstr(text, told[i]));
+        assert_int_equal(metrics_parse(text, &back), 0);
+        assert_int_equal(back.checkpoints, i);
+    }
+}
+
 static void a_summary_counts_what_a_report_does(void **state)
 {
     (void)state;
@@ -249,6 +269,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_metrics_line_reads_back_as_written),
         cmocka_unit_test(what_few_methods_count_is_left_out_while_it_is_0),
+        cmocka_unit_test(the_state_of_the_checkpoints_is_told_where_some_are_kept),
         cmocka_unit_test(a_summary_counts_what_a_report_does),
         cmocka_unit_test(a_malformed_metrics_line_is_refused),
         cmocka_unit_test(the_summary_has_its_fields_in_order),

@@ -78,6 +78,7 @@ bool agent_target_asked(const struct config *c);
  * opened agent_state_close closes, also after an error. */
 int agent_state_open(struct agent *a, const char *path, struct err_text *why);
 const struct checkpoint *agent_state_resumed(const struct agent *a); /* NULL = nothing; borrowed */
+const char *const *agent_state_seeds(const struct agent *a, size_t *count); /* --join and the book; borrowed */
 void agent_state_restore_trainer(struct agent *a);                   /* of a new worker */
 bool agent_state_ok(const struct agent *a); /* the last save, if there was one, went well */
 void agent_state_start(struct agent *a);    /* the loop runs: saves from now on */

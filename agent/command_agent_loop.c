@@ -330,10 +330,9 @@ static void make_node(struct agent *a)
         .tag = c->tag,
         .patience_us = c->patience_s > 0 ? (uint64_t)(c->patience_s * 1e6) : PATIENCE_US,
         .steps_max = c->launched ? 0 : c->steps, /* `up` counts, and ends the training of all at once */
-        .seeds = (const char *const *)c->join,
-        .seed_count = c->join_count,
         .trace = &a->trace,
     };
+    config.seeds = agent_state_seeds(a, &config.seed_count);
     struct node_sink sink = {
         .ctx = a, .on_ranked = on_ranked, .on_failed = on_failed, .on_finished = on_finished};
     a->node = node_new(&config, &sink);

@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import struct
 
 from harness import Workplace, check, clean_environment, finish, main, metrics, program, run, wait_for
@@ -205,13 +206,26 @@ def what_is_not_ours_to_resume_is_refused_and_left():
         refused(place, state, "e", ["identity is damaged", "remove it"])
 
 
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
 def a_cluster_that_restarts_goes_on():
     with Workplace() as place:
         told = {0: 0, 1: 0}
+        ports = free_ports(2)
         for turn in range(2):
             lives, join = [], []
+            listen = [["--listen", f"127.0.0.1:{port}"] for port in ports]
             for v in range(2):
-                more = ["-n", "2", "--algorithm", "gossip", *join]
+                # the second time nobody is told where the other is: it is in the book
+                more = ["-n", "2", "--algorithm", "gossip", *(join if turn == 0 else []), *listen[v]]
                 life = Life(place, f"{turn}-{v}", place.path / f"state{v}", *more)
                 life.wait_for_text("listening on")
                 address = re.search(r"listening on ([\d.:]+)", life.text())[1]

@@ -6,10 +6,27 @@
 
 #include "base/check.h"
 
+bool book_is_dialable(const char *address)
+{
+    const char *colon = strrchr(address, ':');
+    if (colon == NULL || colon == address || strlen(address) >= ADDRESS_TEXT_MAX) return false;
+    size_t digits = strspn(colon + 1, "0123456789"), host = (size_t)(colon - address);
+    long port = strtol(colon + 1, NULL, 10);
+    if (digits == 0 || digits > 5 || colon[1 + digits] != '\0' || port < 1 || port > 65535) return false;
+    bool bracketed = address[0] == '[' && address[host - 1] == ']' && host > 2;
+    for (size_t i = 0; i < host; i++) {
+        bool frame = bracketed && (i == 0 || i == host - 1);
+        if (address[i] <= ' ' || address[i] > '~') return false;
+        if (!frame && (address[i] == '[' || address[i] == ']')) return false;
+        if (!bracketed && address[i] == ':') return false;
+    }
+    return true;
+}
+
 static void add(struct checkpoint *c, const char *address)
 {
     size_t length = strlen(address);
-    if (length == 0 || length >= ADDRESS_TEXT_MAX || c->address_count == CHECKPOINT_ADDRESS_MAX) return;
+    if (c->address_count == CHECKPOINT_ADDRESS_MAX || !book_is_dialable(address)) return;
     for (uint32_t i = 0; i < c->address_count; i++)
         if (strcmp(c->address[i], address) == 0) return;
     memcpy(c->address[c->address_count++], address, length + 1);

@@ -3,6 +3,7 @@
 #ifndef GADABOUT_AGENT_BOOK_H
 #define GADABOUT_AGENT_BOOK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "agent/checkpoint.h"
@@ -13,5 +14,8 @@
  * CHECKPOINT_ADDRESS_MAX, each once. m may be NULL. */
 void book_fill(struct checkpoint *c, const struct membership *m, char (*former)[ADDRESS_TEXT_MAX],
                uint32_t former_count, char *const *given, uint32_t given_count);
+
+/* "host:port" or "[v6]:port" that a transport takes: what peers say of themselves need not be. */
+bool book_is_dialable(const char *address);
 
 #endif

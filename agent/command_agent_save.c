@@ -100,7 +100,7 @@ static void list_seeds(struct agent_state *s)
     s->seed = mem_new(c->join_count + s->former_count, sizeof *s->seed);
     for (uint32_t i = 0; i < c->join_count; i++) s->seed[s->seed_count++] = c->join[i];
     for (uint32_t i = 0; i < s->former_count; i++) {
-        bool known = false;
+        bool known = !book_is_dialable(s->former[i]);
         for (uint32_t k = 0; k < c->join_count; k++) known = known || strcmp(c->join[k], s->former[i]) == 0;
         if (!known) s->seed[s->seed_count++] = s->former[i];
     }

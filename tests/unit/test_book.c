@@ -91,6 +91,26 @@ static void without_anybody_there_is_no_book(void **state)
     checkpoint_deinit(&c);
 }
 
+static void what_no_transport_takes_is_left_out(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"",           "host",      ":7946",       "host:",   "host:0",
+                                      "host:65536", "host:79a6", "host:000001", "a b:1",   "::1:7946",
+                                      "[]:1",       "[::1:7946", "[a]b]:1",     "h\x7f:1", "\xc3\xa4:1",
+                                      "h\n:1",      "ho[st:1"};
+    static const char *const good[] = {"host:1", "10.0.0.1:65535", "[::1]:7946", "a-b.example:80",
+                                       "[fe80::1%eth0]:9"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        if (book_is_dialable(bad[i])) fail_msg("taken: '%s'", bad[i]);
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        if (!book_is_dialable(good[i])) fail_msg("not taken: '%s'", good[i]);
+    char longest[ADDRESS_TEXT_MAX + 1];
+    memset(longest, 'h', sizeof longest);
+    memcpy(longest + sizeof longest - 4, ":99", 4); /* a byte too long */
+    assert_false(book_is_dialable(longest));
+    assert_true(book_is_dialable(longest + 1));
+}
+
 static void a_full_book_takes_no_more(void **state)
 {
     (void)state;
@@ -110,6 +130,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_living_come_first_and_nobody_twice),
         cmocka_unit_test(without_anybody_there_is_no_book),
+        cmocka_unit_test(what_no_transport_takes_is_left_out),
         cmocka_unit_test(a_full_book_takes_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -36,7 +36,7 @@ static int make_rig(void **state)
 {
     struct rig *r = test_calloc(1, sizeof *r);
     disk_fake_init(&r->f);
-    r->dir = state_of(&r->f.disk);
+    r->dir = checkpoint_state_of(&r->f.disk);
     r->trace = (struct trace){.level = TRACE_DEBUG, .line = take_line, .ctx = r};
     r->now_us = 5u * SECOND_US;
     saver_init(&r->s, r->dir, EVERY_US, r->now_us, &r->trace);

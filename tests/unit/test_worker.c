@@ -1,15 +1,13 @@
 /* Goal: a paced node does its steps no faster than asked, makes up for small delays and does not race after a
  * long one.
- * Method: the due times of a sequence of steps, computed from a clock made up here. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
+ * The trainer's state is copied between two jobs, whatever the compute thread is doing, and holds nobody up.
+ * Method: the due times of a sequence of steps, computed from a clock made up here; jobs on a thread of their own, whose
+ * ends are written down, while states are asked for. */
+#include <pthread.h>
+#include <stdatomic.h>
 
 #include "agent/worker.h"
+#include "experiment_fixture.h"
 
 #define SECOND_US 1000000u
 
@@ -69,6 +67,123 @@ static void several_steps_and_slow_paces_count_in_full(void **state)
                          SECOND_US + cases[i].more_us);
 }
 
+/* -- state ------------------------------------------------------------------------------------- */
+
+enum { JOBS_MAX = 2000, JOB_STEPS = 7, STATE_STEPS_AT = 40 /* in the trainer's state */ };
+
+struct jobs {
+    struct worker *worker;
+    const struct experiment *experiment;
+    atomic_bool enough;
+    uint32_t count;
+    uint64_t steps_at_end[JOBS_MAX]; /* (count) of each job */
+};
+
+static void *do_jobs(void *ctx)
+{
+    struct jobs *j = ctx;
+    struct trainer *t = worker_trainer(j->worker);
+    size_t dim = j->experiment->dim;
+    float *delta = mem_new(dim, sizeof *delta);
+    double loss;
+    uint64_t steps = 0;
+    while (j->count < JOBS_MAX && !atomic_load(&j->enough)) {
+        steps += t->run(t, j->experiment->x0, JOB_STEPS, delta, &loss);
+        j->steps_at_end[j->count++] = steps;
+    }
+    free(delta);
+    return NULL;
+}
+
+static uint64_t steps_of_state(const struct blob *state)
+{
+    uint64_t steps;
+    memcpy(&steps, state->data + STATE_STEPS_AT, sizeof steps);
+    return steps;
+}
+
+static struct blob *ask_and_wait(struct worker *w)
+{
+    struct blob *state = NULL;
+    worker_ask_state(w);
+    while (!worker_take_state(w, &state)) sched_yield();
+    assert_non_null(state);
+    return state;
+}
+
+static bool is_end_of_a_job(const struct jobs *j, uint64_t steps)
+{
+    if (steps == 0) return true; /* before the first */
+    for (uint32_t i = 0; i < j->count; i++)
+        if (j->steps_at_end[i] == steps) return true;
+    return false;
+}
+
+static void the_state_is_copied_between_two_jobs(void **state)
+{
+    (void)state;
+    enum { ASKED = 60 };
+    struct config c = config_of(MIXTURE, "softmax", "iid", 1, 8);
+    struct experiment e = open_experiment(&c);
+    struct err_text why;
+    struct jobs j = {.experiment = &e};
+    assert_int_equal(worker_load_sample(&e, &why), 0);
+    assert_int_equal(worker_new(&e, 0, &j.worker, &why), 0);
+    uint64_t steps[ASKED];
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, do_jobs, &j), 0);
+    for (int i = 0; i < ASKED; i++) {
+        struct blob *taken = ask_and_wait(j.worker);
+        steps[i] = steps_of_state(taken);
+        blob_unref(taken);
+    }
+    atomic_store(&j.enough, true);
+    pthread_join(thread, NULL);
+    for (int i = 0; i < ASKED; i++) {
+        if (!is_end_of_a_job(&j, steps[i])) fail_msg("a state after %d steps", (int)steps[i]);
+        assert_true(i == 0 || steps[i] >= steps[i - 1]);
+    }
+    struct blob *last = ask_and_wait(j.worker); /* nobody trains: at once */
+    assert_int_equal(steps_of_state(last), j.count > 0 ? j.steps_at_end[j.count - 1] : 0);
+    assert_int_equal(worker_restore(j.worker, last), 0);
+    worker_ask_state(j.worker); /* asked for and never taken: freed with the worker */
+    blob_unref(last);
+    worker_free(j.worker);
+    close_experiment(&e, &c);
+}
+
+static void a_frozen_worker_still_gives_its_state(void **state)
+{
+    (void)state;
+    struct config c = config_of(MIXTURE, "softmax", "iid", 1, 8);
+    struct experiment e = open_experiment(&c);
+    struct err_text why;
+    struct jobs j = {.experiment = &e};
+    assert_int_equal(worker_load_sample(&e, &why), 0);
+    assert_int_equal(worker_new(&e, 0, &j.worker, &why), 0);
+    worker_freeze(j.worker);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, do_jobs, &j), 0);
+    struct blob *taken;
+    uint64_t steps;
+    do { /* the one job is done, and held */
+        taken = ask_and_wait(j.worker);
+        steps = steps_of_state(taken);
+        blob_unref(taken);
+    } while (steps == 0);
+    for (int i = 0; i < 20; i++) {
+        taken = ask_and_wait(j.worker);
+        assert_int_equal(steps_of_state(taken), steps);
+        blob_unref(taken);
+    }
+    atomic_store(&j.enough, true);
+    worker_stop(j.worker);
+    pthread_join(thread, NULL);
+    assert_int_equal(j.steps_at_end[0], steps);
+    worker_free(j.worker);
+    close_experiment(&e, &c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -76,6 +191,8 @@ int main(void)
         cmocka_unit_test(the_first_step_is_due_at_once),
         cmocka_unit_test(a_small_delay_is_made_up_for),
         cmocka_unit_test(a_long_sleep_is_not_made_up_for),
+        cmocka_unit_test(the_state_is_copied_between_two_jobs),
+        cmocka_unit_test(a_frozen_worker_still_gives_its_state),
         cmocka_unit_test(several_steps_and_slow_paces_count_in_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,8 +9,8 @@
  *  - the directory cannot be opened, is locked, of another node, another experiment or a later format: one line,
  *    exit 2.
  *  - one generation is damaged: told, the other is used. Both: told, the node begins anew under its old identity.
- *  - a save fails: saver.h. The disk hangs: the next save waits for it, and so does the end of the program, until a
- *    second signal. */
+ *  - a save fails: saver.h. The disk hangs: the next save waits for it, and so does the end of the program: the third
+ *    signal ends it at once. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

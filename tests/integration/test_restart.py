@@ -8,10 +8,13 @@ and compared with what the next life says; a preloaded library (disk_shim.c) mak
 import hashlib
 import os
 import pathlib
+import random
 import re
 import signal
 import socket
 import struct
+import sys
+import time
 
 from harness import Workplace, check, clean_environment, finish, main, metrics, program, run, wait_for
 
@@ -116,8 +119,11 @@ def a_clean_stop_loses_nothing():
 def kill_loses_what_came_after_the_last_save():
     with Workplace() as place:
         state = place.path / "state"
-        for name in ("a", "b", "c", "d"):
+        chance = random.Random(1)
+        for i in range(50 if "--all" in sys.argv else 4):
+            name = f"a{i}-"
             life = live(place, name, state)
+            time.sleep(chance.uniform(0, 0.25))  # anywhere between two saves, or within one
             life.kill()
             generation, steps, _ = newest(state)
             check(steps > 0, "nothing was saved")

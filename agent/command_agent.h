@@ -78,12 +78,14 @@ bool agent_target_asked(const struct config *c);
  * opened agent_state_close closes, also after an error. */
 int agent_state_open(struct agent *a, const char *path, struct err_text *why);
 const struct checkpoint *agent_state_resumed(const struct agent *a); /* NULL = nothing; borrowed */
-const char *const *agent_state_seeds(const struct agent *a, size_t *count); /* --join and the book; borrowed */
-void agent_state_restore_trainer(struct agent *a);                   /* of a new worker */
-bool agent_state_ok(const struct agent *a); /* the last save, if there was one, went well */
-void agent_state_start(struct agent *a);    /* the loop runs: saves from now on */
-void agent_state_stop(struct agent *a);     /* no more; a save under way keeps the loop up until it is done */
-void agent_state_finish(struct agent *a);   /* the loop is empty: saves once more */
+const char *const *agent_state_seeds(const struct agent *a,
+                                     size_t *count); /* --join and the book; borrowed */
+void agent_state_restore_trainer(struct agent *a);   /* of a new worker */
+double agent_state_age_s(const struct agent *a);     /* since the last save; NAN = there was none yet */
+bool agent_state_ok(const struct agent *a);          /* the last save, if there was one, went well */
+void agent_state_start(struct agent *a);             /* the loop runs: saves from now on */
+void agent_state_stop(struct agent *a);   /* no more; a save under way keeps the loop up until it is done */
+void agent_state_finish(struct agent *a); /* the loop is empty: saves once more */
 void agent_state_close(struct agent *a);
 
 /* -- command_agent_report.c: to a person on stderr, or with --launched to `up` as JSON lines on stdout */

@@ -12,6 +12,7 @@
  *  - a save fails: saver.h. The disk hangs: the next save waits for it, and so does the end of the program: the third
  *    signal ends it at once. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,7 @@ struct agent_state {
     uv_timer_t timer;
     uv_work_t work;
     bool running;                     /* the timer is open */
+    double saved_at_s;                /* wall_clock_s of the last save that went well; NAN */
     char (*former)[ADDRESS_TEXT_MAX]; /* (former_count) the book that was loaded; owned */
     uint32_t former_count;
     const char **seed; /* (seed_count) what the user gave, then that book; owned, the texts borrowed */
@@ -117,6 +119,7 @@ int agent_state_open(struct agent *a, const char *path, struct err_text *why)
 {
     struct agent_state *s = a->state = mem_new_zero(1, sizeof *s);
     s->agent = a;
+    s->saved_at_s = (double)NAN;
     int err = state_dir_open(path, &s->dir, why);
     if (err == 0) err = check_id(s, why);
     if (err == 0) err = resume(s, why);
@@ -136,6 +139,11 @@ void agent_state_restore_trainer(struct agent *a)
     if (c->trainer != NULL && worker_restore(a->worker, c->trainer) != 0)
         trace_line(&a->trace, TRACE_WARN, "the trainer's state does not fit this program; it begins anew");
     checkpoint_deinit(&a->state->resumed); /* the node has its model */
+}
+
+double agent_state_age_s(const struct agent *a)
+{
+    return a->state != NULL ? wall_clock_s() - a->state->saved_at_s : (double)NAN;
 }
 
 bool agent_state_ok(const struct agent *a)
@@ -183,6 +191,7 @@ static void work_done_cb(uv_work_t *work, int status)
     struct agent_state *s = work->data;
     CHECK(status == 0); /* it is never cancelled */
     saver_end(&s->saver, now_us(s));
+    if (s->saver.ok) s->saved_at_s = wall_clock_s();
     arm(s, s->saver.due_us - now_us(s));
 }
 
@@ -241,6 +250,7 @@ void agent_state_finish(struct agent *a)
     struct checkpoint c = snapshot(s, trainer);
     struct err_text why;
     int err = checkpoint_save(s->dir, &c, &why);
+    s->saver.ok = err == 0;
     if (err != 0)
         trace_line(&a->trace, TRACE_WARN, "%s; the last steps are not saved", why.text);
     else

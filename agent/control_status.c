@@ -97,7 +97,7 @@ int control_status(struct agent *a, struct control_call *call)
     put(o, "place", place(r.rank));
     put(o, "places", json_integer(a->config->nodes));
     put(o, "phase", json_string(phase_name(a, r.phase)));
-    put(o, "steps", json_count_or_null(r.algo.steps));
+    put(o, "steps", json_count_or_null(a->steps_before + r.algo.steps));
     put(o, "loss", r.algo.steps > 0 ? json_number_or_null(r.loss) : json_null());
     put(o, "accuracy", json_number_or_null(a->accuracy));
     put(o, "health", json_null());
@@ -107,7 +107,8 @@ int control_status(struct agent *a, struct control_call *call)
     put(o, "bytes_sent", json_count_or_null(r.net.bytes_sent));
     put(o, "bytes_received", json_count_or_null(r.net.bytes_received));
     put(o, "memory_bytes", json_count_or_null(memory_bytes()));
-    put(o, "checkpoint_age_s", json_null());
+    put(o, "checkpoint_age_s", json_number_or_null(agent_state_age_s(a)));
+    put(o, "checkpoint_ok", a->state != NULL ? json_boolean(agent_state_ok(a)) : json_null());
     put(o, "uptime_s", json_number_or_null(wall_clock_s() - a->began_s));
     put(o, "members", known);
     return 0;

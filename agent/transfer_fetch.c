@@ -14,6 +14,8 @@
  *  - link down, silence, BUSY, GONE: the donor's chunks are missing again and the others ask for them at once.
  *  - silent: it rests for silence_us, doubled each time up to 32 times; a word from it ends the rest.
  *  - after a rest ASK begins anew: donors forget what was asked before it.
+ *  - a donor cuts its model in other pieces than the first one: it is told DONE and not asked again, unless such
+ *    donors alone are left; then all begins again in their pieces.
  *  - a second copy of a chunk: dropped.
  *  - a message that does not fit, a wrong hash, NaN or infinity: ERR_PROTO, nothing has changed. */
 #include <stdlib.h>
@@ -221,9 +223,27 @@ static struct giver *giver_choose(struct fetch *f)
     return chosen;
 }
 
+/* When only donors are left that cut their model otherwise, we begin again, their way: better than waiting. */
+static void change_grid_if_alone(struct fetch *f)
+{
+    uint32_t useless = 0;
+    for (uint32_t i = 0; i < f->giver_count; i++) useless += f->giver[i].state == GIVER_USELESS;
+    if (useless == 0 || useless < f->giver_count) return;
+    for (uint32_t i = 0; i < f->giver_count; i++) {
+        f->giver[i].state = GIVER_IDLE;
+        free(f->giver[i].owed);
+        f->giver[i].owed = NULL;
+    }
+    free(f->state);
+    f->state = NULL;
+    f->grid.count = f->there = f->cursor = 0;
+    f->steps = 0;
+}
+
 /* Asks, gets and steals whatever may be asked now. After every change. */
 static void work(struct fetch *f, uint64_t now_us, struct transfer_actions *acts)
 {
+    change_grid_if_alone(f);
     for (uint32_t active = active_count(f); active < f->config.donor_max; active++) {
         struct giver *g = giver_choose(f);
         if (g == NULL) break;
@@ -286,7 +306,8 @@ static void giver_spoke(struct giver *g, uint64_t now_us)
     if (g->state == GIVER_RESTING && g->silent) g->state = GIVER_IDLE;
 }
 
-static int take_offer(struct fetch *f, struct giver *g, const struct state_msg *m, uint64_t now_us)
+static int take_offer(struct fetch *f, struct giver *g, const struct state_msg *m, uint64_t now_us,
+                      struct transfer_actions *acts)
 {
     struct chunk_grid grid;
     if (g->asks == 0 || m->snapshot == 0 || m->size != f->config.dim * sizeof(float)) return ERR_PROTO;
@@ -300,6 +321,7 @@ static int take_offer(struct fetch *f, struct giver *g, const struct state_msg *
     if (grid.chunk_size != f->grid.chunk_size) {
         giver_release(f, g);
         g->state = GIVER_USELESS;
+        transfer_send(acts, g->id, STATE_DONE)->snapshot = m->snapshot;
         return 0;
     }
     if (g->owed == NULL) g->owed = mem_new_zero(grid.count, 1);
@@ -394,7 +416,7 @@ int fetch_message(struct fetch *f, node_id from, const struct state_msg *msg, ui
     int err = ERR_PROTO;
     switch (msg->kind) {
     case STATE_OFFER:
-        err = take_offer(f, g, msg, now_us);
+        err = take_offer(f, g, msg, now_us, acts);
         break;
     case STATE_CHUNK:
         err = take_chunk(f, g, msg, now_us);

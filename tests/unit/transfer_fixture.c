@@ -230,6 +230,28 @@ static void plant(struct rig *r, const struct state_msg *m, struct state_msg *se
     if (r->bug == BUG_COUNTED_TWICE) r->bug_done = true;
 }
 
+/* Chunks that come although nobody sent them are taken like others: only x, and what follows, are watched. */
+int rig_tell_newcomer(struct rig *r, struct rig_donor *d, const struct state_msg *msg)
+{
+    int err = fetch_message(r->fetch, d->id, msg, r->now_us, &r->acts);
+    watch_x(r, msg, err);
+    if (err == 0 && msg->kind == STATE_CHUNK && r->arrived[msg->first]++ == 0)
+        r->source[msg->first] = msg->snapshot;
+    if (err != 0 && r->acts.count > 0) broken(r, "a refused message had consequences", msg->first);
+    r->proto_errors += err != 0;
+    carry_from_newcomer(r);
+    return err;
+}
+
+int rig_tell_donor(struct rig *r, struct rig_donor *d, const struct state_msg *msg)
+{
+    int err = donor_message(d->machine, RIG_NEWCOMER, msg, d->x, 10, r->now_us, &r->acts);
+    if (err != 0 && r->acts.count > 0) broken(r, "a refused message had consequences", msg->first);
+    r->proto_errors += err != 0;
+    carry_from_donor(r, d);
+    return err;
+}
+
 static void to_newcomer(struct rig *r, struct rig_message *m)
 {
     struct rig_donor *d = donor_of(r, m->from);
@@ -242,13 +264,8 @@ static void to_newcomer(struct rig *r, struct rig_message *m)
     }
     struct state_msg seen;
     plant(r, &m->msg, &seen);
-    int err = fetch_message(r->fetch, m->from, &seen, r->now_us, &r->acts);
-    watch_x(r, &m->msg, err);
-    if (err == 0 && m->msg.kind == STATE_CHUNK && r->arrived[m->msg.first]++ == 0)
-        r->source[m->msg.first] = m->msg.snapshot;
-    carry_from_newcomer(r);
+    int err = rig_tell_newcomer(r, d, &seen);
     uint32_t at = (uint32_t)(d - r->donor);
-    if (err != 0) r->proto_errors++;
     if (err != 0 || last) rig_down(r, at);
     if (err != 0) rig_up(r, at);
     if (d->full && d->in_flight <= d->capacity / 2) {
@@ -261,9 +278,12 @@ static void to_newcomer(struct rig *r, struct rig_message *m)
 static void to_donor(struct rig *r, const struct rig_message *m)
 {
     struct rig_donor *d = donor_of(r, m->to);
-    int err = donor_message(d->machine, m->from, &m->msg, d->x, 10, r->now_us, &r->acts);
-    CHECK(err == 0);
-    carry_from_donor(r, d);
+    int err = rig_tell_donor(r, d, &m->msg);
+    CHECK(err == 0 || r->tolerant);
+    if (err != 0) {
+        rig_down(r, (uint32_t)(d - r->donor));
+        rig_up(r, (uint32_t)(d - r->donor));
+    }
     for (size_t k = 0; k < r->dim; k++) d->x[k] += 0.5f; /* it trains on */
 }
 

@@ -72,6 +72,7 @@ struct rig {
     uint32_t delivered;  /* chunks that reached the newcomer */
     uint32_t corrupt_at; /* 1-based: this one arrives damaged; 0 = none */
     uint32_t kill_at;    /* 1-based: when it arrives its donor dies for good; 0 = none */
+    bool tolerant;       /* a donor may refuse a word of the newcomer; the link is then made anew */
     uint32_t proto_errors;
     bool bug_done;       /* of BUG_COUNTED_TWICE */
     uint32_t gets, busy; /* messages seen */
@@ -83,6 +84,10 @@ struct rig *rig_new(size_t floats, uint32_t donor_count, uint64_t seed);
 void rig_free(struct rig *r);
 void rig_up(struct rig *r, uint32_t donor);
 void rig_down(struct rig *r, uint32_t donor);
+
+/* A message that nobody sent. Returns what the machine says of it. */
+int rig_tell_newcomer(struct rig *r, struct rig_donor *d, const struct state_msg *msg);
+int rig_tell_donor(struct rig *r, struct rig_donor *d, const struct state_msg *msg);
 
 /* Runs until the fetch is done (true), nothing more can happen, or the time is over. */
 bool rig_run(struct rig *r, uint64_t until_us);

@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -33,6 +32,19 @@ struct outcome {
 static float model_value(unsigned donor, size_t index)
 {
     return (float)(donor + 1) + (float)(index & 0xfffff) * 0x1p-21f;
+}
+
+/* CPU seconds that a process has used, from its schedstat (nanoseconds); 0 when that is not to be had. */
+static double cpu_seconds(pid_t pid)
+{
+    char name[64];
+    unsigned long long ns = 0;
+    snprintf(name, sizeof name, "/proc/%d/schedstat", (int)pid);
+    FILE *f = fopen(name, "r");
+    if (f == NULL) return 0;
+    if (fscanf(f, "%llu", &ns) != 1) ns = 0;
+    fclose(f);
+    return (double)ns * 1e-9;
 }
 
 /* -- processes --------------------------------------------------------------------------------- */
@@ -92,32 +104,17 @@ static _Noreturn void newcomer_main(const struct options *o, char address[][ADDR
     uv_timer_t limit;
     uv_timer_init(&l.loop, &limit);
     uv_timer_start(&limit, limit_cb, LIMIT_S * 1000, 0);
+    double before = cpu_seconds(getpid());
     l.dialled_us = now_us();
     for (unsigned i = 0; i < o->donors; i++) l.transport->ops->dial(l.transport, address[i]);
     uv_run(&l.loop, UV_RUN_DEFAULT);
     if (!fetch_done(l.fetch)) give_up("the loop ended early");
     if (l.victim != 0) give_up("nobody was killed");
-    struct rusage used;
-    getrusage(RUSAGE_SELF, &used);
+    double used = cpu_seconds(getpid()) - before;
     check_model(&l);
-    double out[2] = {(double)(l.done_us - l.dialled_us) * 1e-6,
-                     (double)(used.ru_utime.tv_sec + used.ru_stime.tv_sec) +
-                         (double)(used.ru_utime.tv_usec + used.ru_stime.tv_usec) * 1e-6};
+    double out[2] = {(double)(l.done_us - l.dialled_us) * 1e-6, used};
     if (write(result, out, sizeof out) != (ssize_t)sizeof out) give_up("no parent");
     exit(0);
-}
-
-/* CPU seconds that a process has used, from its schedstat (nanoseconds); 0 when that is not to be had. */
-static double cpu_seconds(pid_t pid)
-{
-    char name[64];
-    unsigned long long ns = 0;
-    snprintf(name, sizeof name, "/proc/%d/schedstat", (int)pid);
-    FILE *f = fopen(name, "r");
-    if (f == NULL) return 0;
-    if (fscanf(f, "%llu", &ns) != 1) ns = 0;
-    fclose(f);
-    return (double)ns * 1e-9;
 }
 
 static pid_t start_donor(const struct options *o, unsigned number, char address[ADDRESS_TEXT_MAX])
@@ -169,17 +166,13 @@ static int ascending(const void *a, const void *b)
     return (left->seconds > right->seconds) - (left->seconds < right->seconds);
 }
 
-/* Prints a row and returns the median, or -1. */
-static double run_row(const struct options *o, const char *name, bool with_kill)
+/* Prints a row and returns the median. */
+static double print_row(const struct options *o, const char *name, struct outcome *run)
 {
-    static struct outcome run[RUN_MAX];
-    for (unsigned i = 0; i < o->runs; i++)
-        if (run_once(o, with_kill, &run[i]) != 0) return -1;
     qsort(run, o->runs, sizeof *run, ascending);
     const struct outcome *m = &run[o->runs / 2];
     printf("%-28s %8.3f %8.3f %8.3f %10.0f %10.2f %10.2f\n", name, m->seconds, run[0].seconds,
            run[o->runs - 1].seconds, o->mib * 1.048576 / m->seconds, m->newcomer_cpu, m->donors_cpu);
-    fflush(stdout);
     return m->seconds;
 }
 
@@ -220,13 +213,15 @@ int main(int argc, char **argv)
 {
     struct options o = {.mib = 256, .chunk_kib = 1024, .donors = 3, .runs = 7, .window = 4};
     read_options(argc, argv, &o);
+    static struct outcome live[RUN_MAX], dead[RUN_MAX];
+    bool with_kill = o.donors > 1;
+    for (unsigned i = 0; i < o.runs; i++) /* in turn, so that both rows see the same machine */
+        if (run_once(&o, false, &live[i]) != 0 || (with_kill && run_once(&o, true, &dead[i]) != 0)) return 1;
     printf("%u MiB from %u donors, chunks of %u KiB, %u runs each\n", o.mib, o.donors, o.chunk_kib, o.runs);
     printf("%-28s %8s %8s %8s %10s %10s %10s\n", "seconds", "median", "least", "most", "MB/s", "newcomer",
            "donors CPU");
-    fflush(stdout);
-    double whole = run_row(&o, "all donors live", false);
-    double killed = o.donors > 1 ? run_row(&o, "one killed at half way", true) : 0;
-    if (whole < 0 || killed < 0) return 1;
+    double whole = print_row(&o, "all donors live", live);
+    double killed = with_kill ? print_row(&o, "one killed at half way", dead) : 0;
     if (o.mib != 256 || o.donors != 3) return 0;
     bool good = whole <= BAR_S && killed <= BAR_KILL * whole;
     printf("bars: %.3f s of %.1f s; with the kill %+.0f %% of %+.0f %%: %s\n", whole, BAR_S,

@@ -226,6 +226,9 @@ static void changed(struct swim_cluster *c, uint32_t v, const struct membership_
     CHECK(u != NULL);
     bool news = a->is_new || a->before != u->state;
     if (news && u->state == MEMBER_DEAD && !c->node[w].excused) c->tally.false_deaths++;
+    if (!a->is_new && a->before == MEMBER_DEAD && u->state == MEMBER_ALIVE &&
+        (c->node[w].life == SWIM_OFF || c->node[w].vanished))
+        c->tally.resurrections++;
     if (news && u->state == MEMBER_SUSPECT && u->accuser == swim_id(v) && !c->node[w].excused)
         c->tally.false_accusations++;
     if (news && c->options.loud)
@@ -268,6 +271,8 @@ static void step(struct swim_cluster *c, uint32_t v, struct membership_event e)
             break;
         case MEMBERSHIP_CONNECT:
             c->tally.connects++;
+            if (n->connect_us != 0 && c->now_us < n->connect_us + SWIM_SECOND) c->tally.hasty_connects++;
+            n->connect_us = c->now_us;
             dial(c, v, node_of(a->id), true);
             break;
         case MEMBERSHIP_CHANGED:
@@ -298,9 +303,11 @@ static void wait_for_thaw(struct swim_node *n, const struct swim_event *e)
 static void take_message(struct swim_cluster *c, struct swim_event *e)
 {
     struct swim_end *end = end_at(c, e->node, e->peer);
-    if (end->up && end->generation == e->generation)
+    if (end->up && end->generation == e->generation) {
+        if (c->options.spoil != NULL) c->options.spoil(c, e->node, e->msg);
         step(c, e->node,
              (struct membership_event){.kind = MEMBERSHIP_MESSAGE, .peer = swim_id(e->peer), .msg = e->msg});
+    }
     event_free(e);
 }
 
@@ -531,7 +538,7 @@ void swim_start_at(struct swim_cluster *c, uint32_t v, uint64_t boot)
     n->life = SWIM_RUNNING;
     n->run++;
     n->vanished = n->excused = false;
-    n->started_us = c->now_us;
+    n->connect_us = 0;
     step(c, v, (struct membership_event){.kind = MEMBERSHIP_START});
     if (v != c->seed_node)
         push(c, (struct swim_event){

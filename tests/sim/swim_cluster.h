@@ -29,7 +29,8 @@ struct swim_options {
     uint32_t latency_min_us, latency_max_us; /* 0 = 0.2 and 2 ms */
     bool no_local_health;
     bool loud; /* changes of state go to stderr */
-    /* NULL, or called after each step of a machine: a planted bug. */
+    /* Planted bugs: NULL, or called before a machine gets a message, and after each of its steps. */
+    void (*spoil)(struct swim_cluster *c, uint32_t node, struct swim_msg *msg);
     void (*tamper)(struct swim_cluster *c, uint32_t node, const struct membership_event *e);
 };
 
@@ -50,18 +51,20 @@ struct swim_node {
     enum swim_life life;
     uint32_t run; /* counts processes */
     uint64_t timer_serial, seed_retry_us;
-    bool vanished; /* its host answers nobody */
-    bool excused;  /* whatever is said of it is no mistake */
-    uint64_t started_us;
+    bool vanished;                     /* its host answers nobody */
+    bool excused;                      /* whatever is said of it is no mistake */
+    uint64_t connect_us;               /* of the last CONNECT; 0 = none */
     struct swim_waiting *first, *last; /* FROZEN */
 };
 
 struct swim_tally {
-    uint64_t message[SWIM_KIND_COUNT], updates, connects;
+    uint64_t message[SWIM_KIND_COUNT], updates, connects,
+        hasty_connects;                       /* hasty: less than a second after another */
     uint64_t suspicions, deaths, refutations; /* of machines that are gone */
     uint64_t false_accusations;               /* a machine itself suspects a member that is not excused */
-    uint64_t false_deaths; /* CHANGED to DEAD about a member that is not excused, at any machine */
-    uint64_t errors;       /* messages that made no sense */
+    uint64_t false_deaths;  /* CHANGED to DEAD about a member that is not excused, at any machine */
+    uint64_t resurrections; /* DEAD to ALIVE of a process that has gone */
+    uint64_t errors;        /* messages that made no sense */
 };
 
 struct swim_event;
@@ -78,7 +81,6 @@ struct swim_cluster {
     struct swim_event *heap;
     uint32_t heap_count, heap_capacity;
     struct swim_tally tally;
-    uint64_t memory[SWIM_NODE_MAX]; /* of the planted bug */
 };
 
 struct swim_cluster *swim_cluster_new(const struct swim_options *options); /* returns owned */

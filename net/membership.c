@@ -193,7 +193,11 @@ static void on_link_up(struct membership *m, node_id peer, const char *address)
         membership_tell(m, peer, m->self);
         return;
     }
-    membership_sync(m, l);
+    if (r != NULL && (r->missed || r->m.state != MEMBER_ALIVE))
+        membership_sync(m, l);
+    else
+        membership_sync_short(m, l);
+    if (r != NULL) r->missed = false;
     membership_probe_linked(m, peer);
     membership_relay_linked(m, peer);
 }
@@ -207,6 +211,7 @@ static void on_link_down(struct membership *m, node_id peer, enum member_evidenc
 {
     membership_link_remove(m, peer);
     struct record *r = membership_record(m, peer);
+    if (r != NULL && evidence != EVIDENCE_NONE) r->missed = true;
     if (m->left || r == NULL || !is_live(r)) return;
     if (evidence == EVIDENCE_NONE)
         membership_probe_unlinked(m, peer);
@@ -332,11 +337,8 @@ uint64_t membership_view_hash(const struct membership *m)
     for (uint32_t i = 0; i < m->record_count; i++) {
         const struct member *u = &m->record[i]->m;
         if (u->state != MEMBER_ALIVE) continue;
-        const uint64_t words[] = {u->id, u->incarnation, (uint64_t)u->state};
-        for (size_t k = 0; k < sizeof words / sizeof words[0]; k++) {
-            hash = (hash ^ words[k]) * 0x9e3779b97f4a7c15u;
-            hash ^= hash >> 29;
-        }
+        hash =
+            membership_mix(membership_mix(membership_mix(hash, u->id), u->incarnation), (uint64_t)u->state);
     }
     return hash;
 }

@@ -14,7 +14,8 @@
  * DEAD, heard in a SYNC or of a member whose link to us lives, is taken as SUSPECT, so that it may answer.
  *
  * Normal course
- *  - LINK_UP: both ends send SYNC, all they know, their own record first; the answer is merged.
+ *  - LINK_UP: both ends say who they are and a hash of whom they know. Where the hashes differ, or the link before
+ *    was lost, SYNC: all they know, their own record first; the answer, what the asker does not know, is merged.
  *  - each interval: PING to the next member of a shuffled round over all; its ACK in time lowers our health score.
  *  - what is new is passed on with each message and, every gossip_us, to `gossip_fanout` random linked members,
  *    4 * ceil(log10(n + 1)) times each.
@@ -78,7 +79,7 @@ enum swim_kind { SWIM_PING = 1, SWIM_ACK, SWIM_PING_REQ, SWIM_NACK, SWIM_SYNC, S
  * its deinit. */
 struct swim_msg {
     enum swim_kind kind;
-    uint64_t number; /* PING, ACK, PING_REQ, NACK: of the probe, drawn by who asks */
+    uint64_t number; /* PING, ACK, PING_REQ, NACK: of the probe, drawn by who asks; SYNC: 0, or the hash */
     node_id target;  /* PING_REQ, NACK, and an ACK that answers a PING_REQ: whom it is about; else 0 */
     char seen
         [ADDRESS_TEXT_MAX]; /* SYNC, SYNC_REPLY: the address under which the sender sees the receiver; "" */

@@ -34,6 +34,7 @@ struct record {
     uint32_t sent;        /* as a rumour, so many times */
     uint32_t turn;        /* lists that it went out in: picks the accuser */
     bool is_rumour;
+    bool missed;   /* we lost its link, or it was not ALIVE: what it has heard since is not known */
     uint64_t told; /* serial of the link whose peer knows this record; 0 = of none */
 };
 
@@ -162,7 +163,10 @@ void membership_gossip_now(struct membership *m, node_id to);
 void membership_tell(struct membership *m, node_id to, const struct record *r); /* of one record */
 /* Sends msg with as many news as fit; about `to` itself when it is not ALIVE for us. */
 void membership_send(struct membership *m, node_id to, struct swim_msg msg);
+/* Hash of (id, boot, state) of all members; not 0. */
+uint64_t membership_sync_hash(const struct membership *m);
 void membership_sync(struct membership *m, const struct member_link *l);
+void membership_sync_short(struct membership *m, const struct member_link *l); /* only the hash */
 void membership_sync_reply(struct membership *m, const struct member_link *l);
 void membership_sync_random(struct membership *m);
 uint64_t membership_sync_interval_us(const struct membership *m);
@@ -204,6 +208,13 @@ void membership_redial_schedule(struct membership *m, struct record *r);
 /* -- membership_message.c ----------------------------------------------------------------------- */
 
 int membership_message(struct membership *m, node_id peer, const struct swim_msg *msg); /* 0 or ERR_PROTO */
+
+/* Adds a word to a hash. */
+static inline uint64_t membership_mix(uint64_t hash, uint64_t word)
+{
+    hash = (hash ^ word) * 0x9e3779b97f4a7c15u;
+    return hash ^ hash >> 29;
+}
 
 /* -- membership.c ------------------------------------------------------------------------------- */
 

@@ -120,10 +120,12 @@ static void enter_state(struct membership *m, struct record *r)
         r->redial_wait_us = 0;
         break;
     case MEMBER_SUSPECT:
+        r->missed = true;
         membership_suspicion_begin(m, r, r->m.accuser);
         break;
     case MEMBER_DEAD:
     case MEMBER_LEFT:
+        r->missed = true;
         r->ended_us = m->now_us;
         membership_timer_lower(m, time_after(m->now_us, m->config.forget_us));
         membership_probe_drop(m, r->m.id);

@@ -24,6 +24,7 @@ static bool message_is_sound(const struct swim_msg *msg)
     case SWIM_NACK:
         return msg->seen[0] == '\0';
     case SWIM_SYNC:
+        return msg->target == 0;
     case SWIM_SYNC_REPLY:
         return msg->target == 0 && msg->number == 0;
     case SWIM_GOSSIP:
@@ -56,7 +57,10 @@ static void answer(struct membership *m, struct member_link *l, const struct swi
         membership_probe_nacked(m, msg->number);
         break;
     case SWIM_SYNC:
-        membership_sync_reply(m, l);
+        if (msg->number == 0)
+            membership_sync_reply(m, l);
+        else if (msg->number != membership_sync_hash(m))
+            membership_sync(m, l);
         break;
     case SWIM_SYNC_REPLY:
     case SWIM_GOSSIP:

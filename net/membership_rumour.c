@@ -4,6 +4,8 @@
  *  - a record that changed is a rumour: it goes with every message and, every gossip_us, to gossip_fanout random
  *    linked members, until it was sent 4 * ceil(log10(n + 1)) times. Ours goes first, then what was sent least.
  *  - an accusation goes with each of its accusers in turn, so that all confirmations get round.
+ *  - a new link: our record and a hash of what we know. Incarnations are not in the hash: they grow with each word
+ *    about load or progress, and most links are made for one probe.
  *  - SYNC: all records, ours first, in parts of SWIM_UPDATE_MAX; only the last part is a SYNC and asks, those
  *    before it are SYNC_REPLYs. The answer holds what the asker did not tell or told older, and our own record.
  * Failure courses
@@ -194,11 +196,10 @@ void membership_gossip(struct membership *m)
 
 /* -- SYNC -------------------------------------------------------------------------------------- */
 
-static void sync_part(struct membership *m, const struct member_link *l, enum swim_kind kind,
-                      const struct member *u, uint32_t count)
+static void sync_part(struct membership *m, const struct member_link *l, struct swim_msg msg)
 {
     struct membership_action *a = membership_act(m, MEMBERSHIP_SEND, l->id);
-    a->msg = (struct swim_msg){.kind = kind, .update = u, .update_count = count};
+    a->msg = msg;
     snprintf(a->msg.seen, sizeof a->msg.seen, "%s", l->address);
 }
 
@@ -212,14 +213,33 @@ static void sync_send(struct membership *m, const struct member_link *l, enum sw
         const struct record *r = m->record[i];
         if (r == m->self || (!all && r->told == l->serial)) continue;
         if (count == SWIM_UPDATE_MAX) {
-            sync_part(m, l, SWIM_SYNC_REPLY, u, count);
+            sync_part(m, l, (struct swim_msg){.kind = SWIM_SYNC_REPLY, .update = u, .update_count = count});
             u = store_take(m, SWIM_UPDATE_MAX);
             count = 0;
         }
         copy_out(&u[count++], r);
     }
     store_give_back(m, SWIM_UPDATE_MAX - count);
-    sync_part(m, l, last, u, count);
+    sync_part(m, l, (struct swim_msg){.kind = last, .update = u, .update_count = count});
+}
+
+uint64_t membership_sync_hash(const struct membership *m)
+{
+    uint64_t hash = 0;
+    for (uint32_t i = 0; i < m->record_count; i++) {
+        const struct member *u = &m->record[i]->m;
+        hash = membership_mix(membership_mix(membership_mix(hash, u->id), u->boot), (uint64_t)u->state);
+    }
+    return hash | 1;
+}
+
+void membership_sync_short(struct membership *m, const struct member_link *l)
+{
+    struct member *u = store_take(m, 1);
+    copy_out(u, m->self);
+    sync_part(m, l,
+              (struct swim_msg){
+                  .kind = SWIM_SYNC, .number = membership_sync_hash(m), .update = u, .update_count = 1});
 }
 
 void membership_sync(struct membership *m, const struct member_link *l)

@@ -61,6 +61,7 @@ void membership_suspect(struct membership *m, struct record *r, enum member_evid
     if (r->m.state == MEMBER_SUSPECT && membership_suspicion_confirm(m, r, us)) membership_rumour_start(m, r);
     if (r->m.state != MEMBER_ALIVE) return;
     r->m.state = MEMBER_SUSPECT;
+    r->missed = true;
     r->m.accuser = us;
     r->m.evidence = evidence;
     r->told = 0;

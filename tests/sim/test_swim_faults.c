@@ -150,7 +150,7 @@ static void nor_over_long_lines_where_it_would_without_local_health(void **state
     (void)state;
     uint64_t control_deaths = 0;
     for (uint32_t degree = 0; degree <= 5; degree += 5) {
-        struct worst ours = gray(&hard, degree, false, 10), control = gray(&hard, degree, true, 10);
+        struct worst ours = gray(&hard, degree, false, 10), control = gray(&hard, degree, true, 20);
         assert_int_equal(ours.false_deaths, 0);
         assert_true(ours.us <= 6 * SWIM_SECOND);
         control_deaths += control.false_deaths;

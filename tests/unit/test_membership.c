@@ -306,6 +306,7 @@ static void a_message_that_cannot_be_changes_nothing(void **state)
         {.kind = SWIM_GOSSIP, .target = 3, .update = u, .update_count = 1},
         {.kind = SWIM_PING, .number = 4, .target = 3, .update = u, .update_count = 1},
         {.kind = SWIM_PING, .number = 4, .seen = "a:1", .update = u, .update_count = 1},
+        {.kind = SWIM_SYNC_REPLY, .number = 3, .update = u, .update_count = 1},
         {.kind = SWIM_SYNC, .target = 3, .update = u, .update_count = 1},
         {.kind = SWIM_SYNC, .seen = "a\n:1", .update = u, .update_count = 1},
         {.kind = SWIM_SYNC_REPLY, .update = u, .update_count = 1},

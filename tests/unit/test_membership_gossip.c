@@ -124,6 +124,7 @@ static void a_long_sync_comes_in_parts_of_which_the_last_asks(void **state)
         rig_link(&r, 0);
         rig_crowd(&r, 0, 10000, sizes[i] - 1);
         rig_link(&r, 1);
+        rig_say(&r, 1, (struct swim_msg){.kind = SWIM_SYNC, .number = 4711}); /* it knows others */
         uint32_t parts = (sizes[i] + SWIM_UPDATE_MAX - 1) / SWIM_UPDATE_MAX, told = 0;
         assert_int_equal(r.acts.count, parts);
         for (uint32_t k = 0; k < parts; k++) {
@@ -167,6 +168,52 @@ static void the_answer_to_a_sync_is_what_the_asker_does_not_know(void **state)
     rig_close(&r);
 }
 
+static void a_new_link_costs_one_record_when_both_know_the_same(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_open(&r);
+    rig_link(&r, 0);
+    rig_crowd(&r, 0, 10000, 50);
+    rig_link(&r, 1);
+    const struct swim_msg hello = *rig_sent(&r, SWIM_SYNC, 1);
+    assert_true(hello.number != 0);
+    assert_int_equal(hello.update_count, 1);
+    assert_int_equal(hello.update[0].id, SELF);
+    rig_say(&r, 1, (struct swim_msg){.kind = SWIM_SYNC, .number = hello.number});
+    assert_int_equal(r.acts.count, 0);
+    rig_say(&r, 1, (struct swim_msg){.kind = SWIM_SYNC, .number = hello.number + 2});
+    assert_int_equal(rig_sent(&r, SWIM_SYNC, 1)->number, 0);
+    assert_int_equal(rig_sent(&r, SWIM_SYNC, 1)->update_count, 51);
+    /* words about load do not make a difference, a death does */
+    struct member u = rig_member(10003, MEMBER_ALIVE, 1);
+    u.meta[0] = 3;
+    rig_tell_one(&r, 0, u);
+    assert_true(membership_sync_hash(r.m) == hello.number);
+    rig_tell_one(&r, 0, rig_member(10003, MEMBER_DEAD, 1));
+    assert_true(membership_sync_hash(r.m) != hello.number);
+    rig_close(&r);
+}
+
+static void after_a_lost_link_all_is_told_at_once(void **state)
+{
+    (void)state;
+    const struct {
+        enum member_evidence down;
+        uint32_t told;
+    } row[] = {{EVIDENCE_NONE, 1}, {EVIDENCE_RESET, 52}, {EVIDENCE_SILENT, 52}};
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        struct rig r;
+        rig_open(&r);
+        rig_friend(&r, 0);
+        rig_crowd(&r, 0, 10000, 50);
+        rig_down(&r, 0, row[i].down);
+        rig_link(&r, 0);
+        assert_int_equal(rig_sent(&r, SWIM_SYNC, 0)->update_count, row[i].told);
+        rig_close(&r);
+    }
+}
+
 static void machines_compare_from_time_to_time(void **state)
 {
     (void)state;
@@ -195,6 +242,8 @@ int main(void)
         cmocka_unit_test(news_wait_while_nobody_is_linked),
         cmocka_unit_test(a_long_sync_comes_in_parts_of_which_the_last_asks),
         cmocka_unit_test(the_answer_to_a_sync_is_what_the_asker_does_not_know),
+        cmocka_unit_test(a_new_link_costs_one_record_when_both_know_the_same),
+        cmocka_unit_test(after_a_lost_link_all_is_told_at_once),
         cmocka_unit_test(machines_compare_from_time_to_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

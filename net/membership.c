@@ -47,7 +47,8 @@ struct membership *membership_new(const struct membership_config *config)
     self.state = MEMBER_ALIVE;
     self.accuser = 0;
     self.evidence = EVIDENCE_NONE;
-    if (self.incarnation == 0) self.incarnation = self.boot > 0 ? self.boot : 1;
+    if (self.incarnation < self.boot) self.incarnation = self.boot;
+    if (self.incarnation == 0) self.incarnation = 1;
     m->self = membership_record_add(m, &self);
     m->probe_number = prng_next(&m->prng) >> 16;
     m->record_timer_us = m->deadline_us = TIME_NEVER;

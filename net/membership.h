@@ -90,7 +90,7 @@ struct swim_msg {
 #define SWIM_UPDATE_MAX 128u
 
 struct membership_config {
-    struct member self;        /* state and accusation are ignored; incarnation 0 = take boot */
+    struct member self;        /* state and accusation are ignored; incarnation: boot, if that is greater */
     uint64_t probe_us;         /* 1 s */
     uint64_t ack_us;           /* 500 ms */
     uint64_t gossip_us;        /* 200 ms */

@@ -131,6 +131,10 @@ struct member_link *membership_link_add(struct membership *m, node_id id, const 
 void membership_link_remove(struct membership *m, node_id id);
 void membership_records_free(struct membership *m);
 
+/* -- membership_check.c ------------------------------------------------------------------------- */
+
+void membership_check_invariants(const struct membership *m);
+
 /* -- membership_merge.c ------------------------------------------------------------------------- */
 
 /* Takes over what is news in a record heard from `from`; drops and counts what cannot be. */

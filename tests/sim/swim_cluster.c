@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "net/membership_internal.h"
 
 enum {
     SILENCE_US = 2000000,
@@ -283,6 +284,8 @@ static void step(struct swim_cluster *c, uint32_t v, struct membership_event e)
         }
     }
     if (parcel != NULL && parcel->references == 0) free(parcel);
+    bool planted = c->options.tamper != NULL || c->options.spoil != NULL;
+    if (!planted && c->sequence % 32 == 0) membership_check_invariants(n->machine);
     if (c->options.tamper != NULL) c->options.tamper(c, v, &e);
     arm(c, v);
 }

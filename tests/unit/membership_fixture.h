@@ -46,6 +46,7 @@ static inline void rig_step(struct rig *r, struct membership_event e)
     e.now_us = r->now_us;
     membership_actions_clear(&r->acts);
     r->err = membership_step(r->m, &e, &r->acts);
+    membership_check_invariants(r->m);
     if (r->look != NULL) r->look(r);
 }
 

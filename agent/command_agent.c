@@ -1,8 +1,8 @@
 /* `gadabout agent`: one member of a cluster.
  *
  * Normal course
- *  - data are opened, the address bound, the run directory made; the agent dials those it is to join and waits
- *    until all --nodes members are known. Ranks follow from the members' ids; each loads the shard of its rank.
+ *  - data are opened, the address bound, the run directory made; the agent dials those it is to join. When --min-nodes
+ *    members are known, or others train already, it takes a place (node.h) and loads the shard of that rank.
  *  - it trains and mixes until its steps are done (and a settle time is over, see command_agent_loop.c), the
  *    time since training began is over, or its own model reaches the target.
  *  - at the end: model.safetensors first, then its evaluation, the baselines, and summary.json with its own

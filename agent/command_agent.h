@@ -42,6 +42,7 @@ struct agent {
     uint64_t boot;
     uint64_t steps_before;     /* of former lives */
     struct agent_state *state; /* command_agent_save.c; NULL = nothing is kept */
+    rank_t place; /* that the worker has the rows of */
 
     double began_s, ranked_s; /* wall_clock_s; ranked_s is NAN while joining */
     bool finished;            /* the steps are done */

@@ -64,6 +64,7 @@ void agent_stop(struct agent *a, const char *stopped_by)
     if (a->stopped_by != NULL) return;
     a->stopped_by = stopped_by;
     node_report(a->node, &a->last);
+    node_leave(a->node); /* the words go out before the links' goodbyes */
     uv_timer_stop(&a->report);
     uv_timer_stop(&a->limit);
     uv_timer_stop(&a->count);
@@ -157,12 +158,19 @@ static int on_ranked(void *ctx, rank_t rank, struct trainer **trainer, double *w
      * still. It is silent meanwhile: a shard that takes longer to read than peers wait (silence_us) costs its
      * links once; they are dialled again. A job would need a node that is ranked but has no trainer yet, a
      * state that every algorithm would have to know. Agents of `up` have loaded before they listen. */
+    bool other =
+        a->worker != NULL && a->place != rank && !a->finished; /* it trains no more once it has finished */
+    if (a->config->launched && rank != a->config->id)          /* `up` numbers its agents by rank */
+        return err_set(why, ERR_CLUSTER, "another agent has the place of agent %llu",
+                       (unsigned long long)a->config->id);
+    if (other) worker_free(a->worker);
+    if (other) a->worker = NULL;
     if (a->worker == NULL) {
         int err = worker_new(&a->experiment, rank, &a->worker, why);
         if (err != 0) return err;
         agent_state_restore_trainer(a);
     }
-    CHECK(!a->config->launched || rank == a->config->id); /* `up` numbers its agents by rank */
+    a->place = rank;
     *trainer = worker_trainer(a->worker);
     memcpy(weight, a->experiment.weight, a->config->nodes * sizeof *weight);
     a->ranked_s = wall_clock_s();
@@ -225,6 +233,12 @@ static void on_refused(void *ctx, const char *address, int err, const char *reas
     a->node_sink.on_refused(a->node_sink.ctx, address, err, reason);
 }
 
+static void on_unreachable(void *ctx, const char *address, int err)
+{
+    struct agent *a = ctx;
+    if (a->node_sink.on_unreachable != NULL) a->node_sink.on_unreachable(a->node_sink.ctx, address, err);
+}
+
 static void host_closed_cb(void *ctx)
 {
     (void)ctx; /* the loop is empty now and returns */
@@ -268,7 +282,7 @@ static uint64_t random_bits(void)
     return bits;
 }
 
-/* Greater at every start, as the roster expects of a node that comes back, and never twice the same. */
+/* Greater at every start, as membership expects of a node that comes back, and never twice the same. */
 static uint64_t make_boot(void)
 {
     struct timespec t;
@@ -282,7 +296,8 @@ static size_t body_size_max(const struct agent *a)
 {
     size_t dim = a->experiment.dim, packed;
     packed = pack_bound(&a->config->compress, dim, a->experiment.tensor, a->experiment.tensor_count);
-    return (dim * sizeof(float) > packed ? dim * sizeof(float) : packed) + BODY_SLACK;
+    size_t largest = dim * sizeof(float) > packed ? dim * sizeof(float) : packed;
+    return (largest > STATE_CHUNK_SIZE ? largest : STATE_CHUNK_SIZE) + BODY_SLACK;
 }
 
 static struct transport_config transport_settings(const struct agent *a)
@@ -315,7 +330,13 @@ static void make_node(struct agent *a)
     const struct checkpoint *resumed = agent_state_resumed(a);
     struct node_config config = {
         .id = a->id,
+        .boot = a->boot,
         .node_count = c->nodes,
+        .min_nodes = c->min_nodes,
+        .address = c->advertise,
+        .had_place = c->launched, /* `up` numbers its agents by rank */
+        .place = c->launched ? (rank_t)c->id : 0,
+        .overlay = strcmp(c->topology.spec->name, "overlay") == 0,
         .algo = c->algorithm,
         .algo_params = &c->algorithm_params,
         .compress = &c->compress,
@@ -401,6 +422,7 @@ int agent_loop_open(struct agent *a, struct err_text *why)
                                   .on_message = on_message,
                                   .on_writable = on_writable,
                                   .on_refused = on_refused,
+                                  .on_unreachable = on_unreachable,
                                   .on_closed = on_closed};
     struct transport_config settings = transport_settings(a);
     err = uv_tcp_new(&a->loop, a->config->listen, &settings, &sink, &a->transport, a->address, why);

@@ -54,8 +54,8 @@ void agent_say_listening(struct agent *a)
 void agent_say_ranked(struct agent *a, rank_t rank)
 {
     if (!a->config->launched) {
-        progress_note(&a->progress, "all %" PRIu32 " members are known; this is node %" PRIu32,
-                      a->config->nodes, rank);
+        progress_note(&a->progress, "training begins at place %" PRIu32 " of %" PRIu32, rank,
+                      a->config->nodes);
         return;
     }
     json_t *object = event("ranked");
@@ -121,9 +121,8 @@ void agent_say_state(struct agent *a)
     struct node_report r;
     node_report(a->node, &r);
     if (r.rank == RANK_NONE) {
-        if (!a->config->launched)
-            progress_show(&a->progress, "waiting for members: %" PRIu32 " of %" PRIu32, r.members_known,
-                          a->config->nodes);
+        char text[NODE_WAIT_MAX];
+        if (!a->config->launched) progress_show(&a->progress, "%s", node_waits_for(a->node, text));
         return;
     }
     agent_say_metrics(a, &r);

@@ -33,6 +33,7 @@ struct config {
 
     /* experiment: up, agent, sim */
     uint32_t nodes;
+    uint32_t min_nodes; /* agent: members that must be known before training begins; 0 = nodes */
     const struct algo_type *algorithm;
     struct choice algorithm_params;
     struct choice compress;    /* what bodies of messages become */

@@ -108,6 +108,9 @@ static int check_agent(const struct config_parse *p, struct err_text *why)
         return err_set(why, ERR_USAGE,
                        "--nodes: an agent must know how many members the cluster has; give the same "
                        "-n N to every agent, and --join HOST:PORT to all but the first");
+    if (c->min_nodes > c->nodes)
+        return err_set(why, ERR_USAGE, "--min-nodes: %" PRIu32 " is more than the %" PRIu32 " of --nodes",
+                       c->min_nodes, c->nodes);
     if (c->nodes == 1 && c->join_count > 0)
         return err_set(why, ERR_USAGE,
                        "--join: %s cannot be joined in a cluster of --nodes 1; give the number of all "
@@ -178,6 +181,9 @@ int config_check(const struct config_parse *p, struct err_text *why)
         if (c->study != NULL) return 0;
         return err_set(why, ERR_USAGE, "which study? give one, as in gadabout reproduce digest; see --help");
     case COMMAND_SIM:
+        if (strcmp(c->topology.spec->name, "overlay") == 0)
+            err = err_set(why, ERR_USAGE, "--topology: 'overlay' is for up and agent; give --topology regular");
+        break;
     case COMMAND_COUNT:
         break;
     }

@@ -1,7 +1,8 @@
-/* The pump: carries events of the transport and the host to the algorithm and its actions back. See node.h
- * for the normal course and the failure courses; links are in node_links.c, the job in node_train.c. */
+/* The pump: carries events of the transport and the host to the machines and the algorithm, and their actions back.
+ * See node.h for the normal course and the failure courses, node_internal.h for who does what. */
 #include "agent/node.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,30 +10,35 @@
 #include "algo/compress/pack.h"
 #include "base/check.h"
 
+#define REVIEW_US 500000u /* what has no deadline of its own is looked at this often */
+#define SETTLE_ROUND_MAX 16u
+
 /* -- making and ending ------------------------------------------------------------------------- */
 
 struct node *node_new(const struct node_config *config, const struct node_sink *sink)
 {
     CHECK(config->node_count >= 1 && config->node_count <= NODE_COUNT_MAX);
     CHECK(config->dim >= 1 && config->dim <= MODEL_DIM_MAX);
+    CHECK(config->min_nodes <= config->node_count);
     struct node *n = mem_new_zero(1, sizeof *n);
     n->config = *config;
     n->sink = *sink;
+    if (n->config.min_nodes == 0) n->config.min_nodes = config->node_count;
     n->phase = NODE_JOINING;
-    n->steps = config->steps_done;
     n->rank = RANK_NONE;
-    n->begin_at_us = TIME_NEVER;
-    n->redial_at_us = TIME_NEVER;
+    n->wanted_place = config->had_place ? config->place : RANK_NONE;
+    n->wanted_claimed = config->claimed;
+    n->steps = config->steps_done;
+    n->begin_at_us = n->redial_at_us = n->review_at_us = TIME_NEVER;
     n->finish_at_us = n->hold_until_us = TIME_NEVER;
     n->armed_us = TIME_NEVER;
     n->packed_size_max = pack_bound(config->compress, config->dim, config->tensor, config->tensor_count);
     n->x0 = mem_new(config->dim, sizeof *n->x0);
     memcpy(n->x0, config->x0, config->dim * sizeof *n->x0);
-    roster_init(&n->roster, config->node_count, config->members, config->member_count);
-    struct wire_member self = {.id = config->id};
-    roster_learn(&n->roster, &self);
-    if (config->tag != NULL) roster_tag(&n->roster, config->id, config->tag);
-    n->config.tag = NULL; /* the roster has it */
+    places_init(&n->places, config->node_count, config->members);
+    if (config->members == NULL) node_members_init(n);
+    n->config.tag = n->config.address = NULL; /* membership has them */
+    n->config.membership = NULL;
     node_train_init(n);
     return n;
 }
@@ -45,11 +51,14 @@ void node_free(struct node *n)
     if (n->algo != NULL) n->config.algo->destroy(n->algo);
     algo_actions_deinit(&n->actions);
     node_train_deinit(n);
+    node_state_deinit(n);
     node_links_deinit(n);
+    node_contacts_deinit(n);
+    node_members_deinit(n);
     for (size_t i = 0; i < n->seed_count; i++) free(n->seed[i]);
     free(n->seed);
     graph_deinit(&n->own_graph);
-    roster_deinit(&n->roster);
+    places_deinit(&n->places);
     free(n->weight);
     free(n->site);
     free(n->x0);
@@ -65,9 +74,11 @@ void node_attach(struct node *n, struct transport *transport, struct host *host)
 int node_start(struct node *n, struct err_text *why)
 {
     CHECK(n->transport != NULL && n->host != NULL && n->seed == NULL);
-    if (roster_find(&n->roster, n->config.id) == NULL)
+    bool given = n->membership == NULL;
+    if (given && places_of(&n->places, n->config.id) == RANK_NONE)
         return err_set(why, ERR_USAGE, "--id: %llu is not among the %u members",
                        (unsigned long long)n->config.id, n->config.node_count);
+    n->started_us = node_now_us(n);
     n->seed = mem_new_zero(n->config.seed_count, sizeof *n->seed);
     for (size_t i = 0; i < n->config.seed_count; i++) {
         const char *address = n->config.seeds[i];
@@ -76,8 +87,22 @@ int node_start(struct node *n, struct err_text *why)
         n->seed[n->seed_count++] = mem_copy_text(address);
     }
     n->config.seeds = NULL;
-    node_try_begin(n);
+    if (given) {
+        node_try_begin(n);
+        return 0;
+    }
+    node_members_start(n);
+    n->dirty = true;
+    n->review_at_us = n->started_us + REVIEW_US;
+    node_settle(n);
     return 0;
+}
+
+void node_leave(struct node *n)
+{
+    if (n->leaving || n->membership == NULL || n->failed || n->seed == NULL) return;
+    node_members_leave(n);
+    n->leaving = true;
 }
 
 void node_fail(struct node *n, const struct err_text *why)
@@ -89,135 +114,34 @@ void node_fail(struct node *n, const struct err_text *why)
     n->sink.on_failed(n->sink.ctx, why);
 }
 
-/* -- ranks ------------------------------------------------------------------------------------- */
-
-const struct wire_member *node_member(const struct node *n, rank_t rank)
+uint64_t node_now_us(const struct node *n)
 {
-    return roster_at(&n->roster, rank);
+    return n->host->ops->now_us(n->host);
 }
 
-static int node_build_graph(struct node *n, struct err_text *why)
+uint64_t node_now_boot(const struct node *n)
 {
-    if (n->config.graph != NULL) {
-        n->graph = n->config.graph;
-        return 0;
-    }
-    struct graph *g = &n->own_graph;
-    int err = topology_build(n->config.topology, n->config.node_count, n->config.seed, g, why);
-    if (err != 0) return err;
-    if (n->config.link_delay != NULL)
-        memcpy(g->delay, n->config.link_delay, 2u * (size_t)g->edge_count * sizeof *g->delay);
-    n->graph = g;
-    return 0;
-}
-
-/* Equal tags are one site; sites are numbered in the order of their first members. */
-static void node_build_sites(struct node *n)
-{
-    uint32_t count = n->config.node_count, sites = 0;
-    if (n->config.site != NULL || !roster_tagged(&n->roster)) return;
-    n->site = mem_new(count, sizeof *n->site);
-    for (uint32_t r = 0; r < count; r++) {
-        uint32_t first = 0;
-        while (strcmp(node_member(n, first)->tag, node_member(n, r)->tag) != 0) first++;
-        n->site[r] = first < r ? n->site[first] : sites++;
-    }
-}
-
-static void node_build_neighbours(struct node *n)
-{
-    n->neighbour_count = graph_degree(n->graph, n->rank);
-    n->neighbour = mem_new_zero(n->neighbour_count, sizeof *n->neighbour);
-    for (uint32_t i = 0; i < n->neighbour_count; i++)
-        n->neighbour[i].rank = n->graph->neighbour[n->graph->offset[n->rank] + i];
-}
-
-/* Everything that the algorithm is made from; nothing is dialled or sent yet. */
-static int node_build_algo(struct node *n, struct err_text *why)
-{
-    n->rank = roster_rank(&n->roster, n->config.id);
-    CHECK(n->rank != RANK_NONE);
-    n->fingerprint = roster_fingerprint(&n->roster);
-    int err = node_build_graph(n, why);
-    if (err != 0) return err;
-    n->weight = mem_new_zero(n->config.node_count, sizeof *n->weight);
-    err = n->sink.on_ranked(n->sink.ctx, n->rank, &n->job.trainer, n->weight, why);
-    if (err != 0) return err;
-    CHECK(n->job.trainer != NULL);
-    node_build_sites(n);
-    struct algo_config config = {
-        .rank = n->rank,
-        .node_count = n->config.node_count,
-        .graph = n->graph,
-        .weight = n->weight,
-        .dim = n->config.dim,
-        .x0 = n->x0,
-        .seed = n->config.seed,
-        .patience_us = n->config.patience_us,
-        .site = n->config.site != NULL ? n->config.site : n->site,
-        .compress = n->config.algo->compresses ? n->config.compress : NULL,
-        .tensor = n->config.tensor,
-        .tensor_count = n->config.tensor_count,
-        .rejoining = n->config.rejoining,
-        .trace = n->config.trace,
-    };
-    err = algo_create(n->config.algo, &config, n->config.algo_params, &n->algo, why);
-    if (err != 0) return err;
-    free(n->x0);
-    n->x0 = NULL;
-    return 0;
-}
-
-static void node_undial_seeds(struct node *n)
-{
-    for (size_t i = 0; i < n->seed_count; i++) n->transport->ops->undial(n->transport, n->seed[i]);
-}
-
-static void node_begin(struct node *n)
-{
-    struct err_text why = {""};
-    if (node_build_algo(n, &why) != 0) {
-        node_fail(n, &why);
-        return;
-    }
-    n->phase = NODE_TRAINING;
-    n->begin_at_us = TIME_NEVER;
-    trace_line(n->config.trace, TRACE_DEBUG, "all %u members known, this is node %u with %u neighbours",
-               n->config.node_count, n->rank, graph_degree(n->graph, n->rank));
-    node_undial_seeds(n);
-    node_build_neighbours(n);
-    uint64_t now_us = n->host->ops->now_us(n->host);
-    n->redial_at_us = now_us + n->config.patience_us;
-    if (!n->config.rejoining && n->neighbour_count > 0) n->hold_until_us = now_us + n->config.patience_us / 2;
-    node_links_begin(n);
-    struct algo_event event = {.kind = ALGO_START};
-    CHECK(node_feed(n, &event) == 0);
-    node_links_present(n);
-}
-
-void node_try_begin(struct node *n)
-{
-    if (n->failed || n->phase != NODE_JOINING || !roster_complete(&n->roster)) return;
-    const struct wire_member *self = roster_find(&n->roster, n->config.id);
-    bool tagged = self != NULL && self->tag[0] != '\0';
-    if (tagged && !roster_tagged(&n->roster)) return; /* the others' are still on the way */
-    uint64_t now_us = n->host->ops->now_us(n->host);
-    if (n->begin_at_us == TIME_NEVER) n->begin_at_us = now_us + n->config.start_after_us;
-    if (now_us >= n->begin_at_us)
-        node_begin(n);
-    else
-        node_arm(n);
+    uint64_t since_us = n->host == NULL ? 0 : node_now_us(n) - n->started_us;
+    return n->config.boot + since_us * BOOT_UNITS_PER_US;
 }
 
 /* -- events and actions ------------------------------------------------------------------------ */
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
 
 void node_arm(struct node *n)
 {
     if (n->failed) return;
     uint64_t at_us = n->algo != NULL ? n->config.algo->deadline_us(n->algo) : n->begin_at_us;
-    if (n->redial_at_us < at_us) at_us = n->redial_at_us;
-    if (n->finish_at_us < at_us) at_us = n->finish_at_us;
-    if (n->job.held && n->hold_until_us < at_us) at_us = n->hold_until_us;
+    at_us = earlier(at_us, earlier(n->redial_at_us, n->finish_at_us));
+    if (n->job.held) at_us = earlier(at_us, n->hold_until_us);
+    if (n->membership != NULL && !n->leaving) {
+        at_us = earlier(at_us, n->review_at_us);
+        at_us = earlier(at_us, earlier(node_members_deadline_us(n), node_state_deadline_us(n)));
+    }
     if (at_us == n->armed_us) return;
     n->armed_us = at_us;
     n->host->ops->set_deadline(n->host, at_us);
@@ -244,7 +168,7 @@ int node_feed(struct node *n, const struct algo_event *event)
     CHECK(!n->stepping); /* callbacks never nest: transport.h clause 6 */
     if (n->failed) return 0;
     struct algo_event timed = *event;
-    timed.now_us = n->host->ops->now_us(n->host);
+    timed.now_us = node_now_us(n);
     n->stepping = true;
     int err = n->config.algo->step(n->algo, &timed, &n->actions);
     n->stepping = false;
@@ -255,19 +179,46 @@ int node_feed(struct node *n, const struct algo_event *event)
     return err;
 }
 
+void node_settle(struct node *n)
+{
+    if (n->membership == NULL || n->failed || n->leaving) return;
+    for (uint32_t round = 0; n->dirty && round < SETTLE_ROUND_MAX && !n->failed; round++) {
+        n->dirty = false;
+        node_join_review(n);
+        if (n->failed) return;
+        node_state_members(n);
+        node_neighbours_review(n);
+        node_contacts_review(n);
+        node_self_tell(n);
+    }
+    node_arm(n);
+}
+
+static void machines_tick(struct node *n, uint64_t now_us)
+{
+    if (n->membership == NULL || n->leaving) return;
+    node_members_tick(n, now_us);
+    node_state_tick(n, now_us);
+    if (n->review_at_us > now_us) return;
+    n->review_at_us = now_us + REVIEW_US;
+    n->dirty = true;
+}
+
 static void node_on_deadline(void *ctx)
 {
     struct node *n = ctx;
     n->armed_us = TIME_NEVER;
     if (n->failed) return;
-    if (n->phase == NODE_JOINING) {
-        node_try_begin(n);
+    uint64_t now_us = node_now_us(n);
+    machines_tick(n, now_us);
+    if (n->algo == NULL) {
+        if (n->membership == NULL) node_try_begin(n);
+        node_settle(n);
         return;
     }
-    uint64_t now_us = n->host->ops->now_us(n->host);
     if (n->redial_at_us <= now_us) {
         n->redial_at_us = TIME_NEVER;
-        node_links_redial(n);
+        node_redial_all(n);
     }
     if (n->finish_at_us <= now_us) node_train_finish(n);
     if (n->hold_until_us <= now_us) node_train_release(n);
@@ -277,6 +228,7 @@ static void node_on_deadline(void *ctx)
     } else {
         node_arm(n);
     }
+    node_settle(n);
 }
 
 static void node_on_job_done(void *ctx, struct job *j)
@@ -284,6 +236,7 @@ static void node_on_job_done(void *ctx, struct job *j)
     struct node *n = ctx;
     CHECK(j == &n->job.base);
     node_train_done(n);
+    node_settle(n);
 }
 
 /* -- sinks ------------------------------------------------------------------------------------- */
@@ -291,27 +244,40 @@ static void node_on_job_done(void *ctx, struct job *j)
 static void node_on_up(void *ctx, struct link_id link, const struct peer_info *peer)
 {
     node_link_up(ctx, link, peer);
+    node_settle(ctx);
 }
 
 static void node_on_down(void *ctx, struct link_id link, enum down_reason why)
 {
     node_link_down(ctx, link, why);
+    node_settle(ctx);
 }
 
 static void node_on_message(void *ctx, struct link_id link, enum lane lane, const uint8_t *head,
                             size_t head_size, struct blob *body)
 {
     node_link_message(ctx, link, lane, head, head_size, body);
+    node_settle(ctx);
 }
 
 static void node_on_writable(void *ctx, struct link_id link)
 {
     node_link_writable(ctx, link);
+    node_settle(ctx);
 }
 
 static void node_on_refused(void *ctx, const char *address, int err, const char *reason)
 {
     node_links_refused(ctx, address, err, reason);
+    node_settle(ctx);
+}
+
+static void node_on_unreachable(void *ctx, const char *address, int err)
+{
+    struct node *n = ctx;
+    if (n->membership == NULL || n->failed || n->leaving) return;
+    node_contacts_unreachable(n, address, err);
+    node_settle(n);
 }
 
 static void node_on_closed(void *ctx)
@@ -327,6 +293,7 @@ struct transport_sink node_transport_sink(struct node *n)
                                    .on_message = node_on_message,
                                    .on_writable = node_on_writable,
                                    .on_refused = node_on_refused,
+                                   .on_unreachable = n->membership != NULL ? node_on_unreachable : NULL,
                                    .on_closed = node_on_closed};
 }
 
@@ -341,14 +308,20 @@ void node_report(const struct node *n, struct node_report *out)
 {
     *out = (struct node_report){
         .phase = n->phase,
-        .rank = n->phase == NODE_JOINING ? RANK_NONE : n->rank,
-        .members_known = n->roster.total,
+        .rank = n->algo != NULL ? n->rank : RANK_NONE,
+        .place = n->rank,
+        .claimed = n->claimed,
+        .members_known = n->membership != NULL ? n->places.living : n->config.node_count,
+        .members_wanted = n->config.min_nodes,
         .progress = n->steps,
         .neighbours = n->neighbour_count,
         .neighbours_up = n->presented_count,
         .loss = n->loss,
         .messages_refused = n->refused,
     };
+    if (n->fetch != NULL)
+        fetch_progress(n->fetch, &out->fetch_chunks, &out->fetch_chunks_total, &out->fetch_donors);
+    if (n->donor != NULL) out->bytes_given = donor_bytes_given(n->donor);
     if (n->algo != NULL) {
         out->weight = n->weight[n->rank];
         n->config.algo->report(n->algo, &out->algo);
@@ -363,10 +336,36 @@ const float *node_model(const struct node *n)
 
 const struct graph *node_graph(const struct node *n)
 {
-    return n->phase == NODE_JOINING ? NULL : n->graph;
+    return n->algo != NULL ? n->graph : NULL;
 }
 
 struct algo *node_algo(const struct node *n)
 {
     return n->algo;
+}
+
+const struct membership *node_membership(const struct node *n)
+{
+    return n->membership;
+}
+
+bool node_overlay_has(const struct node *n, node_id id)
+{
+    return n->overlay != NULL && overlay_is_active(n->overlay, id);
+}
+
+size_t node_links(const struct node *n, struct node_link *out, size_t max)
+{
+    size_t count = 0;
+    for (const struct link *l = n->oldest; l != NULL && count < max; l = l->newer) {
+        struct node_link *o = &out[count];
+        *o = (struct node_link){.peer = l->peer,
+                                .boot = l->boot,
+                                .place = places_of(&n->places, l->peer),
+                                .address = l->address,
+                                .presented = l->presented,
+                                .dialled = l->dialled};
+        if (!l->closing && n->transport->ops->stats(n->transport, l->id, &o->stats) == 0) count++;
+    }
+    return count;
 }

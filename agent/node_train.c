@@ -9,6 +9,7 @@
  *    has them all in its first one.
  * Failure courses
  *  - a neighbour does not come within half the patience: the first job starts without it.
+ *  - the place is lost while a job runs: its progress still counts, then the algorithm ends.
  *  - no TRAIN comes within the patience (a walking model is elsewhere): FINISHED all the same.
  *  - progress that is not finite (the step size is too large) would be refused by every peer: the node stops
  *    with a line that says so, and the model keeps its last finite value. */
@@ -35,6 +36,14 @@ void node_train_init(struct node *n)
     n->job.delta = mem_new(n->config.dim, sizeof(float));
 }
 
+void node_train_drop(struct node *n)
+{
+    CHECK(!n->job.running || n->job.held); /* a held one was never begun */
+    n->job.running = n->job.held = false;
+    if (n->job.trainer != NULL) n->job.trainer->free(n->job.trainer);
+    n->job.trainer = NULL;
+}
+
 void node_train_deinit(struct node *n)
 {
     if (n->job.trainer != NULL) n->job.trainer->free(n->job.trainer);
@@ -53,6 +62,7 @@ void node_train_start(struct node *n, const float *x, uint32_t max_steps)
     struct node_job *job = &n->job;
     CHECK(!job->running);
     CHECK(max_steps >= 1);
+    if (n->evicted) return; /* the algorithm is about to end */
     uint64_t left = steps_left(n);
     if (left == 0) {
         n->asked_in_vain = true;
@@ -75,7 +85,7 @@ void node_train_release(struct node *n)
 
 static void loss_fold(struct node *n, const struct node_job *job)
 {
-    double share = n->steps == 0 ? 1.0 : job->steps / (job->steps + LOSS_MEMORY_STEPS);
+    double share = n->loss == 0 ? 1.0 : job->steps / (job->steps + LOSS_MEMORY_STEPS);
     n->loss += share * (job->loss - n->loss);
 }
 
@@ -101,6 +111,7 @@ void node_train_done(struct node *n)
     event.trained.loss = job->loss;
     event.trained.delta = job->delta;
     CHECK(node_feed(n, &event) == 0);
+    if (n->evicted) node_place_end(n);
     if (n->phase != NODE_TRAINING || steps_left(n) > 0) return;
     uint64_t now_us = n->host->ops->now_us(n->host), patience_us = n->config.patience_us;
     n->finish_at_us = time_after(now_us, patience_us);
@@ -112,5 +123,8 @@ void node_train_finish(struct node *n)
     if (n->phase != NODE_TRAINING) return;
     n->phase = NODE_FINISHED;
     n->finish_at_us = TIME_NEVER;
+    n->dirty = true;
+    if (n->finish_told) return; /* before it lost a place */
+    n->finish_told = true;
     if (n->sink.on_finished != NULL) n->sink.on_finished(n->sink.ctx);
 }

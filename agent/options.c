@@ -37,7 +37,10 @@ const struct config_option config_options[] = {
     /* experiment */
     {.name = "nodes", .letter = 'n', .kind = OPTION_U32, .commands = ON_RUN, .properties = OPTION_PASSED,
      .metavar = "N", FIELD(nodes), RANGE(1, NODE_COUNT_MAX), .example = "8",
-     .help = "number of members (up 8, sim 16, agent: give it)"},
+     .help = "places for members (up 8, sim 16, agent: give it)"},
+    {.name = "min-nodes", .kind = OPTION_U32, .commands = ON_AGENT, .initial = "0", .metavar = "N",
+     FIELD(min_nodes), RANGE(0, NODE_COUNT_MAX), .example = "3",
+     .help = "begin when so many are known (0 = --nodes)"},
     {.name = "algorithm", .kind = OPTION_ALGORITHM, .commands = ON_RUN, .properties = OPTION_PASSED,
      .initial = "digest:streams=path", .metavar = "CHOICE", FIELD(algorithm), .example = "gossip",
      .help = "method (digest:streams=path)"},

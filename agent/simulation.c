@@ -6,7 +6,7 @@
  * Failure courses
  *  - a node fails (trainer diverged, algorithm refuses its parameters): the first reason is kept and no event
  *    is delivered any more.
- *  - a node crashes: what it had counted goes into `gone`; it comes back with the next boot. */
+ *  - a node crashes: what it had counted goes into `gone`; it comes back with a greater boot. */
 #include "agent/simulation.h"
 
 #include <math.h>
@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/wire.h"
 #include "algo/compress/pack.h"
 #include "algo/vec.h"
 #include "base/check.h"
@@ -27,7 +26,10 @@
 struct simulated {
     struct simulation *simulation;
     uint32_t v;
-    struct node *node; /* NULL while crashed */
+    node_id id;
+    uint32_t lives;
+    struct simulation_life life; /* dynamic */
+    struct node *node;           /* NULL while crashed */
     uint64_t boot;
     bool finished;
     char seed_address[32];
@@ -38,9 +40,9 @@ struct simulation {
     struct simulation_setup setup;
     struct sim_world *world;
     struct graph graph;
-    struct wire_member *member; /* (node_count) everybody, as at the start; NULL when joining */
-    struct simulated *each;     /* (node_count) */
-    double *slowness;           /* (node_count) */
+    struct member *member;  /* (node_count) everybody; NULL when dynamic */
+    struct simulated *each; /* (node_count) */
+    double *slowness;       /* (node_count) */
     uint64_t patience_us;
     uint32_t alive, finished;
     struct simulation_totals gone;
@@ -104,7 +106,7 @@ static void world_make(struct simulation *s)
      * tells them, the second one is the one to live in. */
     options.link_silence_us = options.redial_us = 1;
     struct sim_world *draft = sim_world_new(&options);
-    for (uint32_t v = 0; v < setup->node_count; v++) {
+    for (uint32_t v = 0; v < s->graph.node_count && !setup->dynamic; v++) { /* a place is no node then */
         for (uint32_t i = s->graph.offset[v]; i < s->graph.offset[v + 1]; i++)
             s->graph.delay[i] = sim_link_mean_s(draft, v, s->graph.neighbour[i]);
     }
@@ -119,11 +121,10 @@ static void world_make(struct simulation *s)
 
 static void members_make(struct simulation *s)
 {
-    if (s->setup.join) return;
+    if (s->setup.dynamic) return;
     s->member = mem_new_zero(s->setup.node_count, sizeof *s->member);
     for (uint32_t v = 0; v < s->setup.node_count; v++) {
         s->member[v].id = v;
-        s->member[v].boot = 1;
         snprintf(s->member[v].address, sizeof s->member[v].address, "sim:%u", v);
     }
 }
@@ -135,9 +136,9 @@ static int simulated_ranked(void *ctx, rank_t rank, struct trainer **trainer, do
 {
     struct simulated *e = ctx;
     const struct simulation_setup *setup = &e->simulation->setup;
-    CHECK(rank == e->v);
-    for (uint32_t v = 0; v < setup->node_count; v++)
-        weight[v] = setup->weight != NULL ? setup->weight[v] : 1.0 / setup->node_count;
+    uint32_t places = e->simulation->graph.node_count;
+    CHECK_IMPLIES(!setup->dynamic, rank == e->v);
+    for (uint32_t v = 0; v < places; v++) weight[v] = setup->weight != NULL ? setup->weight[v] : 1.0 / places;
     return setup->trainer_new(setup->ctx, rank, trainer, why);
 }
 
@@ -163,8 +164,8 @@ static struct node *simulated_make_node(struct simulated *e, bool rejoining)
     struct simulation *s = e->simulation;
     const struct simulation_setup *setup = &s->setup;
     struct node_config config = {
-        .id = e->v,
-        .node_count = setup->node_count,
+        .id = e->id,
+        .node_count = s->graph.node_count,
         .algo = setup->algo,
         .algo_params = setup->algo_params,
         .compress = setup->compress,
@@ -173,7 +174,6 @@ static struct node *simulated_make_node(struct simulated *e, bool rejoining)
         .topology = setup->topology,
         .graph = &s->graph,
         .members = s->member,
-        .member_count = s->member != NULL ? setup->node_count : 0,
         .seed = setup->seed,
         .dim = setup->dim,
         .x0 = setup->x0,
@@ -183,15 +183,26 @@ static struct node *simulated_make_node(struct simulated *e, bool rejoining)
         .steps_max = setup->steps_max,
         .trace = setup->trace,
     };
-    if (setup->join && setup->node_count > 1) {
-        uint32_t seed = e->v > 0 ? (e->v - 1) / JOIN_FAN_OUT : 1;
-        snprintf(e->seed_address, sizeof e->seed_address, "sim:%u", seed);
+    if (setup->dynamic) {
+        const struct simulation_life *life = &e->life;
+        snprintf(e->seed_address, sizeof e->seed_address, "sim:%u", life->seed);
         e->seeds[0] = e->seed_address;
         config.seeds = e->seeds;
-        config.seed_count =
-            e->v > 0 || rejoining; /* the first node waits, a restarted one must ask somebody */
+        config.seed_count = life->seed != e->v;
+        config.boot = e->boot;
+        config.min_nodes = setup->min_nodes;
+        config.membership = setup->membership;
+        config.overlay = setup->overlay;
+        config.steps_done = life->steps;
+        config.had_place = life->had_place;
+        config.place = life->place;
+        config.claimed = life->claimed;
+        if (life->x0 != NULL) config.x0 = life->x0;
     }
-    struct node_sink sink = {e, simulated_ranked, simulated_failed, simulated_finished};
+    struct node_sink sink = {.ctx = e,
+                             .on_ranked = simulated_ranked,
+                             .on_failed = simulated_failed,
+                             .on_finished = simulated_finished};
     return node_new(&config, &sink);
 }
 
@@ -200,18 +211,20 @@ static size_t body_size_max(const struct simulation_setup *setup)
 {
     size_t whole = setup->dim * sizeof(float), packed;
     packed = pack_bound(setup->compress, setup->dim, setup->tensor, setup->tensor_count);
-    return whole > packed ? whole : packed;
+    size_t largest = whole > packed ? whole : packed;
+    return setup->dynamic && largest < STATE_CHUNK_SIZE ? STATE_CHUNK_SIZE : largest;
 }
 
 static void simulated_attach(struct simulated *e, bool rejoining)
 {
     struct simulation *s = e->simulation;
-    e->boot++;
+    e->lives++;
+    e->boot = s->setup.dynamic ? (sim_now_us(s->world) + 1) * BOOT_UNITS_PER_US + e->lives : e->lives;
     e->finished = false;
     e->node = simulated_make_node(e, rejoining);
     s->alive++;
     struct transport_config transport = {
-        .id = e->v,
+        .id = e->id,
         .boot = e->boot,
         .body_size_max = body_size_max(&s->setup),
         .heartbeat_us = s->patience_us / SILENCE_SHARE / 3,
@@ -236,6 +249,12 @@ static int simulated_start(struct simulated *e, struct err_text *why)
     return err;
 }
 
+/* Started by simulation_join. */
+static bool is_late(const struct simulation_setup *setup, uint32_t v)
+{
+    return setup->dynamic && setup->start_count > 0 && v >= setup->start_count;
+}
+
 /* -- the whole --------------------------------------------------------------------------------- */
 
 int simulation_new(const struct simulation_setup *setup, struct simulation **out, struct err_text *why)
@@ -247,7 +266,8 @@ int simulation_new(const struct simulation_setup *setup, struct simulation **out
     s->sum = mem_new(setup->dim, sizeof *s->sum);
     s->mean = mem_new(setup->dim, sizeof *s->mean);
     s->slowness = mem_new(setup->node_count, sizeof *s->slowness);
-    int err = topology_build(setup->topology, setup->node_count, setup->seed, &s->graph, why);
+    uint32_t places = setup->dynamic && setup->places > 0 ? setup->places : setup->node_count;
+    int err = topology_build(setup->topology, places, setup->seed, &s->graph, why);
     if (err != 0) {
         memset(&s->graph, 0, sizeof s->graph);
         goto failed;
@@ -259,9 +279,15 @@ int simulation_new(const struct simulation_setup *setup, struct simulation **out
     for (uint32_t v = 0; v < setup->node_count; v++) {
         s->each[v].simulation = s;
         s->each[v].v = v;
-        simulated_attach(&s->each[v], false); /* all can be reached before the first one dials */
+        s->each[v].id = v;
+        s->each[v].life = (struct simulation_life){.id = v, .seed = v > 0 ? (v - 1) / JOIN_FAN_OUT : 0};
+        if (is_late(setup, v))
+            sim_crash(s->world, v, true); /* until it is started */
+        else
+            simulated_attach(&s->each[v], false); /* all can be reached before the first one dials */
     }
-    for (uint32_t v = 0; v < setup->node_count && err == 0; v++) err = simulated_start(&s->each[v], why);
+    for (uint32_t v = 0; v < setup->node_count && err == 0; v++)
+        if (!is_late(setup, v)) err = simulated_start(&s->each[v], why);
     if (err != 0) goto failed;
     *out = s;
     return 0;
@@ -375,12 +401,45 @@ int simulation_restart(struct simulation *s, uint32_t v, struct err_text *why)
 {
     CHECK(v < s->setup.node_count);
     CHECK(s->each[v].node == NULL);
+    struct simulated *e = &s->each[v];
+    if (s->setup.dynamic && v == 0) e->life.seed = 1;
     sim_restart(s->world, v);
-    simulated_attach(&s->each[v], true);
-    return simulated_start(&s->each[v], why);
+    simulated_attach(e, true);
+    return simulated_start(e, why);
+}
+
+int simulation_join(struct simulation *s, uint32_t v, const struct simulation_life *life,
+                    struct err_text *why)
+{
+    CHECK(v < s->setup.node_count && life->seed < s->setup.node_count);
+    CHECK(s->setup.dynamic && s->each[v].node == NULL);
+    struct simulated *e = &s->each[v];
+    e->id = life->id;
+    e->life = *life;
+    sim_restart(s->world, v);
+    simulated_attach(e, true);
+    e->life =
+        (struct simulation_life){.id = life->id, .seed = life->seed}; /* a later restart has no memory */
+    return simulated_start(e, why);
+}
+
+void simulation_leave(struct simulation *s, uint32_t v)
+{
+    CHECK(v < s->setup.node_count && s->each[v].node != NULL);
+    node_leave(s->each[v].node);
 }
 
 /* -- models ------------------------------------------------------------------------------------ */
+
+/* Of the place that node v has; 0 for a node without. */
+static double weight_of(const struct simulation *s, uint32_t v)
+{
+    if (!s->setup.dynamic) return s->setup.weight != NULL ? s->setup.weight[v] : 1.0;
+    struct node_report r;
+    node_report(s->each[v].node, &r);
+    if (r.rank == RANK_NONE) return 0;
+    return s->setup.weight != NULL ? s->setup.weight[r.rank] : 1.0;
+}
 
 void simulation_average(const struct simulation *s, float *x)
 {
@@ -389,7 +448,7 @@ void simulation_average(const struct simulation *s, float *x)
     for (size_t i = 0; i < dim; i++) s->sum[i] = 0;
     for (uint32_t v = 0; v < s->setup.node_count; v++) {
         if (s->each[v].node == NULL) continue;
-        double w = s->setup.weight != NULL ? s->setup.weight[v] : 1.0;
+        double w = weight_of(s, v);
         const float *model = node_model(s->each[v].node);
         for (size_t i = 0; i < dim; i++) s->sum[i] += w * (double)model[i];
         total += w;

@@ -2,6 +2,9 @@
  * Used by `gadabout sim` and by the tests, which crash, restart, pause and cut what they like in between.
  *
  * Deterministic: a function of the setup and of the calls made. Node v has id v, rank v and address "sim:v".
+ *
+ * Dynamic: real membership (SWIM) in virtual time. Nodes know only whom to dial, take places, come and go; the setup's
+ * times should then be those of a real network: milliseconds of latency, seconds of patience.
  */
 #ifndef GADABOUT_AGENT_SIMULATION_H
 #define GADABOUT_AGENT_SIMULATION_H
@@ -29,8 +32,14 @@ struct simulation_setup {
     uint64_t steps_max;         /* per node; 0 = none */
     uint64_t patience_us;       /* 0 = 60 times (mean step + mean delay of a message with a body) */
     uint64_t bandwidth_bytes_s; /* 0 = unlimited */
-    bool join; /* nodes begin knowing only whom to dial (v > 0: node (v - 1) / 8) and learn the
-                * members; otherwise all are known from the start and training begins at 0 */
+    bool dynamic; /* members are learnt; otherwise all are known from the start and training begins at 0 */
+    uint32_t
+        start_count;    /* dynamic: nodes from this one on are started by simulation_join; 0 = all start at 0,
+                            * dialling node (v - 1) / 8 */
+    uint32_t places;    /* dynamic: places of the experiment; 0 = node_count. weight and site are theirs */
+    uint32_t min_nodes; /* dynamic: 0 = places */
+    bool overlay;       /* dynamic: as node_config.overlay */
+    const struct membership_config *membership; /* dynamic: NULL = defaults; borrowed for life */
     /* Makes the trainer of node v; called again when v restarts. *out is owned by the simulation. */
     int (*trainer_new)(void *ctx, uint32_t v, struct trainer **out, struct err_text *why);
     void *ctx;
@@ -40,7 +49,8 @@ struct simulation_setup {
 struct simulation;
 
 /* Builds the graph, whose delays are the mean delays of the simulated links, and starts every node. Returns 0
- * and an owned simulation, or ERR_USAGE, ERR_IO, ERR_FORMAT with why (topology, algorithm, trainer). */
+ * and an owned simulation, or ERR_USAGE, ERR_IO, ERR_FORMAT with why (topology, algorithm, trainer). Dynamic: delays of the
+ * graph are 1, since places are nobody's for good. */
 int simulation_new(const struct simulation_setup *setup, struct simulation **out, struct err_text *why);
 void simulation_free(struct simulation *s);
 
@@ -87,6 +97,24 @@ void simulation_crash(struct simulation *s, uint32_t v, bool reset); /* see sim_
 int simulation_restart(struct simulation *s, uint32_t v, struct err_text *why);
 
 /* -- trace ------------------------------------------------------------------------------------- */
+
+/* How a node comes in: dynamic mode. */
+struct simulation_life {
+    node_id id;
+    uint32_t seed;   /* the node it dials; its own number = nobody */
+    const float *x0; /* (dim) saved before, borrowed during the call; NULL = the common start */
+    uint64_t steps;  /* that it has behind it */
+    bool had_place;
+    rank_t place;
+    uint64_t claimed;
+};
+
+/* Starts v, which is not alive, in a new life. Errors as simulation_new. */
+int simulation_join(struct simulation *s, uint32_t v, const struct simulation_life *life,
+                    struct err_text *why);
+
+/* v tells the others that it leaves; crash it when the words have arrived. */
+void simulation_leave(struct simulation *s, uint32_t v);
 
 /* The hash of every delivered event and of every vector folded in by the caller so far. */
 void simulation_fold(struct simulation *s, const float *x);

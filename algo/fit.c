@@ -17,6 +17,13 @@ static void list_add(char *list, const char *name)
 
 int algo_fit_topology(const struct algo_type *type, const struct choice_spec *topology, struct err_text *why)
 {
+    bool overlay = strcmp(topology->name, "overlay") == 0;
+    if (overlay && type->any_peers) return 0;
+    if (overlay)
+        return err_set(why, ERR_USAGE,
+                       "--topology: 'overlay' does not fit --algorithm %s, which counts on fixed neighbours; give "
+                       "--topology regular or complete",
+                       type->spec.name);
     if (type->links == ALGO_LINKS_ANY || strcmp(topology->name, "complete") == 0) return 0;
     return err_set(why, ERR_USAGE,
                    "--topology: '%s' does not fit --algorithm %s, any two nodes of which may have to speak; "

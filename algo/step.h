@@ -167,6 +167,8 @@ struct algo_type {
     struct choice_spec spec; /* name, help, source, parameters */
     enum algo_eval eval;
     enum algo_links links;
+    bool any_peers;  /* whichever few neighbours are up will do: --topology overlay */
+    bool own_start;  /* nodes may start from different models; others need a common one */
     bool packs;      /* sends packed bodies */
     bool compresses; /* heeds config.compress; packs then */
     enum algo_support support;

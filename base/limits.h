@@ -9,8 +9,8 @@
 #define NODE_COUNT_MAX 65536u   /* ranks in one experiment */
 #define LINK_COUNT_MAX 1024u    /* links one node keeps */
 #define EDGE_COUNT_MAX 8388608u /* edges of one mixing graph: a complete one of 4096 nodes fits */
-#define ROSTER_ENTRY_MAX 1024u  /* members in one MEMBERS message */
 #define STREAM_COUNT_MAX 65536u /* DIGEST streams of one plan */
+#define BOOT_UNITS_PER_US 1024u /* boot ids count microseconds since 1970, with room for a drawn part */
 #define BOOT_MAX (1ull << 62)   /* boot ids grow with the time: the last ones of the year 2112 */
 
 /* Wire. */

@@ -42,6 +42,7 @@ void sim_crash(struct sim_world *w, uint32_t v, bool reset)
     CHECK(node->alive);
     trace_line(w->options.trace, TRACE_DEBUG, "sim: node %u crashes%s", v, reset ? ", links reset" : "");
     node->alive = false;
+    node->reset = reset;
     node->paused = false;
     node->life++;
     node->deadline_generation++;

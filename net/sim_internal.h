@@ -46,6 +46,7 @@ enum sim_event_kind {                   /* the values are part of the observed b
                       SIM_DIAL,    /* index: pair; side: a try begins */
                       SIM_CONNECT, /* index: pair; side: its try arrives */
                       SIM_FAULT,   /* index: node: an injected fault ends; a pause does not hold it up */
+                      SIM_UNREACHABLE, /* only observed: a try that failed for now */
 };
 
 struct sim_event {
@@ -151,6 +152,7 @@ struct sim_host {
 
 struct sim_node {
     bool alive, paused;
+    bool reset; /* crashed so that its host refuses connections */
     struct sim_transport *transport; /* NULL: not attached */
     struct sim_host *host;
     uint32_t life; /* generation of transport and host events */

@@ -5,7 +5,7 @@
  *    both ends come up, the dialled one first.
  *  - as long as the address is wanted, an end that goes down tries again, at redial_us on average.
  * Failure courses
- *  - the other is crashed, paused, closed, not attached or cut off: the next try follows.
+ *  - the other is crashed, paused, closed, not attached or cut off: on_unreachable(), the next try follows.
  *  - both dial: the try of the larger id yields while one of the smaller id is under way.
  *  - the other end still holds an older link (half-open): it goes down as replaced, then both come up.
  *  - other cluster or oneself: on_refused(), and the tries end.
@@ -73,25 +73,46 @@ static void count_refused(const struct sim_pair *p)
     }
 }
 
+/* Inside dial() nobody is called back. */
+static void dial_later(struct sim_world *w, struct sim_pair *p, uint32_t side)
+{
+    count_refused(p);
+    sim_end_redial(w, p, side);
+}
+
 static void dial_try(struct sim_world *w, struct sim_pair *p, uint32_t side)
 {
     struct sim_end *e = &p->end[side];
-    if (!peer_reachable(w, p, side)) {
-        count_refused(p);
-        sim_end_redial(w, p, side);
-        return;
-    }
     dial_cancel(e);
     e->connecting = true;
     uint64_t delay_us = sim_latency_draw_us(&w->latency, &e->trouble, p->mean_s, false);
     sim_schedule(w, w->now_us + delay_us, SIM_CONNECT, p->index, side, e->dial_generation);
 }
 
+/* The next try follows. A pause, a cut, a crash: silence; a process that is gone: refused. */
+static void dial_failed(struct sim_world *w, struct sim_pair *p, uint32_t side)
+{
+    const struct sim_node *other = &w->node[p->node[1 - side]];
+    const struct sim_transport *t = w->node[p->node[side]].transport;
+    bool cut = p->end[0].cut || p->end[1].cut;
+    bool refused = !cut && !other->paused && (other->alive || other->reset);
+    int err = refused ? ERR_CLOSED : ERR_TIMEOUT;
+    dial_later(w, p, side);
+    if (t->sink.on_unreachable == NULL) return;
+    char address[ADDRESS_TEXT_MAX];
+    snprintf(address, sizeof address, "sim:%u", p->node[1 - side]);
+    sim_tell(w, SIM_UNREACHABLE, p->node[side], p->node[1 - side], (uint32_t)-err, NULL, NULL);
+    t->sink.on_unreachable(t->sink.ctx, address, err);
+}
+
 bool sim_dial_event(struct sim_world *w, struct sim_pair *p, uint32_t side, uint32_t generation)
 {
     struct sim_end *e = &p->end[side];
     if (generation != e->dial_generation || !e->wanted || e->state != END_DOWN) return false;
-    dial_try(w, p, side);
+    if (peer_reachable(w, p, side))
+        dial_try(w, p, side);
+    else
+        dial_failed(w, p, side);
     return true;
 }
 
@@ -152,7 +173,7 @@ bool sim_connect_event(struct sim_world *w, struct sim_pair *p, uint32_t side, u
     if (generation != e->dial_generation || !e->wanted || e->state != END_DOWN) return false;
     e->connecting = false;
     if (!peer_reachable(w, p, side) || sim_inject_refuses(p)) {
-        sim_end_redial(w, p, side);
+        dial_failed(w, p, side);
         return true;
     }
     const struct transport_config *mine = &w->node[p->node[side]].transport->config;
@@ -188,7 +209,11 @@ static int net_dial(struct transport *t, const char *address)
     struct sim_end *e = &p->end[side];
     if (e->wanted) return 0;
     e->wanted = true;
-    if (e->state == END_DOWN) dial_try(w, p, side);
+    if (e->state != END_DOWN) return 0;
+    if (peer_reachable(w, p, side))
+        dial_try(w, p, side);
+    else
+        dial_later(w, p, side);
     return 0;
 }
 

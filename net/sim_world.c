@@ -96,6 +96,7 @@ static uint32_t event_node(const struct sim_world *w, const struct sim_event *e)
     case SIM_DOWN:
     case SIM_WRITABLE:
     case SIM_REFUSED:
+    case SIM_UNREACHABLE:
     case SIM_SILENCE:
     case SIM_DIAL:
     case SIM_CONNECT:
@@ -143,6 +144,7 @@ static bool event_deliver(struct sim_world *w, const struct sim_event *e)
     case SIM_FAULT:
         return sim_inject_event(w, e->index);
     case SIM_REFUSED:
+    case SIM_UNREACHABLE:
         break; /* never in the heap */
     }
     UNREACHABLE();

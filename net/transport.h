@@ -19,6 +19,7 @@
  *     cluster, or another process with our id, is reported by on_refused() and ends the tries for that address.
  *     A name stands for all the addresses that it resolves to, again and again: each is tried, a refusal ends the
  *     tries for that one, and is reported under the name when all there are have refused, else under its numbers.
+ *     A try that fails for now is told by on_unreachable(), one at a time; the tries go on.
  * 10. A frame over the limit, a bad checksum, a bad hello or silence ends the link with a reason, never
  *     the process.
  * 11. close() is asynchronous; on_closed() is the last callback ever; then memory may be freed.
@@ -136,6 +137,9 @@ struct transport_sink {
     void (*on_writable)(void *ctx, struct link_id link);
     /* err is ERR_SELF, ERR_CLUSTER or ERR_VERSION */
     void (*on_refused)(void *ctx, const char *address, int err, const char *reason);
+    /* A try to reach a dialled address failed: ERR_CLOSED when its host refuses connections (nobody listens),
+     * ERR_NOT_FOUND when the name does not resolve, else ERR_TIMEOUT. May be NULL. */
+    void (*on_unreachable)(void *ctx, const char *address, int err);
     void (*on_closed)(void *ctx);
 };
 

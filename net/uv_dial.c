@@ -134,6 +134,18 @@ void dial_remove_all(struct uv_tcp *t)
     while (t->names != NULL) name_remove(t, &t->names);
 }
 
+/* Several targets of one name: it is out of reach when none of them has a link. The upcall is last. */
+static void tell_unreachable(const struct dial_name *n, int failed)
+{
+    const struct transport_sink *sink = &n->owner->sink;
+    if (sink->on_unreachable == NULL) return;
+    for (const struct dial_target *target = n->targets; target != NULL; target = target->next)
+        if (target->link != NULL) return;
+    char address[ADDRESS_TEXT_MAX];
+    memcpy(address, n->text, sizeof address);
+    sink->on_unreachable(sink->ctx, address, failed);
+}
+
 /* -- resolving --------------------------------------------------------------------------------- */
 
 static void take_addresses(struct dial_name *n, const struct addrinfo *found, uint64_t now_us)
@@ -171,9 +183,12 @@ static void dial_resolved_cb(uv_getaddrinfo_t *request, int status, struct addri
         tcp_wake_at(t, n->next_us);
     }
     uv_freeaddrinfo(found);
-    if (status != 0 && n->failures == 1) /* last: the line's reader may close us and so free n */
+    if (status == 0) return;
+    if (n->failures == 1)
         trace_line(t->config.trace, TRACE_WARN, "cannot resolve %s: %s; trying again", n->host,
                    uv_strerror(status));
+    else /* not after the line: its reader may close us and so free n */
+        tell_unreachable(n, ERR_NOT_FOUND);
 }
 
 static void name_resolve(struct dial_name *n, uint64_t now_us)
@@ -292,7 +307,7 @@ static bool all_refused(const struct dial_name *n)
 }
 
 /* The upcall is last: it may undial and so free the target. */
-void dial_down(struct dial_target *target, bool lasted, int err, const char *why)
+void dial_down(struct dial_target *target, bool lasted, int err, const char *why, int failed)
 {
     struct uv_tcp *t = target->name->owner;
     target->link = NULL;
@@ -300,6 +315,7 @@ void dial_down(struct dial_target *target, bool lasted, int err, const char *why
     if (lasted) target->failures = 0;
     if (err != ERR_SELF && err != ERR_CLUSTER && err != ERR_VERSION) {
         target_retry(target);
+        if (failed != 0) tell_unreachable(target->name, failed);
         return;
     }
     target->refused = true;

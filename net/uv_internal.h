@@ -53,6 +53,7 @@ struct link {
     bool dialled;
     bool announced; /* on_up was called and on_down was not */
     bool writing;   /* a uv_write is in flight */
+    bool refused;   /* the host refused the connection */
     bool shut;      /* we said that nothing more will come */
     bool dirty;     /* tcp_turn is to flush it */
     bool stranger;  /* counted as one: accepted, and never up */
@@ -213,8 +214,9 @@ void dial_remove(struct uv_tcp *t, const char *address);
 void dial_remove_all(struct uv_tcp *t);
 uint64_t dial_tick(struct uv_tcp *t, uint64_t now_us);  /* starts what is due; returns the next deadline */
 void dial_up(struct dial_target *target, node_id peer); /* a peer spoke */
-/* The link of target is gone; lasted: it was up for redial_max_us at least. */
-void dial_down(struct dial_target *target, bool lasted, int err, const char *why);
+/* The link of target is gone; lasted: it was up for redial_max_us at least. failed: as on_unreachable, when it never
+ * was up; else 0. */
+void dial_down(struct dial_target *target, bool lasted, int err, const char *why, int failed);
 void dial_peer_lost(struct uv_tcp *t, node_id peer); /* targets known to be `peer` are dialled again */
 
 #endif

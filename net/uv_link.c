@@ -158,9 +158,9 @@ void link_report_down(struct link *l)
         }
     }
     bool lasted = announced && tcp_now_us() - l->up_us >= t->config.redial_max_us;
-    if (target != NULL)
-        dial_down(target, lasted, l->conn != NULL ? conn_error(l->conn) : 0,
-                  l->conn != NULL ? conn_why(l->conn) : "");
+    int err = l->conn != NULL ? conn_error(l->conn) : 0;
+    int failed = announced || err == ERR_DUPLICATE ? 0 : l->refused ? ERR_CLOSED : ERR_TIMEOUT;
+    if (target != NULL) dial_down(target, lasted, err, l->conn != NULL ? conn_why(l->conn) : "", failed);
     if (!announced) return;
     if (l->why != DOWN_LOCAL) t->totals.links_lost++;
     dial_peer_lost(t, l->peer.id);
@@ -421,6 +421,7 @@ static void link_connect_cb(uv_connect_t *request, int status)
 {
     struct link *l = request->data;
     if (l->state != LINK_DIALLING) return;
+    l->refused = status == UV_ECONNREFUSED;
     if (status < 0)
         link_end(l, reason_of_socket(status), 0, false);
     else

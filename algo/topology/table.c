@@ -29,6 +29,7 @@ enum {
     TOPOLOGY_REGULAR,
     TOPOLOGY_ER,
     TOPOLOGY_EXP,
+    TOPOLOGY_OVERLAY,
     TOPOLOGY_FILE
 };
 
@@ -43,6 +44,8 @@ const struct choice_spec topology_table[] = {
                      er_params, 1},
     [TOPOLOGY_EXP] = {"exp", "each node i with i +- 1, 2, 4, 8, ...", "Assran et al. 2019; Ying et al. 2021",
                       NULL, 0},
+    [TOPOLOGY_OVERLAY] = {"overlay", "a few random others, renewed as members come and go (agent)",
+                          "Leitao, Pereira, Rodrigues 2007 (HyParView)", NULL, 0},
     [TOPOLOGY_FILE] = {"file", "links from a text file", "", file_params, 1},
 };
 const size_t topology_table_count = sizeof topology_table / sizeof topology_table[0];
@@ -116,6 +119,7 @@ static int make_edges(const struct choice *topology, uint32_t n, uint64_t seed, 
     case TOPOLOGY_TORUS:
         return make_torus(n, out, why);
     case TOPOLOGY_COMPLETE:
+    case TOPOLOGY_OVERLAY: /* any two may meet; the agent says who does */
         return make_complete(n, out, why);
     case TOPOLOGY_STAR:
         make_star(n, out);

@@ -22,7 +22,7 @@ struct graph {
                              * unless the file or the simulator says otherwise */
 };
 
-extern const struct choice_spec topology_table[]; /* ring torus complete star regular er exp file */
+extern const struct choice_spec topology_table[]; /* ring torus complete star regular er exp overlay file */
 extern const size_t topology_table_count;
 
 /* Builds the graph. er and regular are redrawn from the seed until connected (bounded tries).

@@ -72,7 +72,7 @@ static void draw_world(struct storm *s)
     CHECK(choice_parse(step_time_table, step_time_table_count, "--step-time", s->step_time,
                        &s->step_time_choice, NULL) == 0);
     s->setup.patience_us = 1000000 + prng_below(p, 1400000); /* links: silence is a sixth of it */
-    s->setup.join = prng_below(p, 4) == 0;
+    prng_below(p, 4);
 }
 
 static void draw_faults(struct storm *s)

@@ -334,8 +334,13 @@ static void make_node(struct agent *a)
         .node_count = c->nodes,
         .min_nodes = c->min_nodes,
         .address = c->advertise,
-        .had_place = c->launched, /* `up` numbers its agents by rank */
-        .place = c->launched ? (rank_t)c->id : 0,
+        .had_place =
+            c->launched || (resumed != NULL && resumed->place != RANK_NONE), /* `up` numbers by rank */
+        .place = c->launched       ? (rank_t)c->id
+                 : resumed != NULL ? resumed->place
+                                   : 0,
+        .claimed = resumed != NULL ? resumed->claimed : 0,
+        .incarnation = resumed != NULL ? resumed->incarnation : 0,
         .overlay = strcmp(c->topology.spec->name, "overlay") == 0,
         .algo = c->algorithm,
         .algo_params = &c->algorithm_params,

@@ -162,7 +162,9 @@ static struct checkpoint snapshot(struct agent_state *s, struct blob *trainer)
     struct checkpoint c = {
         .id = a->id,
         .boot = a->boot,
-        .place = r.rank,
+        .incarnation = r.incarnation,
+        .place = r.place,
+        .claimed = r.place != RANK_NONE ? r.claimed : 0,
         .steps = r.progress,
         .dim = a->experiment.dim,
         .model = blob_copy(node_model(a->node), a->experiment.dim * sizeof(float)),

@@ -41,6 +41,8 @@ static const char *phase_name(const struct agent *a, enum node_phase phase)
     switch (phase) {
     case NODE_JOINING:
         return "joining";
+    case NODE_FETCHING:
+        return "fetching the model";
     case NODE_TRAINING:
         return "training";
     case NODE_FINISHED:

@@ -311,6 +311,7 @@ void node_report(const struct node *n, struct node_report *out)
         .rank = n->algo != NULL ? n->rank : RANK_NONE,
         .place = n->rank,
         .claimed = n->claimed,
+        .incarnation = n->membership != NULL ? membership_self(n->membership)->incarnation : 0,
         .members_known = n->membership != NULL ? n->places.living : n->config.node_count,
         .members_wanted = n->config.min_nodes,
         .progress = n->steps,
@@ -352,20 +353,4 @@ const struct membership *node_membership(const struct node *n)
 bool node_overlay_has(const struct node *n, node_id id)
 {
     return n->overlay != NULL && overlay_is_active(n->overlay, id);
-}
-
-size_t node_links(const struct node *n, struct node_link *out, size_t max)
-{
-    size_t count = 0;
-    for (const struct link *l = n->oldest; l != NULL && count < max; l = l->newer) {
-        struct node_link *o = &out[count];
-        *o = (struct node_link){.peer = l->peer,
-                                .boot = l->boot,
-                                .place = places_of(&n->places, l->peer),
-                                .address = l->address,
-                                .presented = l->presented,
-                                .dialled = l->dialled};
-        if (!l->closing && n->transport->ops->stats(n->transport, l->id, &o->stats) == 0) count++;
-    }
-    return count;
 }

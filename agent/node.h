@@ -103,6 +103,7 @@ struct node_report {
     rank_t rank;  /* RANK_NONE until training begins */
     rank_t place; /* claimed; RANK_NONE */
     uint64_t claimed;
+    uint64_t incarnation;   /* of our own record in membership; 0 = none */
     uint32_t members_known; /* living ones, ourselves among them */
     uint32_t members_wanted;
     uint64_t progress;                         /* local steps that our model has behind it */
@@ -155,17 +156,5 @@ bool node_overlay_has(const struct node *n, node_id id);        /* in the active
 
 /* What the node waits for, in words, as in "waiting for members: 2 of 3 known"; "" when for nothing. */
 const char *node_waits_for(const struct node *n, char out[NODE_WAIT_MAX]);
-
-/* A link that is up. */
-struct node_link {
-    node_id peer;
-    uint64_t boot;
-    rank_t place;        /* of the peer; RANK_NONE */
-    const char *address; /* as the transport sees it; borrowed until the next event */
-    bool presented;      /* the algorithm uses it */
-    bool dialled;        /* by us */
-    struct link_stats stats;
-};
-size_t node_links(const struct node *n, struct node_link *out, size_t max); /* in the order of their coming */
 
 #endif

@@ -109,7 +109,8 @@ struct node {
     struct member self;    /* as told to membership */
     uint64_t self_told_us; /* when its progress was */
     bool self_changed, address_given;
-    uint64_t steps_told; /* n->steps by then */
+    uint64_t steps_told;     /* n->steps by then */
+    uint64_t progress_at_us; /* when it may be told again */
     uint64_t started_us;
     bool dirty;             /* node_settle has to review */
     uint64_t review_at_us;  /* next review in any case; TIME_NEVER with given members */
@@ -188,7 +189,7 @@ void node_ready_heard(struct node *n, struct link *from, const struct wire_ready
 void node_neighbours_build(struct node *n);
 void node_neighbours_review(struct node *n); /* READY to those who are wanted, an end to those who are not */
 void node_neighbours_free(struct node *n);
-bool node_neighbour_wanted(const struct node *n, const struct neighbour *nb, node_id holder);
+bool node_neighbour_wanted(const struct node *n, node_id holder);
 void node_links_refused(struct node *n, const char *address, int err, const char *reason);
 void node_links_deinit(struct node *n);
 

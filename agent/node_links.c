@@ -108,9 +108,8 @@ void node_neighbours_free(struct node *n)
     n->neighbour_count = n->presented_count = 0;
 }
 
-bool node_neighbour_wanted(const struct node *n, const struct neighbour *nb, node_id holder)
+bool node_neighbour_wanted(const struct node *n, node_id holder)
 {
-    (void)nb;
     return n->overlay == NULL || overlay_is_active(n->overlay, holder);
 }
 
@@ -173,7 +172,7 @@ static void neighbour_review(struct node *n, uint32_t at, uint64_t now_us)
     struct neighbour *nb = &n->neighbour[at];
     struct link *now = nb->present, *bound = nb->link;
     node_id holder = 0;
-    bool wanted = places_holder(&n->places, nb->rank, &holder) && node_neighbour_wanted(n, nb, holder);
+    bool wanted = places_holder(&n->places, nb->rank, &holder) && node_neighbour_wanted(n, holder);
     if (now != NULL || !wanted) nb->missing_us = now_us;
     if (bound != NULL) { /* until its on_down the place is not free for another link */
         if (bound != now || !wanted) node_link_close(n, bound, DOWN_LOCAL);

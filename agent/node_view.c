@@ -1,17 +1,19 @@
 /* Views of a node's links. */
 #include "agent/node_view.h"
 
-#include <string.h>
+#include <stdio.h>
 
 #include "agent/node_internal.h"
 
 static void view_fill(const struct node *n, const struct link *l, struct node_link_view *out)
 {
-    const struct wire_member *m = roster_find(&n->roster, l->peer);
-    uint64_t now_us = n->host->ops->now_us(n->host);
-    if (m != NULL) memcpy(out->address, m->address, sizeof out->address);
+    const struct member *m = n->membership != NULL ? membership_find(n->membership, l->peer) : NULL;
+    uint64_t now_us = node_now_us(n);
+    snprintf(out->address, sizeof out->address, "%s",
+             m != NULL && m->address[0] != '\0' ? m->address : l->address);
     out->peer = l->peer;
-    out->rank = l->rank;
+    out->boot = l->boot;
+    out->rank = places_of(&n->places, l->peer);
     out->dialled = l->dialled;
     out->neighbour = l->presented;
     out->heard_us = now_us > out->stats.last_word_us ? now_us - out->stats.last_word_us : 0;

@@ -6,7 +6,8 @@
 
 struct node_link_view {
     node_id peer;
-    rank_t rank;       /* RANK_NONE: not known, or no member */
+    uint64_t boot;
+    rank_t rank;       /* its place; RANK_NONE: it has none undisputed, or is no member */
     bool dialled;      /* by us */
     bool neighbour;    /* the algorithm has it */
     uint64_t heard_us; /* since the last byte from there */

@@ -141,6 +141,15 @@ static void record_refused(void *ctx, const char *address, int err, const char *
     strncpy(e->refused_address, address, sizeof e->refused_address - 1);
 }
 
+static void record_unreachable(void *ctx, const char *address, int err)
+{
+    struct endpoint *e = ctx;
+    expect_callback_allowed(e);
+    e->unreachables++;
+    e->unreachable_err = err;
+    strncpy(e->unreachable_address, address, sizeof e->unreachable_address - 1);
+}
+
 static void record_closed(void *ctx)
 {
     struct endpoint *e = ctx;
@@ -180,6 +189,7 @@ struct endpoint *suite_start(struct suite *s, const struct transport_config *con
                                   .on_message = record_message,
                                   .on_writable = record_writable,
                                   .on_refused = record_refused,
+                                  .on_unreachable = record_unreachable,
                                   .on_closed = record_closed};
     e->transport = s->factory->start(s->world, v, config, &sink, e->address);
     assert_non_null(e->transport);

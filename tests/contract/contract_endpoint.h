@@ -30,6 +30,9 @@ struct endpoint {
     unsigned ups, refusals;
     int refused_err;
     char refused_address[ADDRESS_TEXT_MAX];
+    unsigned unreachables;
+    int unreachable_err; /* of the last one */
+    char unreachable_address[ADDRESS_TEXT_MAX];
     struct blob *kept; /* body of the last message that had one */
     uint32_t kept_number;
     bool echo, disconnect_on_message;

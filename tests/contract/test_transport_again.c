@@ -96,7 +96,13 @@ static void world_open(struct world *w)
                                       .redial_min_us = REDIAL_MIN_US,
                                       .redial_max_us = REDIAL_MAX_US,
                                       .trace = &w->trace};
-    struct transport_sink sink = {w, on_up, on_down, on_message, on_writable, on_refused, on_closed};
+    struct transport_sink sink = {.ctx = w,
+                                  .on_up = on_up,
+                                  .on_down = on_down,
+                                  .on_message = on_message,
+                                  .on_writable = on_writable,
+                                  .on_refused = on_refused,
+                                  .on_closed = on_closed};
     struct err_text why;
     memset(w, 0, sizeof *w);
     w->trace = (struct trace){TRACE_WARN, on_line, w};

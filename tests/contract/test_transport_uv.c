@@ -75,6 +75,12 @@ static void life_refused(void *ctx, const char *address, int err, const char *re
     if (!l->crashed) l->sink.on_refused(l->sink.ctx, address, err, reason);
 }
 
+static void life_unreachable(void *ctx, const char *address, int err)
+{
+    struct life *l = ctx;
+    if (!l->crashed) l->sink.on_unreachable(l->sink.ctx, address, err);
+}
+
 static void life_closed(void *ctx)
 {
     struct life *l = ctx;
@@ -98,8 +104,14 @@ static struct transport *uv_start(struct contract_world *w, uint32_t v, const st
     l->v = v;
     l->sink = *sink;
     assert_int_equal(uv_loop_init(&l->loop), 0);
-    struct transport_sink mine = {l,          life_up, life_down, life_message, life_writable, life_refused,
-                                  life_closed};
+    struct transport_sink mine = {.ctx = l,
+                                  .on_up = life_up,
+                                  .on_down = life_down,
+                                  .on_message = life_message,
+                                  .on_writable = life_writable,
+                                  .on_refused = life_refused,
+                                  .on_unreachable = life_unreachable,
+                                  .on_closed = life_closed};
     struct err_text why = {""};
     int err = uv_tcp_new(&l->loop, v % 2 == 0 ? "127.0.0.1:0" : "[::1]:0", config, &mine, &l->transport,
                          address, &why);

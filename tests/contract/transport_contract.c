@@ -261,6 +261,27 @@ static void dialling_oneself_is_refused_once(void **state)
     suite_close(&s);
 }
 
+static void tries_that_fail_for_now_are_told_and_go_on(void **state)
+{
+    struct suite s;
+    suite_open(&s, state, 2);
+    struct endpoint *a = s.endpoint[0], *b = s.endpoint[1];
+    struct transport_config config = suite_config(1);
+    char address[ADDRESS_TEXT_MAX];
+    memcpy(address, b->address, sizeof address);
+    endpoint_close(b);
+    RUN_UNTIL(&s, b->closed);
+    s.factory->release(s.world, 1);
+    endpoint_dial(a, address);
+    RUN_UNTIL(&s, a->unreachables >= 3);
+    assert_int_equal(a->unreachable_err, ERR_CLOSED); /* nobody listens there */
+    assert_string_equal(a->unreachable_address, address);
+    assert_int_equal(a->refusals, 0);
+    b = suite_start(&s, &config);
+    if (strcmp(b->address, address) == 0) RUN_UNTIL(&s, endpoint_is_up(a));
+    suite_close(&s);
+}
+
 static void refused_once_as_another_cluster(void **state, uint8_t experiment, uint64_t name)
 {
     struct suite s;
@@ -425,6 +446,7 @@ int contract_run(const struct contract_factory *factory)
         cmocka_unit_test_prestate(of_two_links_that_of_the_smaller_id_stays, f),
         cmocka_unit_test_prestate(a_new_boot_replaces_the_old_link, f),
         cmocka_unit_test_prestate(undial_ends_the_tries_and_leaves_the_link, f),
+        cmocka_unit_test_prestate(tries_that_fail_for_now_are_told_and_go_on, f),
         cmocka_unit_test_prestate(dialling_oneself_is_refused_once, f),
         cmocka_unit_test_prestate(another_cluster_is_refused_once, f),
         cmocka_unit_test_prestate(what_cannot_be_an_address_is_bad_usage, f),

@@ -14,14 +14,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static struct blob *encode_again(const struct wire_message *m)
 {
     switch (m->kind) {
-    case WIRE_MEMBERS:
-        return wire_members_fit(m->member, m->member_count) == m->member_count
-                   ? wire_encode_members(m->sequence, m->member, m->member_count)
-                   : NULL;
+    case WIRE_SWIM:
+        return wire_encode_swim(m->sequence, &m->swim);
     case WIRE_ALGO:
         return wire_encode_algo(m->sequence, &m->msg);
     case WIRE_READY:
-        return wire_encode_ready(m->sequence, m->fingerprint);
+        return wire_encode_ready(m->sequence, &m->ready);
+    case WIRE_OVERLAY:
+        return wire_encode_overlay(m->sequence, &m->overlay);
+    case WIRE_STATE:
+        return wire_encode_state(m->sequence, &m->state);
     }
     UNREACHABLE();
 }

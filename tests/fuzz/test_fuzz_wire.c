@@ -42,24 +42,53 @@ static struct blob *algo_head(struct prng *p)
     return wire_encode_algo(1 + prng_below(p, 1000), &m);
 }
 
-static struct blob *members_head(struct prng *p)
+static struct blob *swim_head(struct prng *p)
 {
-    struct wire_member member[8];
-    uint32_t count = prng_below(p, 9);
-    for (uint32_t i = 0; i < count; i++) {
-        member[i] = (struct wire_member){.id = 10 * i + prng_below(p, 10), .boot = 1 + (prng_next(p) >> 20)};
+    struct member member[8];
+    struct swim_msg m = {
+        .kind = (enum swim_kind)(1 + prng_below(p, 7)), .number = prng_next(p), .update = member};
+    m.update_count = prng_below(p, 9);
+    for (uint32_t i = 0; i < m.update_count; i++) {
+        member[i] = (struct member){.id = prng_next(p) >> prng_below(p, 64),
+                                    .boot = 1 + (prng_next(p) >> 20),
+                                    .state = (enum member_state)prng_below(p, 4),
+                                    .evidence = (enum member_evidence)prng_below(p, 5)};
+        for (uint32_t k = 0; k < MEMBER_META_MAX; k++) member[i].meta[k] = prng_next(p) >> prng_below(p, 64);
         snprintf(member[i].address, sizeof member[i].address, "host-%u:%u", i, 1 + prng_below(p, 65535));
     }
-    return wire_encode_members(1 + prng_below(p, 1000), member, count);
+    return wire_encode_swim(1 + prng_below(p, 1000), &m);
+}
+
+static struct blob *overlay_head(struct prng *p)
+{
+    struct overlay_peer peer[OVERLAY_PEER_MAX];
+    struct overlay_msg m = {
+        .kind = (enum overlay_kind)(1 + prng_below(p, 8)), .ttl = prng_below(p, 9), .peer = peer};
+    m.peer_count = prng_below(p, OVERLAY_PEER_MAX + 1);
+    for (uint32_t i = 0; i < m.peer_count; i++) {
+        peer[i].id = prng_next(p) >> prng_below(p, 64);
+        snprintf(peer[i].address, sizeof peer[i].address, "host-%u:%u", i, 1 + prng_below(p, 65535));
+    }
+    return wire_encode_overlay(1 + prng_below(p, 1000), &m);
 }
 
 static struct blob *valid_head(struct prng *p)
 {
-    switch (prng_below(p, 3)) {
+    struct wire_ready ready = {.claimed = prng_next(p)};
+    struct state_msg chunk = {.kind = (enum state_kind)(1 + prng_below(p, 7)), .snapshot = prng_next(p)};
+    switch (prng_below(p, 5)) {
     case 0:
-        return members_head(p);
+        return swim_head(p);
     case 1:
-        return wire_encode_ready(1 + prng_below(p, 1000), prng_next(p));
+        ready.place = prng_below(p, NODE_COUNT_MAX);
+        ready.your_place = prng_below(p, NODE_COUNT_MAX);
+        return wire_encode_ready(1 + prng_below(p, 1000), &ready);
+    case 2:
+        return overlay_head(p);
+    case 3:
+        chunk.first = prng_next(p) >> prng_below(p, 64);
+        chunk.count = prng_below(p, 9);
+        return wire_encode_state(1 + prng_below(p, 1000), &chunk);
     }
     return algo_head(p);
 }

@@ -30,21 +30,6 @@ static void cluster_trains_and_mixes_to_the_common_optimum(void **state)
     simulation_free(s);
 }
 
-static void nodes_that_know_only_a_seed_find_everybody(void **state)
-{
-    (void)state;
-    struct fixture f;
-    fixture_init(&f, NODES_MAX, 3);
-    f.setup.join = true;
-    struct simulation *s = open_simulation(&f);
-    assert_null(node_graph(simulation_node(s, 5)));
-    let_go_on(s, 2 * (double)simulation_patience_us(s) / SECOND);
-    assert_int_equal(nodes_with_every_link(s), NODES_MAX);
-    assert_int_equal(f.made, NODES_MAX);
-    assert_int_equal(refused(s), 0);
-    simulation_free(s);
-}
-
 static void every_node_does_exactly_its_steps(void **state)
 {
     (void)state;
@@ -127,10 +112,9 @@ static void folded_model_changes_the_trace(void **state)
 static void crashed_node_takes_its_old_place_again(void **state)
 {
     (void)state;
-    for (uint32_t victim = 0; victim < 9; victim++) { /* 0 is everybody's seed, 1 to 8 dial it */
+    for (uint32_t victim = 0; victim < 9; victim++) {
         struct fixture f;
         fixture_init(&f, 9, 20 + victim);
-        f.setup.join = true;
         struct simulation *s = open_simulation(&f);
         double patience_s = (double)simulation_patience_us(s) / SECOND;
         let_go_on(s, patience_s);
@@ -217,7 +201,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cluster_trains_and_mixes_to_the_common_optimum),
-        cmocka_unit_test(nodes_that_know_only_a_seed_find_everybody),
         cmocka_unit_test(every_node_does_exactly_its_steps),
         cmocka_unit_test(same_seed_gives_the_same_trace),
         cmocka_unit_test(folded_model_changes_the_trace),

@@ -105,7 +105,6 @@ static void cluster_recovers_from_faults_at_random(void **state)
     for (uint64_t seed = 0; seed < 60; seed++) {
         struct fixture f;
         fixture_init(&f, 4 + (uint32_t)(seed % 6), seed);
-        f.setup.join = seed % 3 == 0;
         swarm(&f, seed, "plain", true);
     }
 }

@@ -10,7 +10,6 @@
 
 #include <cmocka.h>
 
-#include "agent/roster.h"
 #include "base/check.h"
 
 /* -- transport, host, trainer, algorithm ---------------------------------------------------------- */
@@ -227,9 +226,9 @@ static const struct graph path = {FAKE_NODES, 3, path_offset, path_neighbour, pa
 
 static const node_id ids[FAKE_NODES] = {10, 20, 30, 40}; /* of ranks 0..3; ours is 20 */
 
-struct wire_member fake_member(rank_t rank)
+struct member fake_member(rank_t rank)
 {
-    struct wire_member m = {.id = ids[rank], .boot = 100 + rank};
+    struct member m = {.id = ids[rank], .boot = 100 + rank};
     snprintf(m.address, sizeof m.address, "host:%u", rank);
     return m;
 }
@@ -237,6 +236,8 @@ struct wire_member fake_member(rank_t rank)
 struct node_config fake_config(void)
 {
     static const float x0[FAKE_DIM] = {1, 2, 3};
+    static struct member all[FAKE_NODES];
+    for (rank_t r = 0; r < FAKE_NODES; r++) all[r] = fake_member(r);
     return (struct node_config){.id = 20,
                                 .node_count = FAKE_NODES,
                                 .algo = &fake_algo,
@@ -244,6 +245,7 @@ struct node_config fake_config(void)
                                 .dim = FAKE_DIM,
                                 .x0 = x0,
                                 .patience_us = 1000,
+                                .members = all,
                                 .graph = &path};
 }
 
@@ -259,7 +261,8 @@ void fake_open(struct fake *f, const struct node_config *config)
     f->send_to = RANK_NONE;
     f->node_count = config->node_count;
     fake_now = f;
-    struct node_sink sink = {f, fake_ranked, fake_failed, fake_finished};
+    struct node_sink sink = {
+        .ctx = f, .on_ranked = fake_ranked, .on_failed = fake_failed, .on_finished = fake_finished};
     f->node = node_new(config, &sink);
     node_attach(f->node, &f->transport, &f->host);
 }
@@ -287,7 +290,7 @@ void fake_close(struct fake *f)
 void fake_peer_up(struct fake *f, rank_t rank, uint32_t generation, uint64_t boot, bool dialled)
 {
     struct peer_info info = {.id = ids[rank], .boot = boot, .dialled = dialled};
-    struct wire_member m = fake_member(rank);
+    struct member m = fake_member(rank);
     memcpy(info.address, m.address, sizeof info.address);
     struct transport_sink sink = node_transport_sink(f->node);
     sink.on_up(sink.ctx, (struct link_id){rank, generation}, &info);
@@ -306,15 +309,10 @@ void fake_peer_says(struct fake *f, rank_t rank, enum lane lane, struct blob *he
     blob_unref(head);
 }
 
-uint64_t fake_fingerprint(void)
+struct blob *fake_ready(rank_t rank)
 {
-    struct wire_member all[FAKE_NODES];
-    for (rank_t r = 0; r < FAKE_NODES; r++) all[r] = fake_member(r);
-    struct roster r;
-    roster_init(&r, FAKE_NODES, all, FAKE_NODES);
-    uint64_t fingerprint = roster_fingerprint(&r);
-    roster_deinit(&r);
-    return fingerprint;
+    const struct wire_ready ready = {.place = rank, .your_place = 1};
+    return wire_encode_ready(1, &ready);
 }
 
 const char *fake_sent_to(struct fake *f, rank_t rank, char out[256])
@@ -327,12 +325,23 @@ const char *fake_sent_to(struct fake *f, rank_t rank, char out[256])
         if (f->sent[i].link.slot == rank) {
             assert_true(sequence[f->sent[i].lane] == 0 || m.sequence == sequence[f->sent[i].lane] + 1);
             sequence[f->sent[i].lane] = m.sequence;
-            if (m.kind == WIRE_MEMBERS)
-                say(out, 256, "members:%u ", m.member_count);
-            else if (m.kind == WIRE_READY)
-                say(out, 256, "ready ");
-            else
+            switch (m.kind) {
+            case WIRE_SWIM:
+                say(out, 256, "swim:%d ", (int)m.swim.kind);
+                break;
+            case WIRE_ALGO:
                 say(out, 256, "algo:%u%s ", m.msg.kind, f->sent[i].body != NULL ? "+vec" : "");
+                break;
+            case WIRE_READY:
+                say(out, 256, "ready ");
+                break;
+            case WIRE_OVERLAY:
+                say(out, 256, "overlay:%d ", (int)m.overlay.kind);
+                break;
+            case WIRE_STATE:
+                say(out, 256, "state:%d ", (int)m.state.kind);
+                break;
+            }
         }
         wire_message_deinit(&m);
     }
@@ -341,17 +350,13 @@ const char *fake_sent_to(struct fake *f, rank_t rank, char out[256])
 
 void fake_open_running(struct fake *f, uint64_t steps_max)
 {
-    static struct wire_member all[FAKE_NODES];
-    for (rank_t r = 0; r < FAKE_NODES; r++) all[r] = fake_member(r);
     struct node_config config = fake_config();
-    config.members = all;
-    config.member_count = FAKE_NODES;
     config.steps_max = steps_max;
     fake_open(f, &config);
     assert_int_equal(node_start(f->node, NULL), 0);
     for (rank_t r = 0; r <= 2; r += 2) {
         fake_peer_up(f, r, 1, 100 + r, r > 1);
-        fake_peer_says(f, r, LANE_CONTROL, wire_encode_ready(1, fake_fingerprint()), NULL);
+        fake_peer_says(f, r, LANE_CONTROL, fake_ready(r), NULL);
     }
     assert_string_equal(f->events, "ranked 1;start;up 0 100;up 2 102;");
     fake_forget(f);

@@ -53,16 +53,16 @@ struct fake {
 /* -- opening and closing -------------------------------------------------------------------------- */
 
 /* Member of a rank: ids 10, 20, 30, 40 (ours is 20), boot 100 + rank, address "host:<rank>". */
-struct wire_member fake_member(rank_t rank);
-/* Roster fingerprint of all four members. */
-uint64_t fake_fingerprint(void);
-/* Our node as it starts alone: no seeds, no members known, patience 1000 us, x0 = 1, 2, 3. */
+struct member fake_member(rank_t rank);
+/* READY of the holder of a rank to us, as the first message of its control lane. Returns owned. */
+struct blob *fake_ready(rank_t rank);
+/* Our node with all four members given: no seeds, patience 1000 us, x0 = 1, 2, 3. */
 struct node_config fake_config(void);
 
 /* Makes the node at time 50 us and attaches it; it is not started. Borrows config for the call, and what it
  * points to as node.h says. One fake is open at a time. */
 void fake_open(struct fake *f, const struct node_config *config);
-/* A started node that knows everybody, linked to 0 and 2, both presented; the logs are empty. */
+/* A started node with the members given, linked to 0 and 2, both presented; the logs are empty. */
 void fake_open_running(struct fake *f, uint64_t steps_max);
 /* Frees the node and asserts that it freed its algorithm and trainer, each once. */
 void fake_close(struct fake *f);
@@ -85,7 +85,7 @@ void fake_deadline_comes(struct fake *f, uint64_t now_us);
 
 /* -- what the test looks at or hands over --------------------------------------------------------- */
 
-/* What the node sent to a link: kinds in order, as in "members:2 ready algo:9+vec ". Asserts that the
+/* What the node sent to a link: kinds in order, as in "swim:5 ready algo:9+vec ". Asserts that the
  * sequence of each lane has no gap. Returns out. */
 const char *fake_sent_to(struct fake *f, rank_t rank, char out[256]);
 /* FAKE_DIM floats. Returns owned. */

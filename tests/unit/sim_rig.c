@@ -79,7 +79,13 @@ void rig_take(struct rig *r, uint32_t v, uint64_t boot, uint8_t cluster)
     config.body_size_max = s->body_size_max > 0 ? s->body_size_max : 64u << 20;
     config.heartbeat_us = 100 * MS;
     config.cluster[0] = cluster;
-    struct transport_sink sink = {s, on_up, on_down, on_message, on_writable, on_refused, on_closed};
+    struct transport_sink sink = {.ctx = s,
+                                  .on_up = on_up,
+                                  .on_down = on_down,
+                                  .on_message = on_message,
+                                  .on_writable = on_writable,
+                                  .on_refused = on_refused,
+                                  .on_closed = on_closed};
     struct host_sink host_sink = {s, on_deadline, on_job_done};
     s->rig = r;
     s->v = v;

@@ -1,4 +1,4 @@
-/* Goal: a node joins, ranks the members, starts, trains and keeps time as node.h says, and ends with one
+/* Goal: a node with given members starts, trains and keeps time as node.h says, and ends with one
  * clear line when it cannot. Method: the fakes of node_fake.h around node 1 of a path; the test plays the
  * peers, the worker that runs the training job, and the clock. */
 #include "tests/unit/node_fake.h"
@@ -17,7 +17,7 @@
 
 /* -- joining -------------------------------------------------------------------------------------- */
 
-static void joining_node_learns_members_passes_them_on_and_starts(void **state)
+static void node_begins_says_ready_and_presents_those_who_do(void **state)
 {
     (void)state;
     struct fake f;
@@ -27,30 +27,22 @@ static void joining_node_learns_members_passes_them_on_and_starts(void **state)
     config.seed_count = 1;
     fake_open(&f, &config);
     char out[256];
+    assert_null(node_graph(f.node));
     assert_int_equal(node_start(f.node, NULL), 0);
-    assert_string_equal(f.calls, "dial host:3;");
+    assert_string_equal(f.events, "ranked 1;start;");
+    assert_string_equal(f.calls, "dial host:3;undial host:3;dial host:2;"); /* the lower rank dials */
     fake_peer_up(&f, 3, 1, 103, true);
     fake_peer_up(&f, 0, 1, 100, false);
-    assert_string_equal(fake_sent_to(&f, 3, out), "members:1 "); /* node 0, when it came */
-    assert_string_equal(fake_sent_to(&f, 0, out), "members:1 "); /* node 3 */
-    assert_string_equal(f.events, "");
-    assert_null(node_graph(f.node));
-    struct wire_member late = fake_member(2);
-    fake_peer_says(&f, 3, LANE_CONTROL, wire_encode_members(1, &late, 1), NULL);
-    assert_string_equal(f.events, "ranked 1;start;");
-    assert_string_equal(fake_sent_to(&f, 3, out), "members:1 ready "); /* not told what it told us */
-    assert_string_equal(fake_sent_to(&f, 0, out), "members:1 members:1 ready ");
-    assert_string_equal(f.calls, "dial host:3;undial host:3;dial host:2;"); /* the lower rank dials */
+    assert_string_equal(fake_sent_to(&f, 3, out), ""); /* linked, but no neighbour */
+    assert_string_equal(fake_sent_to(&f, 0, out), "ready ");
     struct node_report report;
     node_report(f.node, &report);
     assert_int_equal(report.phase, NODE_TRAINING);
     assert_int_equal(report.rank, 1);
     assert_int_equal(report.neighbours, 2);
     assert_int_equal(report.neighbours_up, 0);
-    fake_peer_says(&f, 0, LANE_CONTROL, wire_encode_ready(1, fake_fingerprint()), NULL);
+    fake_peer_says(&f, 0, LANE_CONTROL, fake_ready(0), NULL);
     assert_string_equal(f.events, "ranked 1;start;up 0 100;");
-    fake_peer_says(&f, 3, LANE_CONTROL, wire_encode_ready(2, fake_fingerprint()), NULL);
-    assert_string_equal(f.events, "ranked 1;start;up 0 100;"); /* linked, but no neighbour */
     fake_close(&f);
 }
 
@@ -59,13 +51,15 @@ static void peer_that_was_ready_first_is_presented_at_the_start(void **state)
     (void)state;
     struct fake f;
     struct node_config config = fake_config();
+    config.start_after_us = 500;
     fake_open(&f, &config);
     assert_int_equal(node_start(f.node, NULL), 0);
     fake_peer_up(&f, 0, 1, 100, false);
-    fake_peer_says(&f, 0, LANE_CONTROL, wire_encode_ready(1, fake_fingerprint()), NULL);
-    struct wire_member rest[2] = {fake_member(2), fake_member(3)};
-    fake_peer_says(&f, 0, LANE_CONTROL, wire_encode_members(2, rest, 2), NULL);
+    fake_peer_says(&f, 0, LANE_CONTROL, fake_ready(0), NULL);
+    fake_deadline_comes(&f, 550);
     assert_string_equal(f.events, "ranked 1;start;up 0 100;");
+    char out[256];
+    assert_string_equal(fake_sent_to(&f, 0, out), "ready ");
     fake_close(&f);
 }
 
@@ -77,9 +71,6 @@ static void start_waits_when_asked_to(void **state)
     config.start_after_us = 500;
     fake_open(&f, &config);
     assert_int_equal(node_start(f.node, NULL), 0);
-    struct wire_member rest[2] = {fake_member(2), fake_member(3)};
-    fake_peer_up(&f, 0, 1, 100, false);
-    fake_peer_says(&f, 0, LANE_CONTROL, wire_encode_members(1, rest, 2), NULL);
     assert_string_equal(f.events, "");
     assert_int_equal(f.deadline_us, 550);
     fake_deadline_comes(&f, 550);
@@ -87,21 +78,16 @@ static void start_waits_when_asked_to(void **state)
     fake_close(&f);
 }
 
-static void a_complete_list_without_us_ends_the_node(void **state)
+static void a_node_that_is_not_among_the_members_does_not_start(void **state)
 {
     (void)state;
     struct fake f;
     struct node_config config = fake_config();
     config.id = 77;
     fake_open(&f, &config);
-    assert_int_equal(node_start(f.node, NULL), 0);
-    struct wire_member all[FAKE_NODES];
-    for (uint32_t v = 0; v < FAKE_NODES; v++) all[v] = fake_member(v);
-    fake_peer_up(&f, 0, 1, 100, true);
-    fake_peer_says(&f, 0, LANE_CONTROL, wire_encode_members(1, all + 1, FAKE_NODES - 2), NULL);
-    assert_int_equal(f.failed, 0); /* it may not know all yet */
-    fake_peer_says(&f, 0, LANE_CONTROL, wire_encode_members(2, all + 1, FAKE_NODES - 1), NULL);
-    assert_int_equal(f.failed, 1);
+    struct err_text why = {""};
+    assert_int_equal(node_start(f.node, &why), ERR_USAGE);
+    assert_non_null(strstr(why.text, "--id: 77"));
     fake_close(&f);
 }
 
@@ -113,6 +99,7 @@ static void refusal_by_every_seed_ends_the_node(void **state)
     const char *const seeds[] = {"host:1", "host:2", "host:3"};
     config.seeds = seeds;
     config.seed_count = 3;
+    config.start_after_us = 500;
     fake_open(&f, &config);
     assert_int_equal(node_start(f.node, NULL), 0);
     struct transport_sink sink = node_transport_sink(f.node);
@@ -141,10 +128,7 @@ static void impossible_seed_or_data_is_reported(void **state)
     assert_non_null(strstr(why.text, "--join: 'nonsense'"));
     fake_close(&f);
 
-    struct wire_member all[FAKE_NODES] = {fake_member(0), fake_member(1), fake_member(2), fake_member(3)};
     config = fake_config();
-    config.members = all;
-    config.member_count = FAKE_NODES;
     fake_open(&f, &config);
     f.ranked_answer = ERR_IO;
     assert_int_equal(node_start(f.node, &why), 0);
@@ -193,11 +177,7 @@ static void training_starts_from_a_copy_and_is_capped(void **state)
 /* A node that knows everybody, whose algorithm trains from the start; it has no links yet. */
 static void open_training(struct fake *f, bool rejoining)
 {
-    static struct wire_member all[FAKE_NODES];
-    for (rank_t r = 0; r < FAKE_NODES; r++) all[r] = fake_member(r);
     struct node_config config = fake_config();
-    config.members = all;
-    config.member_count = FAKE_NODES;
     config.rejoining = rejoining;
     fake_open(f, &config);
     f->train = 5;
@@ -213,7 +193,7 @@ static void the_first_job_waits_for_all_links_or_half_the_patience(void **state)
     for (rank_t r = 0; r <= 2; r += 2) {
         assert_null(f.job);
         fake_peer_up(&f, r, 1, 100 + r, r > 1);
-        fake_peer_says(&f, r, LANE_CONTROL, wire_encode_ready(1, fake_fingerprint()), NULL);
+        fake_peer_says(&f, r, LANE_CONTROL, fake_ready(r), NULL);
     }
     assert_non_null(f.job);
     fake_close(&f);
@@ -300,10 +280,10 @@ static void deadline_follows_the_algorithm(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(joining_node_learns_members_passes_them_on_and_starts),
+        cmocka_unit_test(node_begins_says_ready_and_presents_those_who_do),
         cmocka_unit_test(peer_that_was_ready_first_is_presented_at_the_start),
         cmocka_unit_test(start_waits_when_asked_to),
-        cmocka_unit_test(a_complete_list_without_us_ends_the_node),
+        cmocka_unit_test(a_node_that_is_not_among_the_members_does_not_start),
         cmocka_unit_test(refusal_by_every_seed_ends_the_node),
         cmocka_unit_test(impossible_seed_or_data_is_reported),
         cmocka_unit_test(training_starts_from_a_copy_and_is_capped),

@@ -58,7 +58,7 @@ static void message_that_overtook_ready_is_taken(void **state)
     struct blob *vec = fake_vector(1, 1, 1);
     fake_peer_sends_algo(&f, 2, LANE_BULK, 1, vec);
     blob_unref(vec);
-    fake_peer_says(&f, 2, LANE_CONTROL, wire_encode_ready(1, fake_fingerprint()), NULL);
+    fake_peer_says(&f, 2, LANE_CONTROL, fake_ready(2), NULL);
     assert_string_equal(f.events, "up 2 102;message 2 4;");
     fake_close(&f);
 }
@@ -72,7 +72,7 @@ enum offence {
     SEQUENCE_GAP,
     SEQUENCE_REPEAT,
     ALGORITHM_REFUSES,
-    MEMBERS_WITH_BODY,
+    SWIM_WITH_BODY,
     READY_WITH_BODY,
     PACKED_LONG,
     PACKED_WITHOUT_BODY,
@@ -85,7 +85,7 @@ static void offend(struct fake *f, enum offence offence)
     struct blob *vec = fake_vector(1, 2, offence == BODY_NAN ? NAN : offence == BODY_INFINITE ? INFINITY : 3);
     struct blob *other = blob_new(offence == BODY_SHORT ? 4 * FAKE_DIM - 4 : 4 * FAKE_DIM + 4);
     memset(other->data, 0, other->size);
-    struct wire_member m = fake_member(0);
+    const struct swim_msg ping = {.kind = SWIM_PING, .number = 1};
     switch (offence) {
     case HEAD_NONSENSE:
         fake_peer_says(f, 0, LANE_CONTROL, blob_copy("\xdd\x0f\x00\x00\x00", 5), NULL);
@@ -115,11 +115,11 @@ static void offend(struct fake *f, enum offence offence)
         fake_peer_sends_algo(f, 0, LANE_BULK, 1, vec);
         f->events[0] = '\0';
         break;
-    case MEMBERS_WITH_BODY:
-        fake_peer_says(f, 0, LANE_BULK, wire_encode_members(1, &m, 1), vec);
+    case SWIM_WITH_BODY:
+        fake_peer_says(f, 0, LANE_BULK, wire_encode_swim(1, &ping), vec);
         break;
     case READY_WITH_BODY:
-        fake_peer_says(f, 0, LANE_BULK, wire_encode_ready(1, fake_fingerprint()), vec);
+        fake_peer_says(f, 0, LANE_BULK, fake_ready(0), vec);
         break;
     case NOT_A_NEIGHBOUR:
         fake_peer_up(f, 3, 1, 103, false);
@@ -165,6 +165,7 @@ static void message_before_we_are_ready_is_refused(void **state)
     (void)state;
     struct fake f;
     struct node_config config = fake_config();
+    config.start_after_us = 500;
     fake_open(&f, &config);
     assert_int_equal(node_start(f.node, NULL), 0);
     fake_peer_up(&f, 0, 1, 100, false);

@@ -58,62 +58,111 @@ static void a_head_says_whether_its_body_is_packed(void **state)
     blob_unref(msg.packed);
 }
 
-static void fill_members(struct wire_member *m, uint32_t count, size_t address_length)
+static void fill_members(struct member *m, uint32_t count, size_t address_length, size_t tag_length)
 {
     for (uint32_t i = 0; i < count; i++) {
-        m[i].id = (node_id)i * 0x10001u + 5;
-        m[i].boot = UINT64_MAX - i;
+        m[i] = (struct member){.id = UINT64_MAX - i,
+                               .boot = UINT64_MAX - 2 * i,
+                               .incarnation = UINT64_MAX - 3 * i,
+                               .state = (enum member_state)(i % 4),
+                               .accuser = UINT64_MAX - 4 * i,
+                               .evidence = (enum member_evidence)(i % 5)};
         memset(m[i].address, 'a' + (int)(i % 26), address_length);
-        m[i].address[address_length] = '\0';
+        memset(m[i].tag, 't', tag_length);
+        for (uint32_t k = 0; k < MEMBER_META_MAX; k++) m[i].meta[k] = UINT64_MAX - i - k;
     }
 }
 
-static void members_survive_round_trip_in_as_many_heads_as_needed(void **state)
+static void swim_messages_survive_round_trip_up_to_the_largest(void **state)
 {
     (void)state;
-    enum { COUNT = 2 * ROSTER_ENTRY_MAX };
-    static struct wire_member member[COUNT];
-    static const size_t lengths[] = {0, 20, ADDRESS_TEXT_MAX - 1};
-    static const uint32_t tag_every[] = {0, 1, 3}; /* nobody, everybody, some have a tag */
-    for (size_t l = 0; l < 9; l++) {
-        fill_members(member, COUNT, lengths[l % 3]);
-        for (uint32_t i = 0; i < COUNT; i++) {
-            bool tagged = tag_every[l / 3] > 0 && i % tag_every[l / 3] == 0;
-            memset(member[i].tag, 0, TAG_TEXT_MAX);
-            if (tagged) memset(member[i].tag, 't', 1 + i % (TAG_TEXT_MAX - 1));
+    static struct member member[SWIM_UPDATE_MAX];
+    for (uint32_t count = 0; count <= SWIM_UPDATE_MAX; count += SWIM_UPDATE_MAX / 4) {
+        fill_members(member, count, ADDRESS_TEXT_MAX - 1, TAG_TEXT_MAX - 1);
+        struct swim_msg msg = {.kind = SWIM_SYNC,
+                               .number = UINT64_MAX,
+                               .target = 5,
+                               .seen = "10.0.0.5:7946",
+                               .update = member,
+                               .update_count = count};
+        struct blob *head = wire_encode_swim(7, &msg);
+        assert_true(head->size <= MESSAGE_HEAD_MAX);
+        struct wire_message out;
+        struct err_text why = {""};
+        assert_int_equal(wire_decode(head->data, head->size, &out, &why), 0);
+        assert_int_equal(out.kind, WIRE_SWIM);
+        assert_int_equal(out.swim.kind, SWIM_SYNC);
+        assert_true(out.swim.number == UINT64_MAX && out.swim.target == 5);
+        assert_string_equal(out.swim.seen, "10.0.0.5:7946");
+        assert_int_equal(out.swim.update_count, count);
+        for (uint32_t i = 0; i < count; i++) {
+            const struct member *m = &out.swim.update[i];
+            assert_true(m->id == member[i].id && m->boot == member[i].boot);
+            assert_true(m->incarnation == member[i].incarnation && m->accuser == member[i].accuser);
+            assert_true(m->state == member[i].state && m->evidence == member[i].evidence);
+            assert_string_equal(m->address, member[i].address);
+            assert_string_equal(m->tag, member[i].tag);
+            assert_memory_equal(m->meta, member[i].meta, sizeof m->meta);
         }
-        uint32_t done = 0;
-        while (done < COUNT) {
-            uint32_t fit = wire_members_fit(member + done, COUNT - done);
-            assert_in_range(fit, 1, ROSTER_ENTRY_MAX);
-            struct blob *head = wire_encode_members(7, member + done, fit);
-            assert_true(head->size <= MESSAGE_HEAD_MAX);
-            struct wire_message out;
-            struct err_text why = {""};
-            assert_int_equal(wire_decode(head->data, head->size, &out, &why), 0);
-            assert_int_equal(out.kind, WIRE_MEMBERS);
-            assert_int_equal(out.member_count, fit);
-            for (uint32_t i = 0; i < fit; i++) {
-                assert_true(out.member[i].id == member[done + i].id);
-                assert_true(out.member[i].boot == member[done + i].boot);
-                assert_string_equal(out.member[i].address, member[done + i].address);
-                assert_string_equal(out.member[i].tag, member[done + i].tag);
-            }
-            wire_message_deinit(&out);
-            blob_unref(head);
-            done += fit;
-        }
+        wire_message_deinit(&out);
+        blob_unref(head);
     }
 }
 
-static void ready_survives_round_trip(void **state)
+static void overlay_messages_survive_round_trip(void **state)
 {
     (void)state;
-    struct blob *head = wire_encode_ready(1, 0x0123456789abcdefu);
+    struct overlay_peer peer[OVERLAY_PEER_MAX] = {{0, ""}};
+    for (uint32_t i = 0; i < OVERLAY_PEER_MAX; i++) {
+        peer[i].id = UINT64_MAX - i;
+        if (i % 2 == 0) memset(peer[i].address, 'x', ADDRESS_TEXT_MAX - 1);
+    }
+    for (uint32_t count = 0; count <= OVERLAY_PEER_MAX; count += OVERLAY_PEER_MAX) {
+        struct overlay_msg msg = {
+            .kind = OVERLAY_SHUFFLE, .ttl = 6, .urgent = count > 0, .peer = peer, .peer_count = count};
+        struct blob *head = wire_encode_overlay(8, &msg);
+        struct wire_message out;
+        assert_int_equal(wire_decode(head->data, head->size, &out, NULL), 0);
+        assert_int_equal(out.kind, WIRE_OVERLAY);
+        assert_int_equal(out.overlay.kind, OVERLAY_SHUFFLE);
+        assert_int_equal(out.overlay.ttl, 6);
+        assert_int_equal(out.overlay.urgent, count > 0);
+        assert_int_equal(out.overlay.peer_count, count);
+        for (uint32_t i = 0; i < count; i++) {
+            assert_true(out.overlay.peer[i].id == peer[i].id);
+            assert_string_equal(out.overlay.peer[i].address, peer[i].address);
+        }
+        wire_message_deinit(&out);
+        blob_unref(head);
+    }
+}
+
+static void ready_and_state_survive_round_trip(void **state)
+{
+    (void)state;
+    const struct wire_ready ready = {.place = 65535, .claimed = UINT64_MAX, .your_place = 3};
+    struct blob *head = wire_encode_ready(1, &ready);
     struct wire_message out;
     assert_int_equal(wire_decode(head->data, head->size, &out, NULL), 0);
     assert_int_equal(out.kind, WIRE_READY);
-    assert_true(out.fingerprint == 0x0123456789abcdefu);
+    assert_int_equal(out.ready.place, 65535);
+    assert_true(out.ready.claimed == UINT64_MAX);
+    assert_int_equal(out.ready.your_place, 3);
+    wire_message_deinit(&out);
+    blob_unref(head);
+    const struct state_msg msg = {.kind = STATE_CHUNK,
+                                  .snapshot = UINT64_MAX,
+                                  .size = 2,
+                                  .chunk_size = 3,
+                                  .progress = 4,
+                                  .first = 5,
+                                  .count = 6,
+                                  .hash = UINT64_MAX - 1,
+                                  .wait_us = 7};
+    head = wire_encode_state(2, &msg);
+    assert_int_equal(wire_decode(head->data, head->size, &out, NULL), 0);
+    assert_int_equal(out.kind, WIRE_STATE);
+    assert_memory_equal(&out.state, &msg, sizeof msg);
     wire_message_deinit(&out);
     blob_unref(head);
 }
@@ -156,10 +205,18 @@ static const struct {
     {"no kind", HEX("\x82\x01\x01\x03\x07"), ERR_FORMAT, "kind is missing"},
     {"no sequence", HEX("\x82\x00\x02\x03\x07"), ERR_FORMAT, "sequence is missing"},
     {"ALGO without its kind", HEX("\x82\x00\x02\x01\x01"), ERR_FORMAT, "algorithm kind is missing"},
-    {"MEMBERS without members", HEX("\x82\x00\x01\x01\x01"), ERR_FORMAT, "members is missing"},
-    {"READY without fingerprint", HEX("\x82\x00\x03\x01\x01"), ERR_FORMAT, "fingerprint is missing"},
+    {"SWIM without its fields", HEX("\x82\x00\x01\x01\x01"), ERR_FORMAT, "swim is missing"},
+    {"READY without its fields", HEX("\x82\x00\x03\x01\x01"), ERR_FORMAT, "ready is missing"},
+    {"OVERLAY without its fields", HEX("\x82\x00\x04\x01\x01"), ERR_FORMAT, "overlay is missing"},
+    {"STATE without its fields", HEX("\x82\x00\x05\x01\x01"), ERR_FORMAT, "state is missing"},
+    {"READY with two fields", HEX("\x83\x00\x03\x01\x01\x06\x92\x01\x01"), ERR_FORMAT, "ready with 2"},
+    {"READY with four fields", HEX("\x83\x00\x03\x01\x01\x06\x94\x01\x01\x01\x01"), ERR_LIMIT,
+     "ready with 4"},
+    {"READY as a number", HEX("\x83\x00\x03\x01\x01\x06\x07"), ERR_FORMAT, "ready is not an array"},
+    {"place 65536", HEX("\x83\x00\x03\x01\x01\x06\x93\xce\x00\x01\x00\x00\x01\x01"), ERR_FORMAT,
+     "ready 65536"},
     {"kind 0", HEX("\x83\x00\x00\x01\x01\x03\x07"), ERR_FORMAT, "kind 0"},
-    {"kind 4", HEX("\x83\x00\x04\x01\x01\x03\x07"), ERR_FORMAT, "kind 4"},
+    {"kind 6", HEX("\x83\x00\x06\x01\x01\x03\x07"), ERR_FORMAT, "kind 6"},
     {"sequence 0", HEX("\x83\x00\x02\x01\x00\x03\x07"), ERR_FORMAT, "sequence 0"},
     {"negative sequence", HEX("\x83\x00\x02\x01\xff\x03\x07"), ERR_FORMAT, "sequence is not"},
     {"float sequence", HEX("\x83\x00\x02\x01\xca\x3f\x80\x00\x00\x03\x07"), ERR_FORMAT, "sequence is not"},
@@ -175,38 +232,63 @@ static const struct {
     {"packed 2", HEX("\x84\x00\x02\x01\x01\x03\x07\x07\x02"), ERR_FORMAT, "packed 2"},
     {"packed twice", HEX("\x85\x00\x02\x01\x01\x03\x07\x07\x01\x07\x01"), ERR_FORMAT,
      "packed is there twice"},
-    {"members no array", HEX("\x83\x00\x01\x01\x01\x02\x00"), ERR_FORMAT, "members is not"},
-    {"member cut", HEX("\x83\x00\x01\x01\x01\x02\x92\x01\x01"), ERR_FORMAT, "members is not"},
-    {"member address a number", HEX("\x83\x00\x01\x01\x01\x02\x93\x01\x01\x01"), ERR_FORMAT,
+    {"SWIM of kind 0", HEX("\x83\x00\x01\x01\x01\x02\x94\x00\x00\x00\xa0"), ERR_FORMAT, "swim 0"},
+    {"SWIM of kind 8", HEX("\x83\x00\x01\x01\x01\x02\x94\x08\x00\x00\xa0"), ERR_FORMAT, "swim 8"},
+    {"SWIM seen as a number", HEX("\x83\x00\x01\x01\x01\x02\x94\x01\x00\x00\x01"), ERR_FORMAT,
      "address is not"},
-    {"member id float", HEX("\x83\x00\x01\x01\x01\x02\x93\xca\0\0\0\0\x01\xa0"), ERR_FORMAT,
-     "members is not an unsig"},
-    {"address with newline", HEX("\x83\x00\x01\x01\x01\x02\x93\x01\x01\xa2\x61\x0a"), ERR_FORMAT,
-     "printable"},
-    {"address with NUL", HEX("\x83\x00\x01\x01\x01\x02\x93\x01\x01\xa2\x61\x00"), ERR_FORMAT, "printable"},
-    {"address not ASCII", HEX("\x83\x00\x01\x01\x01\x02\x93\x01\x01\xa2\xc3\xa4"), ERR_FORMAT, "printable"},
-    {"tags before members", HEX("\x84\x00\x01\x01\x01\x08\x92\x00\xa1\x61\x02\x93\x01\x01\xa0"), ERR_FORMAT,
-     "more than members before"},
-    {"tags no array", HEX("\x84\x00\x01\x01\x01\x02\x93\x01\x01\xa0\x08\x01"), ERR_FORMAT, "tags is not"},
-    {"tag cut", HEX("\x84\x00\x01\x01\x01\x02\x93\x01\x01\xa0\x08\x91\x00"), ERR_FORMAT, "tags is not"},
-    {"tag of nobody", HEX("\x84\x00\x01\x01\x01\x02\x93\x01\x01\xa0\x08\x92\x01\xa1\x61"), ERR_FORMAT,
-     "tags 1 is out of range"},
-    {"two tags of one", HEX("\x84\x00\x01\x01\x01\x02\x93\x01\x01\xa0\x08\x94\x00\xa1\x61\x00\xa1\x61"),
-     ERR_FORMAT, "more than members"},
-    {"empty tag", HEX("\x84\x00\x01\x01\x01\x02\x93\x01\x01\xa0\x08\x92\x00\xa0"), ERR_FORMAT,
-     "an empty one"},
-    {"tag with a blank", HEX("\x84\x00\x01\x01\x01\x02\x93\x01\x01\xa0\x08\x92\x00\xa1\x20"), ERR_FORMAT,
-     "printable"},
-    {"tag a number", HEX("\x84\x00\x01\x01\x01\x02\x93\x01\x01\xa0\x08\x92\x00\x05"), ERR_FORMAT,
-     "a tag is not a string"},
+    {"records no array", HEX("\x84\x00\x01\x01\x01\x02\x94\x01\x00\x00\xa0\x08\x01"), ERR_FORMAT,
+     "records is not"},
+    {"records empty", HEX("\x84\x00\x01\x01\x01\x02\x94\x01\x00\x00\xa0\x08\x90"), ERR_FORMAT,
+     "records with 0"},
+    {"record cut",
+     HEX("\x84\x00\x01\x01\x01\x02\x94\x01\x00\x00\xa0\x08\xdc\x00\x11\x01\x01\x01\x00\x00\x00\xa1\x61\xa0\0"
+         "\0\0\0\0\0\0\0\x01"),
+     ERR_FORMAT, "cut short"},
+    {"record id float",
+     HEX("\x84\x00\x01\x01\x01\x02\x94\x01\x00\x00\xa0\x08\xdc\x00\x10\xca\x00\x00\x00\x00\x01\x01\x00\x00"
+         "\x00\xa1\x61\xa0\0\0\0\0\0\0\0\0"),
+     ERR_FORMAT, "records is not an unsig"},
+    {"record of state 4",
+     HEX("\x84\x00\x01\x01\x01\x02\x94\x01\x00\x00\xa0\x08\xdc\x00\x10\x01\x01\x01\x04\x00\x00\xa1\x61\xa0\0"
+         "\0\0\0\0\0\0\0"),
+     ERR_FORMAT, "records 4"},
+    {"record of evidence 5",
+     HEX("\x84\x00\x01\x01\x01\x02\x94\x01\x00\x00\xa0\x08\xdc\x00\x10\x01\x01\x01\x00\x00\x05\xa1\x61\xa0\0"
+         "\0\0\0\0\0\0\0"),
+     ERR_FORMAT, "records 5"},
+    {"address a number",
+     HEX("\x84\x00\x01\x01\x01\x02\x94\x01\x00\x00\xa0\x08\xdc\x00\x10\x01\x01\x01\x00\x00\x00\x01\xa0\0\0\0"
+         "\0\0\0\0\0"),
+     ERR_FORMAT, "address is not"},
+    {"address with newline",
+     HEX("\x84\x00\x01\x01\x01\x02\x94\x01\x00\x00\xa0\x08\xdc\x00\x10\x01\x01\x01\x00\x00\x00\xa2\x61\x0a"
+         "\xa0\0\0\0\0\0\0\0\0"),
+     ERR_FORMAT, "printable"},
+    {"address with NUL",
+     HEX("\x84\x00\x01\x01\x01\x02\x94\x01\x00\x00\xa0\x08\xdc\x00\x10\x01\x01\x01\x00\x00\x00\xa2\x61\x00"
+         "\xa0\0\0\0\0\0\0\0\0"),
+     ERR_FORMAT, "printable"},
+    {"address not ASCII",
+     HEX("\x84\x00\x01\x01\x01\x02\x94\x01\x00\x00\xa0\x08\xdc\x00\x10\x01\x01\x01\x00\x00\x00\xa2\xc3\xa4"
+         "\xa0\0\0\0\0\0\0\0\0"),
+     ERR_FORMAT, "printable"},
+    {"tag with a blank",
+     HEX("\x84\x00\x01\x01\x01\x02\x94\x01\x00\x00\xa0\x08\xdc\x00\x10\x01\x01\x01\x00\x00\x00\xa1\x61\xa1"
+         "\x20\0\0\0\0\0\0\0\0"),
+     ERR_FORMAT, "printable"},
     {"tag too long",
-     HEX("\x84\x00\x01\x01\x01\x02\x93\x01\x01\xa0\x08\x92\x00\xd9\x40"
-         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"),
+     HEX("\x84\x00\x01\x01\x01\x02\x94\x01\x00\x00\xa0\x08\xdc\x00\x10\x01\x01\x01\x00\x00\x00\xa1\x61\xd9"
+         "\x40"
+         "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
+         "\0\0\0\0\0\0\0\0"),
      ERR_LIMIT, "a tag over 63 bytes"},
-    {"same member twice", HEX("\x83\x00\x01\x01\x01\x02\x96\x01\x01\xa0\x01\x01\xa0"), ERR_FORMAT,
-     "one id twice"},
-    {"members out of order", HEX("\x83\x00\x01\x01\x01\x02\x96\x02\x01\xa0\x01\x01\xa0"), ERR_FORMAT,
-     "out of range"},
+    {"OVERLAY of kind 9", HEX("\x83\x00\x04\x01\x01\x09\x93\x09\x00\x00"), ERR_FORMAT, "overlay 9"},
+    {"OVERLAY half urgent", HEX("\x83\x00\x04\x01\x01\x09\x93\x01\x00\x02"), ERR_FORMAT, "overlay 2"},
+    {"OVERLAY id without address", HEX("\x83\x00\x04\x01\x01\x09\x94\x01\x00\x00\x05"), ERR_FORMAT,
+     "without an address"},
+    {"STATE of kind 8", HEX("\x83\x00\x05\x01\x01\x0a\x99\x08\0\0\0\0\0\0\0\0"), ERR_FORMAT, "state 8"},
+    {"STATE with eight fields", HEX("\x83\x00\x05\x01\x01\x0a\x98\0\0\0\0\0\0\0\0"), ERR_FORMAT,
+     "state with 8"},
 };
 
 static void bad_heads_are_refused_with_a_reason(void **state)
@@ -219,6 +301,7 @@ static void bad_heads_are_refused_with_a_reason(void **state)
         if (err != bad_heads[i].err || strstr(why.text, bad_heads[i].says) == NULL)
             fail_msg("%s: %d \"%s\"", bad_heads[i].what, err, why.text);
         assert_null(out.member);
+        assert_null(out.peer);
     }
 }
 
@@ -298,15 +381,21 @@ static void decode_exact_copy(const uint8_t *bytes, size_t size)
 static void damaged_heads_never_crash(void **state)
 {
     (void)state;
-    struct wire_member member[3];
-    fill_members(member, 3, 9);
+    struct member member[2];
+    fill_members(member, 2, 9, 3);
+    struct overlay_peer peer[2] = {{7, "host:1"}, {8, ""}};
+    const struct swim_msg swim = {.kind = SWIM_GOSSIP, .update = member, .update_count = 2};
+    const struct overlay_msg overlay = {.kind = OVERLAY_ACCEPT, .peer = peer, .peer_count = 2};
+    const struct state_msg chunk = {.kind = STATE_GET, .snapshot = 1u << 20, .first = 300};
+    const struct wire_ready ready = {.place = 12, .claimed = 1ull << 50, .your_place = 200};
     uint8_t bits[5] = {1, 2, 3, 4, 5};
     struct algo_msg msg = {
         .kind = 3, .field_count = 4, .field = {1, 300, 70000, UINT64_MAX}, .bits_size = 5, .bits = bits};
-    struct blob *heads[] = {wire_encode_algo(9, &msg), wire_encode_members(10, member, 3),
-                            wire_encode_ready(11, 12)};
-    uint8_t damaged[256];
-    for (size_t h = 0; h < 3; h++) {
+    struct blob *heads[] = {wire_encode_algo(9, &msg), wire_encode_swim(10, &swim),
+                            wire_encode_ready(11, &ready), wire_encode_overlay(12, &overlay),
+                            wire_encode_state(13, &chunk)};
+    uint8_t damaged[512];
+    for (size_t h = 0; h < sizeof heads / sizeof heads[0]; h++) {
         assert_true(heads[h]->size <= sizeof damaged);
         for (size_t size = 0; size < heads[h]->size; size++) {
             struct wire_message out;
@@ -344,8 +433,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(algo_head_survives_round_trip),
         cmocka_unit_test(a_head_says_whether_its_body_is_packed),
-        cmocka_unit_test(members_survive_round_trip_in_as_many_heads_as_needed),
-        cmocka_unit_test(ready_survives_round_trip),
+        cmocka_unit_test(swim_messages_survive_round_trip_up_to_the_largest),
+        cmocka_unit_test(overlay_messages_survive_round_trip),
+        cmocka_unit_test(ready_and_state_survive_round_trip),
         cmocka_unit_test(bad_heads_are_refused_with_a_reason),
         cmocka_unit_test(unknown_key_is_skipped),
         cmocka_unit_test(depth_and_objects_are_accepted_up_to_their_limits),

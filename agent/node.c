@@ -135,7 +135,8 @@ static uint64_t earlier(uint64_t a, uint64_t b)
 void node_arm(struct node *n)
 {
     if (n->failed) return;
-    uint64_t at_us = n->algo != NULL ? n->config.algo->deadline_us(n->algo) : n->begin_at_us;
+    uint64_t at_us = n->algo != NULL ? n->config.algo->deadline_us(n->algo) : TIME_NEVER;
+    if (n->algo == NULL && n->membership == NULL) at_us = n->begin_at_us; /* else it is a review's matter */
     at_us = earlier(at_us, earlier(n->redial_at_us, n->finish_at_us));
     if (n->job.held) at_us = earlier(at_us, n->hold_until_us);
     if (n->membership != NULL && !n->leaving) {

@@ -84,7 +84,8 @@ static void contacts_sweep(struct node *n)
 void node_contacts_refused(struct node *n, const char *address)
 {
     struct contact *c = contact_find(n, address);
-    if (c != NULL) c->refused_us = node_now_us(n) + 1; /* the transport has given it up */
+    uint64_t now_us = node_now_us(n);
+    if (c != NULL) c->refused_us = now_us > 0 ? now_us : 1; /* the transport has given it up */
     node_contacts_unreachable(n, address, ERR_CLOSED);
 }
 

@@ -8,7 +8,8 @@
  *  - others train: for one of them to tell all it knows, for a vacant place, for the model. If the last of them goes
  *    meanwhile, the experiment is founded anew.
  *  - others train but have no progress yet, and min_nodes members are known: this is still the founding, somebody
- *    was quicker; the start is common, nothing is fetched.
+ *    was quicker; the start is common, nothing is fetched. The same with steps of former lives, when the method needs
+ *    no common start and all were started together.
  *  - a place that was claimed by two: the later claim looks for another, whatever its phase. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,9 @@
 
 #include "agent/node_internal.h"
 #include "base/check.h"
+
+#define TOGETHER                                                                                             \
+    (60ull * 1000000u * BOOT_UNITS_PER_US) /* apart at most, nodes that start again as one cluster */
 
 /* -- who trains -------------------------------------------------------------------------------- */
 
@@ -48,10 +52,23 @@ static bool somebody_progressed(const struct node *n)
     return n->steps > 0;
 }
 
-/* Nobody has published progress: the experiment began a moment ago. */
+/* Those who train were started about when we were. */
+static bool started_together(const struct node *n)
+{
+    for (uint32_t i = 0; i < membership_count(n->membership); i++) {
+        const struct member *m = membership_at(n->membership, i);
+        if (node_member_trains(n, m) && m->boot + TOGETHER < n->config.boot) return false;
+    }
+    return true;
+}
+
+/* The experiment began a moment ago: nobody has published progress; or all have saved steps, and need no common start.
+ */
 static bool just_founded(const struct node *n)
 {
-    return n->places.living >= n->config.min_nodes && !somebody_progressed(n);
+    if (n->places.living < n->config.min_nodes) return false;
+    bool own = n->config.algo->own_start && n->config.steps_done > 0;
+    return own ? started_together(n) : !somebody_progressed(n);
 }
 
 /* Of the living members with a place, the one with most progress; ties: the smaller id. NULL: nobody has any. */

@@ -40,7 +40,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (head != NULL) {
         CHECK(wire_decode(head->data, head->size, &second, NULL) == 0);
         CHECK(second.kind == first.kind && second.sequence == first.sequence);
-        CHECK(second.member_count == first.member_count && second.msg.bits_size == first.msg.bits_size);
+        CHECK(second.swim.update_count == first.swim.update_count);
+        CHECK(second.overlay.peer_count == first.overlay.peer_count);
+        CHECK(second.msg.bits_size == first.msg.bits_size);
         wire_message_deinit(&second);
         blob_unref(head);
     }

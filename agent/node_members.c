@@ -250,14 +250,24 @@ static bool progress_refresh(struct node *n)
     return changed;
 }
 
+/* Rumours reach everybody in time; a claim, a beginning or an address is waited for. */
+static void self_announce(struct node *n)
+{
+    const struct swim_msg msg = {
+        .kind = SWIM_GOSSIP, .update = membership_self(n->membership), .update_count = 1};
+    for (struct link *l = n->oldest; l != NULL; l = l->newer)
+        if (!l->closing) node_send_swim(n, l, &msg);
+}
+
 void node_self_tell(struct node *n)
 {
-    bool urgent = self_refresh(n);
-    if (!progress_refresh(n) && !urgent && !n->self_changed) return;
+    bool urgent = self_refresh(n) || n->self_changed;
+    if (!progress_refresh(n) && !urgent) return;
     n->self_changed = false;
     n->dirty |= places_learn(&n->places, &n->self, node_now_boot(n));
     struct membership_event event = {.kind = MEMBERSHIP_SELF, .self = &n->self};
     members_feed(n, &event);
+    if (urgent) self_announce(n);
 }
 
 /* -- making and ending ------------------------------------------------------------------------- */

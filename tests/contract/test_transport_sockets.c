@@ -114,7 +114,13 @@ static int transport_open(struct world *w, const char *listen, node_id id, struc
                                       .redial_min_us = 5000,
                                       .redial_max_us = 20000,
                                       .trace = &w->trace};
-    struct transport_sink sink = {w, on_up, on_down, on_message, on_writable, on_refused, on_closed};
+    struct transport_sink sink = {.ctx = w,
+                                  .on_up = on_up,
+                                  .on_down = on_down,
+                                  .on_message = on_message,
+                                  .on_writable = on_writable,
+                                  .on_refused = on_refused,
+                                  .on_closed = on_closed};
     w->trace = (struct trace){TRACE_WARN, on_line, w};
     return uv_tcp_new(&w->loop, listen, &config, &sink, &w->transport, w->address, why);
 }

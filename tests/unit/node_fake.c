@@ -123,6 +123,7 @@ static int fake_create(const struct algo_config *config, const struct choice *pa
     (void)params;
     (void)why;
     *out = mem_new_zero(1, sizeof **out);
+    fake_now->created++;
     (*out)->f = fake_now;
     (*out)->config = *config;
     memcpy((*out)->x, config->x0, sizeof(*out)->x);
@@ -201,6 +202,7 @@ static int fake_ranked(void *ctx, rank_t rank, struct trainer **trainer, double 
 {
     struct fake *f = ctx;
     EVENT(f, "ranked %u;", rank);
+    f->ranked++;
     *trainer = &f->trainer;
     for (uint32_t v = 0; v < f->node_count; v++) weight[v] = 1.0 / f->node_count;
     return f->ranked_answer == 0 ? 0 : err_set(why, f->ranked_answer, "no data");
@@ -210,6 +212,17 @@ static void fake_failed(void *ctx, const struct err_text *why)
 {
     ((struct fake *)ctx)->failed++;
     ((struct fake *)ctx)->failure = *why;
+}
+
+static void fake_member_changed(void *ctx, const struct member *m, bool is_new, enum member_state before,
+                                uint32_t confirmations)
+{
+    struct fake *f = ctx;
+    (void)before;
+    (void)confirmations;
+    if (is_new || m->state != before)
+        say(f->members, sizeof f->members, "%llu %s;", (unsigned long long)m->id,
+            member_state_name(m->state));
 }
 
 static void fake_finished(void *ctx)
@@ -261,8 +274,11 @@ void fake_open(struct fake *f, const struct node_config *config)
     f->send_to = RANK_NONE;
     f->node_count = config->node_count;
     fake_now = f;
-    struct node_sink sink = {
-        .ctx = f, .on_ranked = fake_ranked, .on_failed = fake_failed, .on_finished = fake_finished};
+    struct node_sink sink = {.ctx = f,
+                             .on_ranked = fake_ranked,
+                             .on_failed = fake_failed,
+                             .on_finished = fake_finished,
+                             .on_member = fake_member_changed};
     f->node = node_new(config, &sink);
     node_attach(f->node, &f->transport, &f->host);
 }
@@ -275,16 +291,16 @@ void fake_forget(struct fake *f)
     }
     f->sent_count = 0;
     f->calls[0] = '\0';
+    f->members[0] = '\0';
     f->events[0] = '\0';
 }
 
 void fake_close(struct fake *f)
 {
-    bool had_algo = node_algo(f->node) != NULL;
     node_free(f->node);
     fake_forget(f);
-    assert_int_equal(f->destroyed, had_algo);
-    assert_int_equal(f->trainers_freed, had_algo || f->ranked_answer != 0);
+    assert_int_equal(f->destroyed, f->created);
+    assert_int_equal(f->trainers_freed, f->ranked);
 }
 
 void fake_peer_up(struct fake *f, rank_t rank, uint32_t generation, uint64_t boot, bool dialled)

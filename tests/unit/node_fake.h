@@ -32,7 +32,8 @@ struct fake {
     char calls[1024]; /* dials, undials, disconnects */
     uint64_t now_us, deadline_us;
     struct job *job;
-    char events[1024]; /* what the algorithm saw */
+    char events[1024];  /* what the algorithm saw */
+    char members[1024]; /* new ones and changes of state, as the owner was told */
     /* the script of the algorithm: what it answers to the next event */
     int answer;
     uint32_t train;
@@ -44,7 +45,7 @@ struct fake {
     float seen_x, seen_vec;
     size_t seen_packed; /* bytes */
     int ranked_answer;
-    uint32_t finished, failed, destroyed, trainers_freed;
+    uint32_t finished, failed, created, destroyed, ranked, trainers_freed;
     struct err_text failure;
     uint32_t node_count;
     struct node *node;

@@ -1,0 +1,362 @@
+/* Goal: a node among members that come and go claims a place, presents whom it should and gives its place up to an
+ * earlier claim; and what a hostile peer says of members, places, models or neighbours costs it its link at most.
+ * Method: the fakes of node_fake.h around a node with id 20 and four places on a path 0 - 1 - 2 - 3; the test plays
+ * the peers with ids 10, 30 and 40, word by word. */
+#include "tests/unit/node_fake.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "agent/places.h"
+
+#define BOOT (1ull << 50)
+#define HALF_SECOND 500000u
+
+/* A record of the peer that is node_fake's member of `rank`: place RANK_NONE = none. */
+static struct member record_of(rank_t rank, rank_t place, uint64_t claimed, enum node_phase phase)
+{
+    struct member m = fake_member(rank);
+    m.boot = m.incarnation = BOOT + rank;
+    m.meta[META_PLACE] = place == RANK_NONE ? 0 : (uint64_t)place + 1;
+    m.meta[META_CLAIMED] = claimed;
+    m.meta[META_PHASE] = (uint64_t)phase + 1;
+    return m;
+}
+
+static void says_swim(struct fake *f, rank_t rank, uint64_t sequence, enum swim_kind kind,
+                      const struct member *update, uint32_t count)
+{
+    struct swim_msg msg = {.kind = kind, .update = update, .update_count = count};
+    if (kind == SWIM_SYNC) snprintf(msg.seen, sizeof msg.seen, "127.0.0.1:5");
+    fake_peer_says(f, rank, LANE_CONTROL, wire_encode_swim(sequence, &msg), NULL);
+}
+
+static void says_ready(struct fake *f, rank_t rank, uint64_t sequence, rank_t place, rank_t your_place)
+{
+    const struct wire_ready ready = {.place = place, .claimed = BOOT, .your_place = your_place};
+    fake_peer_says(f, rank, LANE_CONTROL, wire_encode_ready(sequence, &ready), NULL);
+}
+
+static void open_members(struct fake *f, uint32_t min_nodes)
+{
+    struct node_config config = fake_config();
+    config.members = NULL;
+    config.min_nodes = min_nodes;
+    config.boot = BOOT + 1;
+    config.patience_us = 2 * HALF_SECOND;
+    fake_open(f, &config);
+    assert_int_equal(node_start(f->node, NULL), 0);
+}
+
+static rank_t place_of(const struct fake *f)
+{
+    struct node_report r;
+    node_report(f->node, &r);
+    return r.place;
+}
+
+/* Ours has place 1; node 0 (id 10) place 0; both train and are presented. sequence: of node 0's next control word. */
+static uint64_t open_training(struct fake *f)
+{
+    open_members(f, 2);
+    fake_peer_up(f, 0, 1, BOOT, false);
+    struct member m = record_of(0, 0, BOOT + 1, NODE_TRAINING);
+    says_swim(f, 0, 1, SWIM_SYNC, &m, 1);
+    says_ready(f, 0, 2, 0, 1);
+    assert_string_equal(f->events, "ranked 1;start;up 0 1125899906842624;");
+    fake_forget(f);
+    return 3;
+}
+
+/* -- founding and presenting ----------------------------------------------------------------------- */
+
+static void founders_wait_for_enough_members_and_take_places_by_id(void **state)
+{
+    (void)state;
+    struct fake f;
+    char text[NODE_WAIT_MAX];
+    open_members(&f, 3);
+    assert_string_equal(node_waits_for(f.node, text), "waiting for members: 1 of 3 known");
+    fake_peer_up(&f, 3, 1, BOOT + 3, false);
+    struct member two[2] = {record_of(3, RANK_NONE, 0, NODE_JOINING),
+                            record_of(0, RANK_NONE, 0, NODE_JOINING)};
+    says_swim(&f, 3, 1, SWIM_SYNC, two, 1);
+    assert_string_equal(node_waits_for(f.node, text), "waiting for members: 2 of 3 known");
+    assert_int_equal(place_of(&f), RANK_NONE);
+    says_swim(&f, 3, 2, SWIM_SYNC, two, 2);
+    assert_string_equal(f.members, "40 alive;10 alive;");
+    assert_int_equal(place_of(&f), 1);
+    assert_string_equal(f.events, "ranked 1;start;");
+    assert_string_equal(node_waits_for(f.node, text), "");
+    fake_close(&f);
+}
+
+static void only_the_holder_of_a_neighbouring_place_is_presented(void **state)
+{
+    (void)state;
+    struct fake f;
+    char out[256];
+    open_training(&f);
+    fake_peer_up(&f, 3, 1, BOOT + 3, false);
+    struct member far = record_of(3, 3, BOOT + 1, NODE_TRAINING);
+    says_swim(&f, 3, 1, SWIM_SYNC, &far, 1);
+    says_ready(&f, 3, 2, 3, 1);
+    assert_string_equal(f.events, ""); /* place 3 is none of our neighbours */
+    far.incarnation++;
+    far.meta[META_PLACE] = 3;
+    says_swim(&f, 3, 3, SWIM_GOSSIP, &far, 1);
+    assert_non_null(strstr(fake_sent_to(&f, 3, out), "ready "));
+    assert_non_null(strstr(f.calls, "disconnect 3 5;")); /* its READY was for its former place */
+    assert_string_equal(f.events, "");
+    fake_close(&f);
+}
+
+static void messages_that_overtook_ready_wait_for_it(void **state)
+{
+    (void)state;
+    for (int many = 0; many <= 1; many++) {
+        struct fake f;
+        open_members(&f, 2);
+        fake_peer_up(&f, 0, 1, BOOT, false);
+        struct member m = record_of(0, 0, BOOT + 1, NODE_TRAINING);
+        says_swim(&f, 0, 1, SWIM_SYNC, &m, 1);
+        fake_forget(&f);
+        struct blob *vec = fake_vector(1, 2, 3);
+        for (uint64_t i = 1; i <= (many ? 100u : 2u); i++) fake_peer_sends_algo(&f, 0, LANE_BULK, i, vec);
+        assert_string_equal(f.events, "");
+        assert_string_equal(f.calls, many ? "disconnect 0 3;" : "");
+        if (!many) says_ready(&f, 0, 2, 0, 1);
+        if (!many) assert_string_equal(f.events, "up 0 1125899906842624;message 0 4;message 0 4;");
+        assert_int_equal(vec->references, 1);
+        blob_unref(vec);
+        fake_close(&f);
+    }
+}
+
+static void a_neighbour_declared_dead_loses_its_link(void **state)
+{
+    (void)state;
+    struct fake f;
+    open_training(&f);
+    fake_peer_up(&f, 3, 1, BOOT + 3, false);
+    struct member word[2] = {record_of(3, 3, BOOT + 1, NODE_TRAINING),
+                             record_of(0, 0, BOOT + 1, NODE_TRAINING)};
+    word[1].state = MEMBER_LEFT;
+    says_swim(&f, 3, 1, SWIM_SYNC, word, 2);
+    assert_non_null(strstr(f.calls, "disconnect 0 5;"));
+    fake_peer_down(&f, 0, 1);
+    assert_string_equal(f.events, "down 0;");
+    fake_close(&f);
+}
+
+/* -- losing a place -------------------------------------------------------------------------------- */
+
+static void an_earlier_claim_takes_our_place_once_the_job_is_done(void **state)
+{
+    (void)state;
+    for (int idle = 0; idle <= 1; idle++) {
+        struct fake f;
+        uint64_t sequence = open_training(&f);
+        if (!idle) {
+            f.train = 5;
+            f.delta = 0.5f;
+            fake_peer_sends_algo(&f, 0, LANE_BULK, 1, NULL);
+            fake_deadline_comes(&f, f.now_us + HALF_SECOND); /* the first job waits no longer */
+            assert_non_null(f.job);
+        }
+        fake_forget(&f);
+        struct member rival = record_of(3, 1, 5, NODE_TRAINING);
+        says_swim(&f, 0, sequence, SWIM_GOSSIP, &rival, 1);
+        if (!idle) {
+            assert_int_equal(f.destroyed, 0);
+            assert_int_equal(place_of(&f), 1);
+            fake_job_done(&f);
+        }
+        assert_int_equal(f.destroyed, 1);
+        assert_int_equal(f.created, 2);
+        assert_int_equal(place_of(&f), 2); /* the next vacant one */
+        assert_non_null(strstr(f.calls, "disconnect 0 5;"));
+        assert_non_null(strstr(f.events, "ranked 2;start;"));
+        assert_true(node_model(f.node)[0] == (idle ? 1.0f : 1.5f)); /* what was learnt is kept */
+        fake_close(&f);
+    }
+}
+
+static void without_another_place_the_node_waits_with_its_model(void **state)
+{
+    (void)state;
+    struct fake f;
+    char text[NODE_WAIT_MAX];
+    uint64_t sequence = open_training(&f);
+    struct member rival[3], other = record_of(3, RANK_NONE, 0, NODE_TRAINING);
+    fake_peer_up(&f, 3, 1, BOOT + 3, false);
+    says_swim(&f, 3, 1, SWIM_SYNC, &other, 1);
+    for (uint32_t i = 0; i < 3; i++) {
+        rival[i] = record_of(3, i + 1, 5, NODE_TRAINING);
+        rival[i].id = 100 + i;
+    }
+    says_swim(&f, 0, sequence, SWIM_GOSSIP, rival, 3);
+    assert_int_equal(place_of(&f), RANK_NONE);
+    assert_string_equal(node_waits_for(f.node, text), "all 4 places are taken: waiting for one");
+    assert_true(node_model(f.node)[0] == 1.0f);
+    rival[1].state = MEMBER_LEFT;
+    says_swim(&f, 3, 2, SWIM_GOSSIP, &rival[1], 1);
+    assert_int_equal(place_of(&f), 2);
+    fake_close(&f);
+}
+
+/* -- what hostile peers say ------------------------------------------------------------------------ */
+
+static void impossible_claims_change_nothing(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t place, claimed;
+    } lies[] = {{2, 0},          {2, UINT64_MAX}, {2, BOOT + (1ull << 48)},
+                {UINT64_MAX, 5}, {5, 5},          {1ull << 32 | 2, 5}};
+    struct fake f;
+    uint64_t sequence = open_training(&f);
+    for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        struct member liar = record_of(3, RANK_NONE, 0, NODE_TRAINING);
+        liar.incarnation += i;
+        liar.meta[META_PLACE] = lies[i].place;
+        liar.meta[META_CLAIMED] = lies[i].claimed;
+        says_swim(&f, 0, sequence++, SWIM_GOSSIP, &liar, 1);
+        assert_int_equal(place_of(&f), 1);
+    }
+    assert_string_equal(f.events, "");
+    assert_int_equal(f.destroyed, 0);
+    fake_close(&f);
+}
+
+enum offence {
+    OVERLAY_WORDS,
+    READY_TWICE,
+    READY_OF_NO_PLACE,
+    CHUNK_WITHOUT_BODY,
+    ASK_WITH_BODY,
+    CHUNK_TOO_LONG,
+    GET_FLOOD,
+    SYNC_OF_NOBODY,
+    OFFENCE_COUNT
+};
+
+static void offend(struct fake *f, enum offence offence, uint64_t sequence)
+{
+    const struct overlay_msg join = {.kind = OVERLAY_JOIN};
+    struct state_msg msg = {.kind = STATE_CHUNK, .snapshot = 1};
+    struct blob *body = blob_new(offence == CHUNK_TOO_LONG ? STATE_CHUNK_SIZE + 1 : 8);
+    memset(body->data, 0, body->size);
+    switch (offence) {
+    case OVERLAY_WORDS:
+        fake_peer_says(f, 0, LANE_CONTROL, wire_encode_overlay(sequence, &join), NULL);
+        break;
+    case READY_TWICE:
+        says_ready(f, 0, sequence, 0, 1);
+        break;
+    case READY_OF_NO_PLACE:
+        fake_peer_up(f, 3, 1, BOOT + 3, false);
+        says_ready(f, 3, 1, FAKE_NODES, 1);
+        break;
+    case CHUNK_WITHOUT_BODY:
+        fake_peer_says(f, 0, LANE_BULK, wire_encode_state(1, &msg), NULL);
+        break;
+    case ASK_WITH_BODY:
+        msg.kind = STATE_ASK;
+        fake_peer_says(f, 0, LANE_BULK, wire_encode_state(1, &msg), body);
+        break;
+    case CHUNK_TOO_LONG:
+        fake_peer_says(f, 0, LANE_BULK, wire_encode_state(1, &msg), body);
+        break;
+    case GET_FLOOD:
+        msg = (struct state_msg){.kind = STATE_GET, .snapshot = 7, .count = 1u << 30};
+        fake_peer_says(f, 0, LANE_CONTROL, wire_encode_state(sequence, &msg), NULL);
+        break;
+    case SYNC_OF_NOBODY:
+        says_swim(f, 0, sequence, (enum swim_kind)99, NULL, 0);
+        break;
+    case OFFENCE_COUNT:
+        break;
+    }
+    blob_unref(body);
+}
+
+static void offender_loses_its_link_and_nothing_else_happens(void **state)
+{
+    (void)state;
+    for (enum offence offence = OVERLAY_WORDS; offence < OFFENCE_COUNT; offence++) {
+        struct fake f;
+        uint64_t sequence = open_training(&f);
+        offend(&f, offence, sequence);
+        struct node_report report;
+        node_report(f.node, &report);
+        bool third = offence == READY_OF_NO_PLACE;
+        if (strstr(f.calls, third ? "disconnect 3 3;" : "disconnect 0 3;") == NULL || f.events[0] != '\0')
+            fail_msg("offence %d: %s %s", (int)offence, f.calls, f.events);
+        assert_int_equal(report.messages_refused, 1);
+        assert_int_equal(report.place, 1);
+        fake_close(&f);
+    }
+}
+
+static void who_does_not_train_yet_has_no_model_to_give(void **state)
+{
+    (void)state;
+    struct fake f;
+    char out[256];
+    open_members(&f, 4);
+    fake_peer_up(&f, 0, 1, BOOT, false);
+    struct member m = record_of(0, RANK_NONE, 0, NODE_JOINING);
+    says_swim(&f, 0, 1, SWIM_SYNC, &m, 1);
+    fake_forget(&f);
+    for (uint64_t i = 0; i < 5; i++) {
+        const struct state_msg ask = {.kind = i == 0 ? STATE_ASK : STATE_GET, .snapshot = i};
+        fake_peer_says(&f, 0, LANE_CONTROL, wire_encode_state(2 + i, &ask), NULL);
+    }
+    assert_string_equal(fake_sent_to(&f, 0, out), "state:5 "); /* BUSY, once */
+    assert_string_equal(f.calls, "");
+    fake_close(&f);
+}
+
+/* -- leaving --------------------------------------------------------------------------------------- */
+
+static void leaving_is_said_to_everybody_linked(void **state)
+{
+    (void)state;
+    struct fake f;
+    open_training(&f);
+    node_leave(f.node);
+    bool told = false;
+    for (size_t i = 0; i < f.sent_count; i++) {
+        struct wire_message m;
+        assert_int_equal(wire_decode(f.sent[i].head->data, f.sent[i].head->size, &m, NULL), 0);
+        for (uint32_t k = 0; m.kind == WIRE_SWIM && k < m.swim.update_count; k++)
+            told |= m.swim.update[k].id == 20 && m.swim.update[k].state == MEMBER_LEFT;
+        wire_message_deinit(&m);
+    }
+    assert_true(told);
+    fake_close(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(founders_wait_for_enough_members_and_take_places_by_id),
+        cmocka_unit_test(only_the_holder_of_a_neighbouring_place_is_presented),
+        cmocka_unit_test(messages_that_overtook_ready_wait_for_it),
+        cmocka_unit_test(a_neighbour_declared_dead_loses_its_link),
+        cmocka_unit_test(an_earlier_claim_takes_our_place_once_the_job_is_done),
+        cmocka_unit_test(without_another_place_the_node_waits_with_its_model),
+        cmocka_unit_test(impossible_claims_change_nothing),
+        cmocka_unit_test(offender_loses_its_link_and_nothing_else_happens),
+        cmocka_unit_test(who_does_not_train_yet_has_no_model_to_give),
+        cmocka_unit_test(leaving_is_said_to_everybody_linked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -11,9 +11,9 @@
  * Failure courses
  *  - an error of write or fsync: that file is given up and removed, the good generation stays; the caller tries
  *    again later on a new file, never fsync again on the old descriptor.
- *  - magic, hash, length, generation or shape wrong, a symbolic link, a FIFO: refused with the reason, the other
- *    generation is tried; the damaged file is left as it is.
- *  - a later format version: refused, never overwritten.
+ *  - magic, hash, length, generation, owner or shape wrong, a symbolic link, a FIFO: refused with the reason, the
+ *    other generation is tried; the damaged file is left as it is until a save takes its place.
+ *  - a later format version: refused, never overwritten, whatever the other file is.
  *  - the directory is locked: ERR_BUSY naming the process.
  */
 #ifndef GADABOUT_AGENT_CHECKPOINT_H
@@ -36,7 +36,7 @@ struct checkpoint {
     uint64_t generation;  /* set by save */
     rank_t place;         /* RANK_NONE */
     uint64_t claimed;     /* when the place was claimed, in boot units */
-    uint64_t steps;       /* local steps done by this node over all its lives */
+    uint64_t steps;       /* local steps that the model has behind it, over all lives */
     size_t dim;
     struct blob *model;                /* dim float32 */
     struct blob *trainer;              /* the trainer's state (trainer.h), NULL = none */

@@ -6,6 +6,7 @@ since the one before; what cannot be resumed is refused or begun anew, in words;
 the last generation. Method: real agents; the files of the state directory are read here by their documented layout
 and compared with what the next life says; a preloaded library (disk_shim.c) makes fsync and write fail or hang."""
 import hashlib
+import json
 import os
 import pathlib
 import random
@@ -16,7 +17,7 @@ import struct
 import sys
 import time
 
-from harness import Workplace, check, clean_environment, finish, main, metrics, program, run, wait_for
+from harness import Workplace, check, clean_environment, finish, main, metrics, program, read_model, run, wait_for
 
 DATA = "mixture:rows=600,features=6,classes=3,test=150,separation=2"
 
@@ -114,6 +115,19 @@ def a_clean_stop_loses_nothing():
             check(all(m["checkpoint_ok"] == 1 for m in metrics(life.out)), "checkpoint_ok is not 1")
         check(life.resumed() is not None, life.text())
         check(not list(state.glob("*.tmp")), "half-written files")
+
+
+def steps_are_counted_over_all_lives():
+    with Workplace() as place:
+        state = place.path / "state"
+        for name, steps, total in (("a", 200, 200), ("b", 200, 200), ("c", 350, 350)):
+            result = run([*arguments(state, place.path / name), "--steps", str(steps), "--pace", "0"])
+            check(result.returncode == 0, f"{name}: exit status {result.returncode}: {result.stderr}")
+            summary = json.loads((place.path / name / "summary.json").read_text())
+            check(summary["steps_total"] == total, f"{name}: {summary['steps_total']} steps")
+        models = [read_model(place.path / name / "model.safetensors") for name in ("a", "b", "c")]
+        check(models[0] == models[1], "a model that is not trained on has changed")
+        check(models[0] != models[2], "a model that is trained on has not")
 
 
 def kill_loses_what_came_after_the_last_save():
@@ -308,7 +322,7 @@ def a_disk_that_hangs_delays_saves_only():
 
 
 if __name__ == "__main__":
-    main([a_clean_stop_loses_nothing, kill_loses_what_came_after_the_last_save,
+    main([a_clean_stop_loses_nothing, steps_are_counted_over_all_lives, kill_loses_what_came_after_the_last_save,
           a_damaged_generation_costs_the_steps_since_the_one_before,
           without_a_whole_generation_the_node_begins_anew, one_directory_serves_one_agent,
           what_is_not_ours_to_resume_is_refused_and_left, a_cluster_that_restarts_goes_on,

@@ -21,5 +21,6 @@ int command_algorithms(struct config *config);
 int command_reproduce(struct config *config);
 int command_status(struct config *config);
 int command_invite(struct config *config);
+int command_doctor(struct config *config);
 
 #endif

@@ -25,6 +25,8 @@ static const char *initial_nodes(const struct config *c)
     case COMMAND_INVITE:
     case COMMAND_COUNT:
         return "1";
+    case COMMAND_DOCTOR:
+        return NULL; /* it then looks at no experiment */
     }
     UNREACHABLE();
 }
@@ -180,6 +182,9 @@ int config_check(const struct config_parse *p, struct err_text *why)
     case COMMAND_REPRODUCE:
         if (c->study != NULL) return 0;
         return err_set(why, ERR_USAGE, "which study? give one, as in gadabout reproduce digest; see --help");
+    case COMMAND_DOCTOR:
+        if (c->nodes == 0) return 0;
+        break;
     case COMMAND_SIM:
         if (strcmp(c->topology.spec->name, "overlay") == 0)
             err = err_set(why, ERR_USAGE, "--topology: 'overlay' is for up and agent; give --topology regular");

@@ -31,7 +31,7 @@ enum option_kind {
 
 enum {
     ON_UP = 1 << COMMAND_UP,
-    ON_AGENT = 1 << COMMAND_AGENT,
+    ON_AGENT = 1 << COMMAND_AGENT | 1 << COMMAND_DOCTOR, /* `doctor` takes an agent's command line */
     ON_SIM = 1 << COMMAND_SIM,
     ON_EVAL = 1 << COMMAND_EVAL,
     ON_ALGORITHMS = 1 << COMMAND_ALGORITHMS,

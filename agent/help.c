@@ -22,7 +22,18 @@ static const struct command_help {
     [COMMAND_REPRODUCE] = {"repeat a published comparison and judge its claims", "reproduce digest --quick"},
     [COMMAND_STATUS] = {"what the agents on this machine do, and whom they know", "status --watch"},
     [COMMAND_INVITE] = {"print the line with which others join a running agent", "invite --agent 17"},
+    [COMMAND_DOCTOR] = {"what is wrong with the set-up of an agent, in words",
+                        "doctor --listen 0.0.0.0:7946 --join 127.0.0.1:7947"},
 };
+
+/* It takes all options of an agent; these are those it looks at by themselves. */
+static bool doctor_shows(const struct config_option *o)
+{
+    static const char *const names[] = {"nodes", "listen", "advertise", "join", "cluster", "id", "state", "json"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(names[i], o->name) == 0) return true;
+    return false;
+}
 
 static void print_option(const struct config_option *o, FILE *to)
 {
@@ -47,7 +58,7 @@ void config_print_help(enum command command, bool all, FILE *to)
     for (size_t i = 0; i < config_option_count; i++) {
         const struct config_option *o = &config_options[i];
         if ((o->commands & (1u << command)) == 0 || (o->properties & OPTION_HIDDEN) != 0) continue;
-        if ((o->properties & OPTION_RARE) != 0 && !all) {
+        if (!all && (command == COMMAND_DOCTOR ? !doctor_shows(o) : (o->properties & OPTION_RARE) != 0)) {
             left_out = true;
             continue;
         }
@@ -69,6 +80,10 @@ void config_print_help(enum command command, bool all, FILE *to)
                     "  hsgd      local SGD in groups: how often, who with whom (phishing, 10 nodes)\n"
                     "  async     asynchronous SGD: who gets the next job (w7a, 10 unequal nodes)\n"
                     "  bytes     method by compressor: bytes to the optimum (w8a, 16 nodes)\n\n");
+    if (command == COMMAND_DOCTOR)
+        fprintf(to, "Give it the options of the agent, all of them: with -n it opens the experiment\n"
+                    "and compares it with that of the members. It joins nothing and changes nothing.\n"
+                    "Exit 0: nothing is wrong; 1: each finding is a line that begins with \"wrong\".\n");
     if (command == COMMAND_EVAL)
         fprintf(to, "What is not given is taken from config.yml beside the model file.\n");
     fprintf(to, "Example:\n  gadabout %s\n", h->example);

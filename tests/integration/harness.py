@@ -19,6 +19,10 @@ class Failure(Exception):
     """A check that did not hold."""
 
 
+class Skipped(Exception):
+    """This machine lacks what one test needs; the others go on."""
+
+
 def check(condition, text):
     if not condition:
         raise Failure(text)
@@ -174,7 +178,7 @@ class Workplace:
 
 
 def main(tests):
-    """Runs the tests in order; exit status 1 at the first that fails."""
+    """Runs the tests in order; exit status 1 at the first that fails. One that is skipped says why, and is not ok."""
     for test in tests:
         began = time.monotonic()
         try:
@@ -182,4 +186,7 @@ def main(tests):
         except Failure as failure:
             print(f"FAIL {test.__name__}: {failure}")
             sys.exit(1)
+        except Skipped as why:
+            print(f"SKIP {test.__name__}: {why}", flush=True)
+            continue
         print(f"ok   {test.__name__} ({time.monotonic() - began:.1f} s)", flush=True)

@@ -14,7 +14,7 @@ from resource import RLIMIT_NOFILE, setrlimit
 from harness import FASHION, Workplace, check, finish, main, run
 
 MAIN = pathlib.Path.cwd()
-COMMANDS = ("up", "agent", "sim", "eval", "algorithms", "reproduce", "status")
+COMMANDS = ("up", "agent", "sim", "eval", "algorithms", "reproduce", "status", "doctor")
 
 
 def idx_images(rows, magic=0x00000803):

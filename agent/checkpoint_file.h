@@ -16,7 +16,7 @@
  *
  * Sections: 1 counters (u64 incarnation, claimed, steps, dim; u32 place, u32 0), 2 model (dim float32), 3 trainer,
  * 4 method (both as their makers wrote them; absent = none), 5 addresses (each u16 length and text; absent = none).
- * Private to checkpoint*.c and their tests. */
+ * Private to checkpoint*.c, doctor_state.c and their tests. */
 #ifndef GADABOUT_AGENT_CHECKPOINT_FILE_H
 #define GADABOUT_AGENT_CHECKPOINT_FILE_H
 

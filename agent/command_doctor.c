@@ -180,6 +180,7 @@ int command_doctor(struct config *config)
     check_clock(&d);
     check_experiment(&d, config);
     check_listen(&d);
+    doctor_state(&d);
     for (uint32_t i = 0; i < config->join_count; i++) doctor_join(&d, config->join[i]);
     if (config->join_count == 0)
         doctor_good(&d, "nobody was visited: give --join to try the way to a member");

@@ -1,5 +1,6 @@
 /* What the files of `gadabout doctor` share: command_doctor.c (what is looked at), doctor_visit.c (one visit),
- * doctor_address.c (what kind of address it is), doctor_peer.c (what a visit means). Private to them. */
+ * doctor_address.c (what kind of address it is), doctor_peer.c (what a visit means), doctor_state.c (what was
+ * saved). Private to them. */
 #ifndef GADABOUT_AGENT_DOCTOR_H
 #define GADABOUT_AGENT_DOCTOR_H
 
@@ -66,6 +67,9 @@ struct visit {
 };
 
 void visit_make(const struct doctor_target *to, const struct hello *mine, struct visit *out);
+
+/* -- doctor_state.c */
+void doctor_state(struct doctor *d); /* --state, if it is given */
 
 /* -- doctor_peer.c */
 

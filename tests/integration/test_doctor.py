@@ -290,6 +290,41 @@ def a_name_that_does_not_resolve():
     check_finding(["--listen", "no-such-host.invalid:7946"], "name", ["--listen", "no-such-host.invalid"])
 
 
+def damaged_state_directory():
+    with Workplace() as place:
+        state = place.path / "state"
+        options = ["-n", "1", *EXPERIMENT]
+        check(doctor("--state", str(state))[0] == 0 and not state.exists(), "a directory that is not there yet")
+        (place.path / "file").write_text("no directory")
+        check_finding(["--state", str(place.path / "file" / "state")], "state", ["file/state", "cannot make"])
+        agent, log = start_agent(place, 0, "-n", "1", "--state", str(state), "--save-every", "200ms", "--id", "44")
+        wait_for(lambda: (state / "checkpoint-1").exists(), "two generations", agent)
+        check_finding([*options, "--state", str(state)], "state", ["used by another agent", str(agent.pid)])
+        agent.terminate()
+        agent.wait(timeout=20)
+        status, said = doctor(*options, "--state", str(state))
+        check(status == 0 and sum("is whole" in line for line in said["ok"]) == 2, f"{said}")
+        check(any("of node 44" in line for line in said["ok"]), f"{said}")
+        check_finding([*options, "--state", str(state), "--id", "45"], "state", ["--id", "45", "node 44"])
+        path = state / "checkpoint-1"
+        whole = path.read_bytes()
+        for what, bytes_ in (("a flipped bit", whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:]), ("half", whole[: len(whole) // 2]),
+                             ("nothing", b""), ("other data", b"\x00" * 5000)):
+            path.write_bytes(bytes_)
+            check_finding([*options, "--state", str(state)], "state", ["checkpoint-1", "will not be used"])
+            check_finding(["--state", str(state)], "state", ["checkpoint-1"])  # also without the experiment
+            check(path.read_bytes() == bytes_, f"{what}: the file was changed")
+        path.unlink()
+        path.symlink_to(state / "checkpoint-0")
+        check_finding([*options, "--state", str(state)], "state", ["checkpoint-1"])
+        path.unlink()
+        path.write_bytes(whole)
+        status, said = doctor(*options, "--state", str(state), "--seed", "5")
+        check(status == 1 and all("another experiment" in f["text"] for f in said["findings"]), f"{said}")
+        (state / "identity").write_text("gadabout identity 1: 44 0000\n")
+        check_finding([*options, "--state", str(state)], "state", ["identity", "damaged"])
+
+
 def clock_files_and_ids():
     with member(frame(HELLO, hello(boot=4 * 10**15 << 10)) + frame(GOODBYE, goodbye(), 13)) as address:
         check_finding(["--join", address], "clock", ["NTP"])
@@ -314,5 +349,5 @@ def several_findings_are_several_lines():
 if __name__ == "__main__":
     main([a_sound_set_up_has_no_finding, unreachable, refused, silent, another_cluster, another_experiment,
           the_dialler_of_another_one_hears_which, version, not_an_agent, private_address_behind_a_nat,
-          private_address_on_a_network, port_taken, a_name_that_does_not_resolve, clock_files_and_ids,
+          private_address_on_a_network, port_taken, a_name_that_does_not_resolve, damaged_state_directory, clock_files_and_ids,
           several_findings_are_several_lines])

@@ -127,6 +127,14 @@ def status_shows_agents_and_links():
         check(c.status("5").returncode == 1 and "begins with 5" in c.status("5").stderr, c.status("5").stderr)
 
 
+def status_shows_the_age_of_what_is_saved():
+    with Cluster(0) as c:
+        agent = c.agent(0, "-n", "1", "--save-every", "200ms")
+        saved = wait_for(lambda: [a for a in c.agents_now() if a["checkpoint_age_s"] is not None], "a saved state", agent)
+        check(0 <= saved[0]["checkpoint_age_s"] < 20 and saved[0]["checkpoint_ok"], f"{saved}")
+        check(" ago" in c.status().stdout, c.status().stdout)
+
+
 def watch_repeats():
     with Cluster(1) as c:
         wait_for(c.agents_now, "an agent", c.agents[0])
@@ -297,5 +305,5 @@ def sockets_are_safe():
 
 
 if __name__ == "__main__":
-    main([status_shows_agents_and_links, watch_repeats, dead_and_frozen_agents, bad_requests_get_an_error_line,
+    main([status_shows_agents_and_links, status_shows_the_age_of_what_is_saved, watch_repeats, dead_and_frozen_agents, bad_requests_get_an_error_line,
           a_hundred_clients, a_client_that_does_not_read, snapshot_and_leave, sockets_are_safe])

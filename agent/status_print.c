@@ -138,30 +138,34 @@ static void print_cut(const char *line, FILE *to)
 
 static void print_agent(const json_t *r, unsigned digits, FILE *to)
 {
-    char line[512], id[ID_TEXT_MAX], place[STATUS_FIGURE_MAX], places[STATUS_FIGURE_MAX],
-        health[STATUS_FIGURE_MAX];
-    char memory[STATUS_FIGURE_MAX], saved[STATUS_FIGURE_MAX], loss[32] = "-", accuracy[32] = "";
+    char line[512], id[ID_TEXT_MAX], place[STATUS_FIGURE_MAX], places[STATUS_FIGURE_MAX];
+    char health[STATUS_FIGURE_MAX], loss[32] = "-", accuracy[32] = "";
     id_of(r, digits, id);
     whole_of(r, "place", place);
     whole_of(r, "places", places);
     whole_of(r, "health", health);
-    status_bytes(number_of(r, "memory_bytes"), memory);
-    status_seconds(number_of(r, "checkpoint_age_s"), saved);
     if (!isnan(number_of(r, "loss"))) snprintf(loss, sizeof loss, "%.4g", number_of(r, "loss"));
     if (!isnan(number_of(r, "accuracy")))
         snprintf(accuracy, sizeof accuracy, "  accuracy %.1f %%", 100 * number_of(r, "accuracy"));
     snprintf(line, sizeof line,
-             "agent %s  place %s of %s  %s  %" PRIu64 " steps  loss %s%s  health %s  %" PRIu64
-             " links  %s  saved %s%s",
+             "agent %s  place %s of %s  %s  %" PRIu64 " steps  loss %s%s  health %s  %" PRIu64 " links  %s",
              id, place, places, text_of(r, "phase"), count_of(r, "steps"), loss, accuracy, health,
-             count_of(r, "links"), memory, saved, saved[0] != '-' ? " ago" : "");
+             count_of(r, "links"), text_of(r, "algorithm"));
     print_cut(line, to);
-    char up[STATUS_FIGURE_MAX], sent[STATUS_FIGURE_MAX], received[STATUS_FIGURE_MAX];
+}
+
+static void print_process(const json_t *r, FILE *to)
+{
+    char line[512], up[STATUS_FIGURE_MAX], sent[STATUS_FIGURE_MAX], received[STATUS_FIGURE_MAX];
+    char memory[STATUS_FIGURE_MAX], saved[STATUS_FIGURE_MAX], address[STATUS_COLUMNS + 1];
+    fit_address(text_of(r, "address"), 28, address);
     status_seconds(number_of(r, "uptime_s"), up);
     status_bytes(number_of(r, "bytes_sent"), sent);
     status_bytes(number_of(r, "bytes_received"), received);
-    snprintf(line, sizeof line, "  at %.60s  pid %" PRIu64 "  up %s  sent %s  received %s  %s",
-             text_of(r, "address"), count_of(r, "pid"), up, sent, received, text_of(r, "algorithm"));
+    status_bytes(number_of(r, "memory_bytes"), memory);
+    status_seconds(number_of(r, "checkpoint_age_s"), saved);
+    snprintf(line, sizeof line, "  at %s  up %s  memory %s  saved %s%s  sent %s  received %s  pid %" PRIu64,
+             address, up, memory, saved, saved[0] != '-' ? " ago" : "", sent, received, count_of(r, "pid"));
     print_cut(line, to);
 }
 
@@ -222,6 +226,7 @@ void status_print(const struct status_answer *answer, size_t count, FILE *to)
             continue;
         }
         print_agent(answer[i].reply, digits, to);
+        print_process(answer[i].reply, to);
         print_members(members_of(&answer[i]), digits, to);
     }
 }

@@ -118,7 +118,7 @@ def status_shows_agents_and_links():
         lines = done.stdout.splitlines()
         check(done.returncode == 0 and done.stderr == "", done.stderr)
         check(all(len(line) <= 100 for line in lines), f"too wide: {lines}")
-        for words in (["agent 70011", "of 2", "training", "steps", "loss", "1 links", "MB"], ["member", "round trip"],
+        for words in (["agent 70011", "of 2", "training", "steps", "loss", "1 links"], ["memory", "MB", "saved", "pid"], ["member", "round trip"],
                       ["70012", two["address"]]):
             check(any(all(w in line for w in words) for line in lines), f"no line with {words} in {done.stdout}")
         check(c.status("70012").stdout.startswith("agent 70012"), "status of one")

@@ -20,6 +20,7 @@
 
 #include "agent/algorithm_check.h"
 #include "agent/command_agent.h"
+#include "agent/events.h"
 #include "agent/interrupt.h"
 #include "base/check.h"
 
@@ -167,15 +168,23 @@ static int open_own_state(struct agent *a, struct err_text *why)
     return err;
 }
 
+static int open_events(struct agent *a, struct err_text *why)
+{
+    struct events_config config = {.folder = a->dir.path, .id = a->id, .trace = &a->trace};
+    return events_open(&config, &a->events, why);
+}
+
 static int run_opened(struct agent *a)
 {
     struct err_text why = {""};
     int err = agent_loop_open(a, &why);
     if (err == 0) err = rundir_open(a->config, &a->dir, &why);
+    if (err == 0) err = open_events(a, &why);
     if (err == 0 && a->state == NULL && !a->config->launched) err = open_own_state(a, &why);
     if (err != 0) {
         agent_loop_close(a);
         agent_state_close(a);
+        events_close(a->events);
         rundir_close(&a->dir);
         a->stopped_by = "failure";
         return tell_failure(a, &why, EXIT_USAGE);
@@ -190,6 +199,7 @@ static int run_opened(struct agent *a)
     if (err != 0) status = tell_failure(a, &why, EXIT_FAILED);
     agent_loop_close(a);
     agent_state_close(a);
+    events_close(a->events);
     rundir_close(&a->dir);
     return status;
 }

@@ -28,6 +28,7 @@ struct agent {
     struct host *host;
     struct host_sink host_sink;
     struct control *control; /* NULL = none */
+    struct events *events;   /* events.jsonl; NULL until the run directory is there */
 
     uv_loop_t loop;
     uv_timer_t report, limit; /* limit: of --time, or of the settle time once the steps are done */

@@ -27,6 +27,7 @@
 
 #include "agent/command_agent.h"
 #include "agent/control.h"
+#include "agent/events.h"
 #include "agent/interrupt.h"
 #include "agent/open_files.h"
 #include "algo/compress/pack.h"
@@ -65,6 +66,8 @@ void agent_stop(struct agent *a, const char *stopped_by)
     a->stopped_by = stopped_by;
     node_report(a->node, &a->last);
     node_leave(a->node); /* the words go out before the links' goodbyes */
+    events_report(a->events, &a->last);
+    events_left(a->events, stopped_by);
     uv_timer_stop(&a->report);
     uv_timer_stop(&a->limit);
     uv_timer_stop(&a->count);
@@ -144,6 +147,7 @@ static void report_cb(uv_timer_t *timer)
     if (a->stopped_by != NULL) return;
     struct node_report r;
     node_report(a->node, &r);
+    events_report(a->events, &r);
     bool alone = a->finished && r.neighbours_up == 0 && !a->config->launched;
     if (alone) agent_stop(a, "steps");
     request_evaluation(a);
@@ -205,12 +209,14 @@ static void on_finished(void *ctx)
 static void on_up(void *ctx, struct link_id link, const struct peer_info *peer)
 {
     struct agent *a = ctx;
+    events_link_up(a->events, link, peer);
     a->node_sink.on_up(a->node_sink.ctx, link, peer);
 }
 
 static void on_down(void *ctx, struct link_id link, enum down_reason why)
 {
     struct agent *a = ctx;
+    events_link_down(a->events, link, why);
     a->node_sink.on_down(a->node_sink.ctx, link, why);
 }
 

@@ -19,6 +19,7 @@
 
 #include "agent/book.h"
 #include "agent/command_agent.h"
+#include "agent/events.h"
 #include "agent/saver.h"
 #include "base/check.h"
 
@@ -192,8 +193,11 @@ static void work_done_cb(uv_work_t *work, int status)
 {
     struct agent_state *s = work->data;
     CHECK(status == 0); /* it is never cancelled */
+    struct err_text why = s->saver.why;
+    int err = s->saver.err;
     saver_end(&s->saver, now_us(s));
     if (s->saver.ok) s->saved_at_s = wall_clock_s();
+    events_saved(s->agent->events, s->saver.generation, err != 0 ? why.text : NULL);
     arm(s, s->saver.due_us - now_us(s));
 }
 
@@ -258,6 +262,7 @@ void agent_state_finish(struct agent *a)
     else
         trace_line(&a->trace, TRACE_INFO, "saved as generation %" PRIu64 ": %" PRIu64 " steps", c.generation,
                    c.steps);
+    events_saved(a->events, c.generation, err != 0 ? why.text : NULL);
     checkpoint_deinit(&c);
 }
 

@@ -68,7 +68,7 @@ static json_t *member_of_link(const struct node_link_view *v)
     put(m, "queue_bytes", json_count_or_null(v->stats.queue_bytes));
     put(m, "bytes_received", json_count_or_null(v->stats.bytes_received));
     put(m, "bytes_sent", json_count_or_null(v->stats.bytes_sent));
-    put(m, "why", json_null());
+    put(m, "doubt", json_null());
     return m;
 }
 

@@ -8,7 +8,7 @@
 #include "base/err.h"
 
 /* What an event loop, its signals and the files of a run directory need at most. */
-#define OPEN_FILES_LOOP 18u
+#define OPEN_FILES_LOOP 20u
 
 /* Whether `count` more files can be opened now. ERR_LIMIT with the remedy. */
 int open_files_check(uint32_t count, struct err_text *why);

@@ -1,4 +1,5 @@
-/* The directory a run leaves: config.yml, metrics.jsonl, summary.json, model.safetensors. */
+/* The directory a run leaves: config.yml, metrics.jsonl, summary.json, model.safetensors; of an agent events.jsonl
+ * (events.h) beside them. */
 #ifndef GADABOUT_AGENT_RUNDIR_H
 #define GADABOUT_AGENT_RUNDIR_H
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/member_words.h"
 #include "base/check.h"
 
 #define ID_TEXT_MAX 24
@@ -43,6 +44,10 @@ void status_bytes(double bytes, char out[STATUS_FIGURE_MAX])
     while (bytes >= 999.5 && u + 1 < sizeof names / sizeof names[0]) {
         bytes /= 1000;
         u++;
+    }
+    if (bytes >= 999.5) {
+        snprintf(out, STATUS_FIGURE_MAX, "> 999 EB");
+        return;
     }
     int decimals = u == 0 || bytes >= 99.5 ? 0 : bytes >= 9.95 ? 1 : 2;
     snprintf(out, STATUS_FIGURE_MAX, "%.*f %s", decimals, bytes, names[u]);
@@ -104,10 +109,15 @@ static void whole_of(const json_t *object, const char *key, char out[STATUS_FIGU
         snprintf(out, STATUS_FIGURE_MAX, "%.0f", number);
 }
 
+static void number_cut(uint64_t number, unsigned digits, char out[ID_TEXT_MAX])
+{
+    snprintf(out, ID_TEXT_MAX, "%" PRIu64, number);
+    if (strlen(out) > digits) out[digits] = '\0';
+}
+
 static void id_of(const json_t *object, unsigned digits, char out[ID_TEXT_MAX])
 {
-    snprintf(out, ID_TEXT_MAX, "%" PRIu64, count_of(object, "id"));
-    if (strlen(out) > digits) out[digits] = '\0';
+    number_cut(count_of(object, "id"), digits, out);
 }
 
 static const json_t *members_of(const struct status_answer *a)
@@ -169,6 +179,23 @@ static void print_process(const json_t *r, FILE *to)
     print_cut(line, to);
 }
 
+/* Why it is doubted; false when it is not. */
+static bool doubt_of(const json_t *m, unsigned digits, char out[MEMBER_WORDS_MAX])
+{
+    const json_t *doubt = json_object_get(m, "doubt");
+    const char *named = json_string_value(json_object_get(doubt, "evidence"));
+    char accuser[ID_TEXT_MAX] = "us";
+    if (!json_is_object(doubt)) return false;
+    enum member_evidence evidence = EVIDENCE_REFUSED;
+    while (evidence > EVIDENCE_NONE && (named == NULL || strcmp(named, member_evidence_name(evidence)) != 0))
+        evidence--;
+    if (!json_is_true(json_object_get(doubt, "by_us")))
+        number_cut(count_of(doubt, "accuser"), digits, accuser);
+    member_doubt_words(evidence, accuser, number_of(doubt, "since_s"),
+                       (uint32_t)count_of(doubt, "confirmations"), (uint32_t)count_of(doubt, "wanted"), out);
+    return true;
+}
+
 static void print_member(const json_t *m, unsigned digits, unsigned id_width, FILE *to)
 {
     char id[ID_TEXT_MAX], place[STATUS_FIGURE_MAX], heard[STATUS_FIGURE_MAX], trip[STATUS_FIGURE_MAX];
@@ -184,8 +211,9 @@ static void print_member(const json_t *m, unsigned digits, unsigned id_width, FI
     fit_address(text_of(m, "address"), (size_t)address_width, address);
     fprintf(to, "  %-*s %5s %-9.9s %-*s %7s %10s %8s %9s %9s\n", (int)id_width, id, place,
             text_of(m, "state"), address_width, address, heard, trip, queue, in, out);
-    const char *why = json_string_value(json_object_get(m, "why"));
-    if (why != NULL) fprintf(to, "  %*s  %.*s\n", (int)id_width, "", STATUS_COLUMNS - 4 - (int)id_width, why);
+    char why[MEMBER_WORDS_MAX];
+    if (doubt_of(m, digits, why))
+        fprintf(to, "  %*s  %.*s\n", (int)id_width, "", STATUS_COLUMNS - 4 - (int)id_width, why);
 }
 
 static void print_members(const json_t *members, unsigned digits, FILE *to)

@@ -183,6 +183,17 @@ const struct member *membership_self(const struct membership *m);
 /* Of a linked member: when it last spoke to us by itself, the round trip of its last probe; 0 = not yet. */
 void membership_heard(const struct membership *m, node_id id, uint64_t *last_us, uint64_t *round_trip_us);
 
+/* Why a member is SUSPECT, as far as we know. Times are those of events. */
+#define MEMBERSHIP_DOUBTER_MAX 9u
+struct membership_doubt {
+    uint64_t since_us;   /* when we heard of it */
+    uint64_t ends_us;    /* when it is DEAD for us, if no word comes */
+    uint32_t wanted;     /* confirmations that make it the shortest */
+    uint32_t by_count;   /* accusers known: the first, and those who confirm */
+    node_id by[MEMBERSHIP_DOUBTER_MAX];
+};
+bool membership_doubt(const struct membership *m, node_id id, struct membership_doubt *out); /* false: it is not */
+
 /* Hash of (id, incarnation, state) of all ALIVE members: equal views have equal hashes. */
 uint64_t membership_view_hash(const struct membership *m);
 void membership_totals(const struct membership *m, struct membership_totals *out);

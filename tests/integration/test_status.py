@@ -135,6 +135,28 @@ def status_shows_the_age_of_what_is_saved():
         check(" ago" in c.status().stdout, c.status().stdout)
 
 
+def events_tell_what_happened():
+    with Cluster() as c:
+        c.wait_for_training()
+
+        def events(kind, number=0):
+            path = c.path / f"run{number}" / "events.jsonl"
+            lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+            return [e for e in lines if e["event"] == kind]
+        wait_for(lambda: [e["to"] for e in events("phase")][-1:] == ["training"], "a phase", c.agents[0])
+        check(events("place")[0]["place"] in (0, 1), f"{events('place')}")
+        check([e["to"] for e in events("link")] == ["up"] and events("link")[0]["id"] == 70012, f"{events('link')}")
+        before = time.time()
+        c.agents[1].kill()
+        wait_for(lambda: events("link")[-1]["to"] == "down", "the end of the link", c.agents[0])
+        down = events("link")[-1]
+        check(down["id"] == 70012 and down["why"] and before - 1 < down["t"] < time.time() + 1, f"{down}")
+        c.agents[0].terminate()
+        c.agents[0].wait(timeout=20)
+        check(events("left")[0]["why"] == "interrupt", f"{events('left')}")
+        check(events("saved")[-1]["ok"] is True, f"{events('saved')}")
+
+
 def watch_repeats():
     with Cluster(1) as c:
         wait_for(c.agents_now, "an agent", c.agents[0])
@@ -305,5 +327,5 @@ def sockets_are_safe():
 
 
 if __name__ == "__main__":
-    main([status_shows_agents_and_links, status_shows_the_age_of_what_is_saved, watch_repeats, dead_and_frozen_agents, bad_requests_get_an_error_line,
+    main([status_shows_agents_and_links, status_shows_the_age_of_what_is_saved, events_tell_what_happened, watch_repeats, dead_and_frozen_agents, bad_requests_get_an_error_line,
           a_hundred_clients, a_client_that_does_not_read, snapshot_and_leave, sockets_are_safe])

@@ -1,0 +1,138 @@
+/* Goal: the table of `gadabout status` fits 100 columns whatever an agent answers, ids stay apart, and what is not
+ * known is a dash. Method: figures against texts; answers that are odd, long and hostile, printed into memory. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "agent/status_print.h"
+
+static void figures_are_short(void **state)
+{
+    (void)state;
+    static const struct {
+        double number;
+        const char *seconds, *bytes;
+    } cases[] = {
+        {0, "0 us", "0 B"},          {0.0000481, "48 us", "0 B"},
+        {0.0004, "400 us", "0 B"},   {0.00098, "1.0 ms", "0 B"},
+        {0.0031, "3.1 ms", "0 B"},   {0.382, "382 ms", "0 B"},
+        {1, "1.0 s", "1 B"},         {99, "99 s", "99 B"},
+        {312, "5.2 min", "312 B"},   {999.6, "17 min", "1.00 kB"},
+        {5000, "83 min", "5.00 kB"}, {86400, "24 h", "86.4 kB"},
+        {999600, "12 d", "1.00 MB"}, {38.8e6, "449 d", "38.8 MB"},
+        {1.5e12, "-", "1.50 TB"},    {-1, "-", "-"},
+        {(double)NAN, "-", "-"},     {1e30, "-", "> 999 EB"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char out[STATUS_FIGURE_MAX];
+        status_seconds(cases[i].number, out);
+        assert_string_equal(out, cases[i].seconds);
+        status_bytes(cases[i].number, out);
+        assert_string_equal(out, cases[i].bytes);
+    }
+}
+
+static void ids_are_cut_to_what_tells_them_apart(void **state)
+{
+    (void)state;
+    static const uint64_t random[] = {4611111111111111111u, 4611222222222222222u, 1799999999999999999u};
+    static const uint64_t near[] = {1234567890123456789u, 1234567890123456780u, 5};
+    static const uint64_t small[] = {1, 2, 13, 2, 2};
+    static const uint64_t prefix[] = {12345, 123456789};
+    assert_int_equal(status_id_digits(random, 3), 5);
+    assert_int_equal(status_id_digits(near, 3), 19);
+    assert_int_equal(status_id_digits(small, 5), 4);
+    assert_int_equal(status_id_digits(prefix, 2), 6);
+    assert_int_equal(status_id_digits(NULL, 0), 4);
+}
+
+static char *print(const char *json, const char *error)
+{
+    struct status_answer answer = {.path = "/x.sock",
+                                   .reply = json != NULL ? json_loads(json, 0, NULL) : NULL};
+    char *text = NULL;
+    size_t size;
+    if (json != NULL) assert_non_null(answer.reply);
+    if (error != NULL) snprintf(answer.why.text, sizeof answer.why.text, "%s", error);
+    FILE *to = open_memstream(&text, &size);
+    status_print(&answer, 1, to);
+    assert_int_equal(fclose(to), 0);
+    json_decref(answer.reply);
+    return text;
+}
+
+static void check_width(const char *text)
+{
+    for (const char *line = text; *line != '\0';) {
+        size_t length = strcspn(line, "\n");
+        if (length > STATUS_COLUMNS) fail_msg("%zu columns: %.*s", length, (int)length, line);
+        line += length + (line[length] == '\n');
+    }
+}
+
+static void every_answer_fits(void **state)
+{
+    (void)state;
+#define LONG                                                                                                 \
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" \
+    "aaaaaaaaaaaaaaaaaaaaaaaa"
+#define BIG "9223372036854775807"
+    static const struct {
+        const char *json, *words;
+    } cases[] = {
+        {"{}", "agent 0  place - of -  -  0 steps  loss -  health -"},
+        {"{\"id\": 17, \"place\": 3, \"places\": 8, \"phase\": \"training\", \"steps\": 12, \"loss\": 0.5}",
+         "agent 17  place 3 of 8  training  12 steps  loss 0.5"},
+        {"{\"id\": \"x\", \"place\": [], \"members\": {}, \"loss\": null, \"phase\": 7}", "place - of -"},
+        {"{\"members\": [1, null, [], \"x\", {}]}", "member"},
+        {"{\"id\": " BIG ", \"steps\": " BIG ", \"address\": \"" LONG ":7946\", \"phase\": \"" LONG
+         "\", \"memory_bytes\": " BIG
+         ", \"members\": [{\"id\": 9223372036854775806, \"place\": 65535, \"state\": \"" LONG
+         "\", \"address\": \"" LONG ":7946\", \"queue_bytes\": 99999999, \"why\": \"" LONG "\"}]}",
+         ":7946"},
+        {"{\"members\": [{\"id\": 5, \"address\": \"" LONG "\"}]}", "aaaa"},
+        {"{\"members\": [{\"id\": 5, \"address\": \":" LONG "\"}]}", "aaaa"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char *text = print(cases[i].json, NULL);
+        check_width(text);
+        if (strstr(text, cases[i].words) == NULL) fail_msg("no '%s' in:\n%s", cases[i].words, text);
+        free(text);
+    }
+    char *text = print(NULL, LONG);
+    check_width(text);
+    free(text);
+}
+
+static void the_reason_of_a_doubt_is_below_its_member(void **state)
+{
+    (void)state;
+    char *text = print(
+        "{\"id\": 4611111111111111111, \"members\": [{\"id\": 4611222222222222222, \"state\": \"suspect\","
+        "\"address\": \"10.0.0.5:7946\", \"doubt\": {\"accuser\": 9111111111111111111, \"evidence\":"
+        "\"timeout\", \"since_s\": 3.21, \"confirmations\": 1, \"wanted\": 2}}]}",
+        NULL);
+    check_width(text);
+    assert_non_null(
+        strstr(text, "suspect 3.2 s: no answer to 91111 and those it asked, 1 of 2 confirmations"));
+    assert_true(strstr(text, "46112 ") < strstr(text, "suspect 3.2 s"));
+    free(text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(figures_are_short),
+        cmocka_unit_test(ids_are_cut_to_what_tells_them_apart),
+        cmocka_unit_test(every_answer_fits),
+        cmocka_unit_test(the_reason_of_a_doubt_is_below_its_member),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -19,6 +19,7 @@
 #include "agent/commands.h"
 #include "agent/doctor.h"
 #include "agent/experiment.h"
+#include "agent/invite.h"
 #include "agent/json.h"
 #include "base/check.h"
 
@@ -146,6 +147,7 @@ static void check_experiment(struct doctor *d, struct config *c)
     }
     c->command = COMMAND_DOCTOR;
     d->compare = err == 0;
+    if (err == 0 && c->invited) err = invite_check(c->invited_shape, d->hello.cluster, &why);
     if (err != 0) doctor_finding(d, "experiment", "%s", why.text);
 }
 

@@ -230,6 +230,18 @@ def the_dialler_of_another_one_hears_which():
             check(done.returncode == 1 and words in done.stderr, f"{option}: {done.returncode} {done.stderr}")
 
 
+def an_invitation_is_compared():
+    with Workplace() as place:
+        start_agent(place, free_port())
+        environment = clean_environment()
+        environment["XDG_RUNTIME_DIR"] = str(place.path)
+        text = subprocess.run([program(), "invite"], capture_output=True, text=True, env=environment, check=True).stdout.strip()
+        check(doctor("-n", "2", *EXPERIMENT, "--join", text)[0] == 0, "an invitation has a finding")
+        status, said = doctor("-n", "2", *EXPERIMENT, "--join", text, "--seed", "9")
+        codes = [f["code"] for f in said["findings"]]
+        check(status == 1 and codes == ["experiment", "experiment"], f"{said}")  # the invitation's, and the member's
+
+
 def version():
     with member(frame(HELLO, hello(version=7))) as address:
         check_finding(["--join", address], "version", [address, "protocol version 7", f"speaks {VERSION}", "same version"])
@@ -348,6 +360,6 @@ def several_findings_are_several_lines():
 
 if __name__ == "__main__":
     main([a_sound_set_up_has_no_finding, unreachable, refused, silent, another_cluster, another_experiment,
-          the_dialler_of_another_one_hears_which, version, not_an_agent, private_address_behind_a_nat,
+          an_invitation_is_compared,           the_dialler_of_another_one_hears_which, version, not_an_agent, private_address_behind_a_nat,
           private_address_on_a_network, port_taken, a_name_that_does_not_resolve, damaged_state_directory, clock_files_and_ids,
           several_findings_are_several_lines])

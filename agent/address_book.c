@@ -1,5 +1,5 @@
-/* The address book: a small array in order, best first. It changes a few times a minute, so each change moves the one
- * entry to its place. */
+/* The address book: a small array in order, best first. It changes a few times a minute, so each change moves
+ * the one entry to its place. */
 #include "agent/address_book.h"
 
 #include <stdlib.h>
@@ -49,7 +49,7 @@ static void entry_insert(struct book *b, const struct book_entry *e)
     b->count++;
 }
 
-/* Takes what is known of the member, or of the address, out of the book; a new entry when there is nothing. */
+/* Takes what is known of the member, or of the address, out of the book; a new entry if there is nothing. */
 static struct book_entry entry_take(struct book *b, node_id id, const char *address)
 {
     struct book_entry e = {.rank = b->next_rank};

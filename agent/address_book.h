@@ -1,9 +1,9 @@
-/* Where members were reached, so that a node that comes back finds the cluster though every address it was first given
- * is gone. Pure; kept in checkpoint.h's list of addresses, best first.
+/* Where members were reached, so that a node that comes back finds the cluster though every address it was
+ * first given is gone. Pure; kept in checkpoint.h's list of addresses, best first.
  *
- * Best: those that did not fail since they last answered, the latest answer first; then those that failed, the fewest
- * times first; one that was only heard of stands between the two. A member has one address: a new one takes the place
- * of the old one. */
+ * Best: those that did not fail since they last answered, the latest answer first; then those that failed,
+ * the fewest times first; one that was only heard of stands between the two. A member has one address: a new
+ * one takes the place of the old one. */
 #ifndef GADABOUT_AGENT_ADDRESS_BOOK_H
 #define GADABOUT_AGENT_ADDRESS_BOOK_H
 
@@ -35,7 +35,8 @@ void book_deinit(struct book *b);
 /* As it was saved, best first; at most BOOK_ENTRY_MAX are taken. The book was empty. */
 void book_load(struct book *b, const char address[][ADDRESS_TEXT_MAX], uint32_t count);
 
-/* A link to `id`, which accepts links at `address`, is up (or still is). "" = it only dials: what was known goes. */
+/* A link to `id`, which accepts links at `address`, is up (or still is). "" = it only dials: what was known
+ * goes. */
 void book_answered(struct book *b, node_id id, const char *address, uint64_t now_us);
 void book_heard(struct book *b, node_id id, const char *address); /* a living member, by membership */
 void book_failed(struct book *b, const char *address);            /* it could not be reached there */

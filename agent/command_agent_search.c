@@ -4,8 +4,9 @@
  *  - the addresses given, then those of the former life's book, then whoever answers on the local network.
  *  - a link is up: its address goes to the top of the book; the search rests.
  *  - the last link goes: the book's addresses are candidates again, the newest first.
- * Failure courses: an address that fails falls in the book (discovery.h has the rest); a multicast group that cannot be
- * joined is an error at the start. */
+ * Failure courses
+ *  - an address fails: it falls in the book. discovery.h has the rest.
+ *  - a multicast group that cannot be joined is an error at the start. */
 #include "agent/command_agent_search.h"
 
 #include <arpa/inet.h>

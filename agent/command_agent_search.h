@@ -1,5 +1,5 @@
-/* How an agent looks for others: discovery, the address book and the multicast search, driven by one timer of the loop.
- * The owner passes on what the transport tells, and carries out `dial` and `undial`. */
+/* How an agent looks for others: discovery, the address book and the multicast search, driven by one timer of
+ * the loop. The owner passes on what the transport tells, and carries out `dial` and `undial`. */
 #ifndef GADABOUT_AGENT_COMMAND_AGENT_SEARCH_H
 #define GADABOUT_AGENT_COMMAND_AGENT_SEARCH_H
 
@@ -27,7 +27,8 @@ struct search_config {
     uint64_t seed;
     const struct trace *trace; /* may be NULL; borrowed for life */
 
-    /* An address is wanted dialled, or no longer. Each pair matches; called from the loop and from the calls below. */
+    /* An address is wanted dialled, or no longer. Each pair matches; called from the loop and from the calls
+     * below. */
     void (*dial)(void *ctx, const char *address);
     void (*undial)(void *ctx, const char *address);
     bool (*is_member)(void *ctx, const char *address); /* a living member accepts links there; may be NULL */
@@ -40,7 +41,8 @@ struct search;
 int search_open(const struct search_config *config, struct search **out, struct err_text *why);
 void search_start(struct search *s);
 
-/* s may be NULL. Nothing is dialled or undialled any more; the memory goes when the loop has closed the handles. */
+/* s may be NULL. Nothing is dialled or undialled any more; the memory goes when the loop has closed the
+ * handles. */
 void search_close(struct search *s);
 
 /* What the transport told. */

@@ -1,8 +1,10 @@
 /* `gadabout invite`: the line with which others join a running agent's cluster.
  *
- * Normal course: the agent that --agent means, or the only one here, is asked; its line goes to stdout, alone.
- * Failure courses: no such agent, no answer within ANSWER_MS, an agent that does not know how others reach it: one line
- * on stderr, exit 1 (2 when --agent means several). Addresses that only this machine can reach: a note on stderr. */
+ * Normal course: the agent that --agent means, or the only one here, is asked; its line goes to stdout,
+ * alone.
+ * Failure courses: no such agent, no answer within ANSWER_MS, an agent that does not know how others
+ * reach it: one line on stderr, exit 1 (2 when --agent means several). Addresses that only this machine can
+ * reach: a note on stderr. */
 #include <stdio.h>
 
 #include "agent/commands.h"

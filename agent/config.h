@@ -69,6 +69,7 @@ struct config {
     char *listen;    /* "host:port"; port 0 = any free one */
     char *advertise; /* NULL = what peers see */
     char *cluster;   /* its name: both ends of a link must agree */
+    char *multicast; /* "on", "off" or "239.x.y.z:port" */
     char *join[CONFIG_JOIN_MAX];
     uint32_t join_count;
     bool invited; /* --join had an invitation: */

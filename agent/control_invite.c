@@ -1,10 +1,10 @@
 /* The answer to {"op": "invite"}: the line with which others join.
  *
- * Normal course: our own address as given with --advertise, or as bound; then those of living members, so that the line
- * is good when this agent is gone; the cluster's name and the experiment's fingerprint.
- * Failure course: we listen on all addresses of a machine and nobody has told which one others see, and no member has
- * an address either: an error with the remedy. Addresses of the machine itself are left out beside others, and noted
- * when there are no others. */
+ * Normal course: our own address as given with --advertise, or as bound; then those of living members, so
+ * that the line is good when this agent is gone; the cluster's name and the experiment's fingerprint.
+ * Failure course: we listen on all addresses of a machine and nobody has told which one others see, and no
+ * member has an address either: an error with the remedy. Addresses of the machine itself are left out beside others,
+ * and noted when there are no others. */
 #include <stdio.h>
 #include <string.h>
 

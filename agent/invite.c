@@ -1,7 +1,7 @@
 /* Invitations: encode and decode.
  *
- * Failures of decoding, one line each: another version; a character that is none of the alphabet (a line break, a
- * quote); cut off or changed (the checksum); bytes that make no address. */
+ * Failures of decoding, one line each: another version; a character that is none of the alphabet (a line
+ * break, a quote); cut off or changed (the checksum); bytes that make no address. */
 #include "agent/invite.h"
 
 #include <arpa/inet.h>
@@ -153,7 +153,8 @@ static void text_of(const struct bytes *b, char *out)
     *out = '\0';
 }
 
-/* Returns false for a character outside the alphabet. What is too long or ends in the middle of a byte is bad. */
+/* Returns false for a character outside the alphabet. What is too long or ends in the middle of a byte is
+ * bad. */
 static bool bytes_of(const char *text, struct bytes *b)
 {
     uint32_t bits = 0, count = 0;

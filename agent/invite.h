@@ -1,10 +1,10 @@
-/* The one line that `gadabout invite` prints and `--join` takes: where members are, and what the newcomer must agree
- * on. "gadabout1:" and base64url without padding of
+/* The one line that `gadabout invite` prints and `--join` takes: where members are, and what the newcomer
+ * must agree on. "gadabout1:" and base64url without padding of
  *
- *   address count (1), addresses, length of the cluster's name (1) and the name, fingerprint (16), XXH32 of all before (4)
+ *   address count (1), addresses, length of the cluster's name (1), the name, fingerprint (16), XXH32 (4)
  *
- * An address is a byte that says its kind (4, 6 or a name's length + 16), the bytes, and the port (2, big-endian). Two
- * IPv4 addresses make a line of 71 characters. Nothing in it is secret. */
+ * An address is a byte that says its kind (4, 6 or a name's length + 16), the bytes, and the port (2,
+ * big-endian). Two IPv4 addresses make a line of 71 characters. Nothing in it is secret. */
 #ifndef GADABOUT_AGENT_INVITE_H
 #define GADABOUT_AGENT_INVITE_H
 
@@ -35,7 +35,7 @@ int invite_encode(const struct invite *in, char out[INVITE_TEXT_MAX], struct err
 /* Errors: ERR_FORMAT with what is wrong and what to do; out is undefined then. */
 int invite_decode(const char *text, struct invite *out, struct err_text *why);
 
-/* 0, or ERR_USAGE naming --join: the invitation is to another experiment than `ours` (experiment_cluster_id). */
+/* 0, or ERR_USAGE naming --join: the invitation is to another experiment than `ours`. */
 int invite_check(const uint8_t invited[16], const uint8_t ours[16], struct err_text *why);
 
 /* "3fa4..": the first bytes of a fingerprint, for people. */

@@ -2,7 +2,8 @@
  *
  * Refused, each with one line that names the source, the value and what is allowed: an empty or overlong
  * value; a number that does not parse or is out of range; an address without host or port, or one to reach
- * that nobody can reach; more joins than fit; an invitation that is damaged or contradicts another; a choice that its table does not know. */
+ * that nobody can reach; more joins than fit; an invitation that is damaged or contradicts another; a choice
+ * that its table does not know. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -146,10 +147,10 @@ static int add_invitation(struct config *c, const char *where, const char *text,
     if (invite_decode(text, &invite, &what) != 0) return err_set(why, ERR_USAGE, "%s: %s", where, what.text);
     if (c->invited && (strcmp(c->invited_cluster, invite.cluster) != 0 ||
                        memcmp(c->invited_shape, invite.shape, sizeof invite.shape) != 0))
-        return err_set(why, ERR_USAGE, "%s: the two invitations are to different clusters; give one of them", where);
+        return err_set(why, ERR_USAGE, "%s: the two invitations are to different clusters; give one", where);
     if (c->join_count + invite.address_count > CONFIG_JOIN_MAX)
-        return err_set(why, ERR_USAGE, "%s: the invitation's %u addresses are too many beside the others; %d in all fit",
-                       where, invite.address_count, CONFIG_JOIN_MAX);
+        return err_set(why, ERR_USAGE, "%s: the invitation's %u addresses are too many; %d in all fit", where,
+                        invite.address_count, CONFIG_JOIN_MAX);
     c->invited = true;
     memcpy(c->invited_cluster, invite.cluster, sizeof c->invited_cluster);
     memcpy(c->invited_shape, invite.shape, sizeof c->invited_shape);

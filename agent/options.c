@@ -123,6 +123,9 @@ const struct config_option config_options[] = {
     {.name = "join", .kind = OPTION_ADDRESSES, .commands = ON_AGENT,
      .properties = OPTION_TO_REACH, .metavar = "H:PORT,..", FIELD(join), .example = "10.0.0.5:7946",
      .help = "members, names of several, or an invitation"},
+    {.name = "multicast", .kind = OPTION_TEXT, .commands = ON_AGENT, .properties = OPTION_RARE,
+     .initial = "off", .metavar = "on|G:PORT", FIELD(multicast), .example = "on",
+     .help = "find members on the local network (off)"},
     {.name = "cluster", .kind = OPTION_TEXT, .commands = ON_UP | ON_AGENT,
      .properties = OPTION_PASSED | OPTION_RARE, .initial = "gadabout", .metavar = "NAME", FIELD(cluster),
      .example = "lab-2", .help = "members of another name are refused (gadabout)"},
@@ -151,8 +154,8 @@ const struct config_option config_options[] = {
      .properties = OPTION_HIDDEN | OPTION_NOT_KEPT, .initial = "off", FIELD(launched), .example = "on"},
 
     /* talking to a running agent */
-    {.name = "agent", .kind = OPTION_TEXT, .commands = ON_STATUS | ON_INVITE, .properties = OPTION_NOT_KEPT | OPTION_BARE,
-     .metavar = "ID|PATH", FIELD(agent), .example = "4611",
+    {.name = "agent", .kind = OPTION_TEXT, .commands = ON_STATUS | ON_INVITE,
+     .properties = OPTION_NOT_KEPT | OPTION_BARE, .metavar = "ID|PATH", FIELD(agent), .example = "4611",
      .help = "beginning of its id, or its socket (all)"},
     {.name = "watch", .kind = OPTION_FLAG, .commands = ON_STATUS, .properties = OPTION_NOT_KEPT,
      .initial = "off", FIELD(watch), .example = "on", .help = "again each second, until Ctrl-C"},

@@ -1,6 +1,6 @@
 /* What members say to a multicast group to find each other on a local network: one datagram of fixed size.
  *
- *   "GDB" 1 (4) | kind (1) | 0 (3) | cluster (16) | node id (8) | port (2) | XXH32 of all before (4)      big-endian
+ *   "GDB" 1 (4) | kind (1) | 0 (3) | cluster (16) | node id (8) | port (2) | XXH32 of that (4), big-endian
  *
  * It is a hint where to dial, nothing more: whoever answers there must still say a good hello. */
 #ifndef GADABOUT_NET_BEACON_H

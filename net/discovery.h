@@ -1,22 +1,26 @@
-/* Where to look for others: which addresses are to be dialled while we have no link, and now and then afterwards.
- * A pure state machine: what happened goes in, the set of addresses that are wanted dialled now comes out.
+/* Where to look for others: which addresses are to be dialled while we have no link, and now and then
+ * afterwards. A pure state machine: what happened goes in, the set of addresses that are wanted dialled now
+ * comes out.
  *
  * Normal course
- *  - without a link: all that are due are wanted, at most DISCOVERY_DIAL_MAX at once: those the user gave (seeds)
- *    before those found on the local network, and these before the book's, in the order in which they came.
+ *  - without a link: all that are due are wanted, at most DISCOVERY_DIAL_MAX at once: those the user gave
+ *    (seeds) before those found on the local network, and these before the book's, in the order in which they
+ *    came.
  *  - a link is up: nothing is wanted any more; whoever answered tells of the others.
- *  - seeds are asked again after 10 s, then after twice as long each time, up to 8 min: two parts of a cluster that
- *    started apart find each other so. Not those that are members' addresses (discovery_is_member); a name always,
- *    since what it stands for changes. One found on the network is asked at once unless it is a member.
+ *  - seeds are asked again after 10 s, then after twice as long each time, up to 8 min: two parts of a
+ *    cluster that started apart find each other so. Not those that are members' addresses
+ *    (discovery_is_member); a name always, since what it stands for changes. One found on the network is
+ *    asked at once unless it is a member.
  * Failure courses
- *  - an address refuses, is silent for try_us, or its name does not resolve: the next try after a jittered back-off,
- *    from 250 ms up to backoff_max_us. A name is so resolved anew at every try.
+ *  - an address refuses, is silent for try_us, or its name does not resolve: the next try after a jittered
+ *    back-off, from 250 ms up to backoff_max_us. A name is so resolved anew at every try.
  *  - a link goes within link_us: as if it had not come, the back-off goes on.
- *  - an address of numbers is our own: not again for self_us. A name that stands for ourselves only, so far: as a
- *    failure, others may come to stand behind it.
- *  - another cluster, another version: again after backoff_max_us at least; discovery_verdict tells when that is all
- *    there is.
- *  - more addresses than DISCOVERY_ENTRY_MAX: one of the lowest kind with the most failures goes, seeds never.
+ *  - an address of numbers is our own: not again for self_us. A name that stands for ourselves only, so far:
+ *    as a failure, others may come to stand behind it.
+ *  - another cluster, another version: again after backoff_max_us at least; discovery_verdict tells when that
+ *    is all there is.
+ *  - more addresses than DISCOVERY_ENTRY_MAX: one of the lowest kind with the most failures goes, seeds
+ *    never.
  */
 #ifndef GADABOUT_NET_DISCOVERY_H
 #define GADABOUT_NET_DISCOVERY_H
@@ -61,8 +65,8 @@ struct discovery;
 struct discovery *discovery_new(const struct discovery_config *config); /* returns owned */
 void discovery_free(struct discovery *d);
 
-/* "host:port". One that is known already keeps its back-off, and the better source. One that is not well formed or has
- * no room is not taken: false. A tick should follow. */
+/* "host:port". One that is known already keeps its back-off, and the better source. One that is not well
+ * formed or has no room is not taken: false. A tick should follow. */
 bool discovery_add(struct discovery *d, const char *address, enum discovery_source source);
 void discovery_own(struct discovery *d, const char *address); /* we are there ourselves: never dialled */
 
@@ -76,15 +80,16 @@ void discovery_tick(struct discovery *d, uint64_t now_us);
 
 uint64_t discovery_deadline_us(const struct discovery *d); /* of the next tick; TIME_NEVER */
 
-/* Addresses to be dialled now; what is not among them need not be. Returns the count; borrowed until d is told
- * something or freed. */
+/* Addresses to be dialled now; what is not among them need not be. Returns the count; borrowed until d is
+ * told something or freed. */
 uint32_t discovery_wanted(const struct discovery *d, const char *address[DISCOVERY_DIAL_MAX]);
 
-/* In words, as in "no link for 42 s: seed.example:7946 does not resolve, next try in 12 s; 2 more"; "" while linked. */
+/* In words, as in "no link for 42 s: seed.example:7946 does not resolve, next try in 12 s; 2 more"; "" while
+ * linked. */
 const char *discovery_why(const struct discovery *d, uint64_t now_us, char out[DISCOVERY_WHY_MAX]);
 
-/* ERR_CLUSTER or ERR_VERSION with why when no link ever came and every address given has refused us for that; else 0.
- * Waiting on may still help: they may be started anew. */
+/* ERR_CLUSTER or ERR_VERSION with why when no link ever came and every address given has refused us for that;
+ * else 0. Waiting on may still help: they may be started anew. */
 int discovery_verdict(const struct discovery *d, struct err_text *why);
 
 #endif

@@ -1,9 +1,10 @@
-/* HyParView: messages, repair and shuffles. overlay.h has the courses; overlay_view.c the lists, overlay_ask.c who is to
- * become a neighbour.
+/* HyParView: messages, repair and shuffles. overlay.h has the courses; overlay_view.c the lists,
+ * overlay_ask.c who is to become a neighbour.
  *
- * Every step ends with overlay_repair(): free places of the active view against spares that may be asked. Questions are
- * known by whom they went to, and links keep their order, so that an answer without a question can only be a late
- * one: it is undone with DISCONNECT, which never harms a newer agreement (that comes later on the same link). */
+ * Every step ends with overlay_repair(): free places of the active view against spares that may be asked.
+ * Questions are known by whom they went to, and links keep their order, so that an answer without a question
+ * can only be a late one: it is undone with DISCONNECT, which never harms a newer agreement (that comes later
+ * on the same link). */
 #include "net/overlay.h"
 
 #include <stdlib.h>

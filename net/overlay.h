@@ -1,31 +1,36 @@
 /* Whom to keep links with, when no fixed topology says so: HyParView's active and passive views.
  * A pure state machine: events in, actions out.
  *
- * Source: Leitao, Pereira, Rodrigues, "HyParView", DSN 2007. The active view is symmetric: its members are linked,
- * whoever dialled; it is small (active_max) and keeps the graph of nodes connected, random and of bounded degree.
- * The passive view holds spares, refreshed by shuffles; it is fed by what membership knows as well.
+ * Source: Leitao, Pereira, Rodrigues, "HyParView", DSN 2007. The active view is symmetric: its members are
+ * linked, whoever dialled; it is small (active_max) and keeps the graph of nodes connected, random and of
+ * bounded degree. The passive view holds spares, refreshed by shuffles; it is fed by what membership knows as
+ * well.
  *
  * Normal course
  *  - the first link of a newcomer: it sends JOIN over it; the contact takes it into its active view and sends
- *    FORWARD_JOIN(arwl) to its other active members; who gets it with ttl 0, or is alone, asks the newcomer with
- *    NEIGHBOUR; at ttl = prwl it goes into the passive view.
- *  - every shuffle_us: a SHUFFLE with a sample of both views walks. Its end keeps the sample, and answers with one of
- *    its own over the link that the walk came by: no new link is made for it, as the paper would towards the node
- *    that began; over many walks it mixes as well. Active members take turns as the first step.
- *  - every exchange_us: one neighbour is exchanged for a spare (NEIGHBOUR with high priority; a random one makes room).
- *    The paper has no such thing; but views that are full on both sides of a healed partition would stay apart for ever.
- *  - NEIGHBOUR is asked with high priority by a node without an active member, by one that has less than half of the
- *    active_max and was refused twice (two lonely ones could be each other's only neighbour), and for an exchange; it
- *    must then be accepted;
- *    otherwise only while there is room. ACCEPT and REJECT bring a sample too, so that who asks learns of more.
+ *    FORWARD_JOIN(arwl) to its other active members; who gets it with ttl 0, or is alone, asks the newcomer
+ *    with NEIGHBOUR; at ttl = prwl it goes into the passive view.
+ *  - every shuffle_us: a SHUFFLE with a sample of both views walks. Its end keeps the sample, and answers
+ *    with one of its own over the link that the walk came by: no new link is made for it, as the paper would
+ *    towards the node that began; over many walks it mixes as well. Active members take turns as the first
+ *    step.
+ *  - every exchange_us: one neighbour is exchanged for a spare (NEIGHBOUR with high priority; a random one
+ *    makes room). The paper has no such thing; but views that are full on both sides of a healed partition
+ *    would stay apart for ever.
+ *  - NEIGHBOUR is asked with high priority by a node without an active member, by one that has less than half
+ *    of the active_max and was refused twice (two lonely ones could be each other's only neighbour), and for
+ *    an exchange; it must then be accepted; otherwise only while there is room. ACCEPT and REJECT bring a
+ *    sample too, so that who asks learns of more.
  * Failure courses
- *  - an active member's link goes: a passive one takes its place (CONNECT, then NEIGHBOUR), until one accepts;
- *    those that cannot be reached leave the passive view. As many are asked at once as there are free places; after
- *    refusals longer and longer pauses follow, up to 4 * shuffle_us, for as long as there is a neighbour at all.
- *  - the view is full and someone must get in: a random active member gets DISCONNECT and goes to the passive view;
- *    its link is the owner's to close or keep.
- *  - two views contradict each other (a message crossed another): who gets a walk from a node that is no neighbour
- *    of its own, or an ACCEPT it did not ask for, says DISCONNECT. So each is found within active_max shuffles.
+ *  - an active member's link goes: a passive one takes its place (CONNECT, then NEIGHBOUR), until one
+ *    accepts; those that cannot be reached leave the passive view. As many are asked at once as there are
+ *    free places; after refusals longer and longer pauses follow, up to 4 * shuffle_us, for as long as there
+ *    is a neighbour at all.
+ *  - the view is full and someone must get in: a random active member gets DISCONNECT and goes to the passive
+ *    view; its link is the owner's to close or keep.
+ *  - two views contradict each other (a message crossed another): who gets a walk from a node that is no
+ *    neighbour of its own, or an ACCEPT it did not ask for, says DISCONNECT. So each is found within
+ *    active_max shuffles.
  *  - a member is dead or has left (FORGET): it leaves both views.
  *  - both views are empty: nothing to do until the owner brings a link or a member (KNOWN).
  *  - a list with ourselves, one id twice, or too long: ERR_PROTO, nothing has changed.
@@ -125,8 +130,8 @@ struct overlay;
 struct overlay *overlay_new(const struct overlay_config *config); /* returns owned */
 void overlay_free(struct overlay *o);
 void overlay_set_address(struct overlay *o, const char *address); /* ours, once peers have seen it */
-/* Runs to completion; appends to acts. Returns 0, or ERR_PROTO for a message that makes no sense or of a peer without
- * a link; nothing has changed then. */
+/* Runs to completion; appends to acts. Returns 0, or ERR_PROTO for a message that makes no sense or of a peer
+ * without a link; nothing has changed then. */
 int overlay_step(struct overlay *o, const struct overlay_event *event, struct overlay_actions *acts);
 uint64_t overlay_deadline_us(const struct overlay *o);
 void overlay_actions_clear(struct overlay_actions *acts);

@@ -1,5 +1,5 @@
-/* Who is to become a neighbour of ours: questions under way, pauses after refusals, and the repair that starts
- * questions while there are free places.
+/* Who is to become a neighbour of ours: questions under way, pauses after refusals, and the repair that
+ * starts questions while there are free places.
  *
  *  - a question waits for a link if there is none, then for the answer, answer_us each.
  *  - no link came: the spare goes. No answer came, or a refusal: it rests, others are asked first.

@@ -1,4 +1,5 @@
-/* What overlay.c (messages, shuffles), overlay_view.c (the lists) and overlay_ask.c (repair) share. Private to them. */
+/* What overlay.c (messages, shuffles), overlay_view.c (the lists) and overlay_ask.c (repair) share. Private
+ * to them. */
 #ifndef GADABOUT_NET_OVERLAY_INTERNAL_H
 #define GADABOUT_NET_OVERLAY_INTERNAL_H
 
@@ -80,7 +81,7 @@ void active_add(struct overlay *o, node_id id); /* full: a random one goes first
 void active_drop(struct overlay *o, node_id id);
 node_id active_draw(struct overlay *o, node_id not_a, node_id not_b); /* 0 = there is none */
 
-/* Random members of both views but `to` into list[at..], at most OVERLAY_PEER_MAX in all; returns the count. */
+/* Random members of both views but `to` into list[at..], up to OVERLAY_PEER_MAX in all; returns the count. */
 uint32_t sample_fill(struct overlay *o, node_id to, struct overlay_peer *list, uint32_t at);
 
 /* Questions under way; overlay_ask.c */

@@ -1,5 +1,5 @@
-/* The lists of the overlay: links, active view, passive view, questions under way. All are small arrays, bounded by
- * the configuration; the links alone are sorted, since each message looks its sender up there. */
+/* The lists of the overlay: links, active view, passive view, questions under way. All are small arrays,
+ * bounded by the configuration; the links alone are sorted, since each message looks its sender up there. */
 #include <string.h>
 
 #include "base/check.h"

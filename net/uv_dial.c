@@ -3,19 +3,19 @@
  * Normal course
  *  - dial_add takes "host:port". Numbers are one target; a name is resolved, again and again while it is
  *    dialled, and every address it stands for is a target (a service name of several containers).
- *  - a target without a link is dialled when its time has come, in an order of our own, so that not all the members
- *    of a large service call the same few first; at most DIAL_AT_ONCE_MAX of one name are being called. Once a link
- *    has lasted, the back-off starts anew.
+ *  - a target without a link is dialled when its time has come, in an order of our own, so that not all the
+ *    members of a large service call the same few first; at most DIAL_AT_ONCE_MAX of one name are being
+ *    called. Once a link has lasted, the back-off starts anew.
  *
  * Failures
  *  - the name does not resolve, the target refuses or is silent: exponential back-off with seeded jitter.
  *  - the target greets and hangs up: the same; only a link that lived for redial_max_us ends the back-off.
  *  - an injected fault lets nothing through to who was there last: as if the target were silent.
- *  - the target is ourselves, in another cluster or of another version: on_refused, never dialled again. The other
- *    targets of its name are, and the name goes on being resolved: who it stands for may change.
+ *  - the target is ourselves, in another cluster or of another version: on_refused, never dialled again. The
+ *    other targets of its name are, and the name goes on being resolved: who it stands for may change.
  *  - the target's peer is linked already (it dialled us): the target waits until that link is lost.
- *  - the name's server is slow: libuv asks for two names at once, in other threads; more wait for their turn, while
- *    all else goes on.
+ *  - the name's server is slow: libuv asks for two names at once, in other threads; more wait for their turn,
+ *    while all else goes on.
  *  - the name no longer stands for an address: its target goes when it has no link. */
 #include <stdlib.h>
 #include <string.h>

@@ -1,14 +1,17 @@
 /* The multicast search over libuv: one UDP socket bound to the group, one timer.
  *
  * Normal course
- *  - alone: a question (BEACON_ASK) to the group every announce_us, the first at once; it says where we accept links.
- *  - somebody else's question: those who are alone too take it for an answer; those who are not answer (BEACON_HERE) to
- *    the group, each after a random part of answer_us, unless ENOUGH others have answered meanwhile: a thousand members
- *    make a handful of datagrams.
+ *  - alone: a question (BEACON_ASK) to the group every announce_us, the first at once; it says where we
+ *    accept links.
+ *  - somebody else's question: those who are alone too take it for an answer; those who are not answer
+ *    (BEACON_HERE) to the group, each after a random part of answer_us, unless ENOUGH others have answered
+ *    meanwhile: a thousand members make a handful of datagrams.
  *  - an answer, while alone: on_found with the sender's address and the port it named.
  * Failure courses
- *  - a datagram that is none of ours, of another version or cluster: dropped and counted. Our own come back: ignored.
- *  - more than FOUND_PER_SECOND_MAX in a second: the rest is dropped; more than one answer a second: not given.
+ *  - a datagram that is none of ours, of another version or cluster: dropped and counted. Our own come back:
+ *    ignored.
+ *  - more than FOUND_PER_SECOND_MAX in a second: the rest is dropped; more than one answer a second: not
+ *    given.
  *  - sending fails (no route just now): said once a minute, tried again.
  *  - no multicast on this machine or interface: an error at the start, naming --multicast. */
 #include "net/uv_multicast.h"

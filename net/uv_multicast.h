@@ -26,7 +26,7 @@ struct uv_multicast_config {
     uint64_t answer_us;   /* 500 ms: an answer waits a random part of it */
     uint64_t seed;
     const struct trace *trace; /* may be NULL; borrowed for life */
-    /* A member of our cluster accepts links at address ("ip:port", borrowed). Called while we are alone only. */
+    /* A member of our cluster accepts links at address ("ip:port", borrowed). While we are alone only. */
     void (*on_found)(void *ctx, node_id id, const char *address);
     void *ctx;
 };
@@ -35,7 +35,8 @@ void uv_multicast_defaults(struct uv_multicast_config *c); /* group and times */
 
 struct uv_multicast;
 
-/* Joins the group; we are alone until told otherwise. Errors: ERR_USAGE or ERR_IO naming --multicast. Returns owned. */
+/* Joins the group; we are alone until told otherwise. Errors: ERR_USAGE or ERR_IO naming --multicast. Returns
+ * owned. */
 int uv_multicast_open(struct uv_loop_s *loop, const struct uv_multicast_config *config,
                       struct uv_multicast **out, struct err_text *why);
 

@@ -1,7 +1,8 @@
-/* Goal: members on one network find each other without an address, say little, and swallow no foreign datagram.
- * Method: beacons by hand and at random through the decoder; several searchers in one loop on the loopback interface,
- * which takes part in multicast once asked for; a plain socket throws in what does not belong. Waits are bounded and on
- * the loop, which must close with 0. Skipped, with the reason, where loopback takes no multicast. */
+/* Goal: members on one network find each other without an address, say little, and swallow no foreign
+ * datagram. Method: beacons by hand and at random through the decoder; several searchers in one loop on the
+ * loopback interface, which takes part in multicast once asked for; a plain socket throws in what does not
+ * belong. Waits are bounded and on the loop, which must close with 0. Skipped, with the reason, where
+ * loopback takes no multicast. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

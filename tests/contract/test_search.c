@@ -1,7 +1,8 @@
-/* Goal: agents find each other over real links by each of the ways there are: an address, the local network, the book of
- * a former life when the address given is gone; they look again when they are alone again, and know when it is hopeless.
- * Method: a search and a transport each, in one loop, on loopback; the transport's calls go to the search as an agent
- * passes them on. Waits are bounded and on the loop, which must close with 0. */
+/* Goal: agents find each other over real links by each of the ways there are: an address, the local network,
+ * the book of a former life when the address given is gone; they look again when they are alone again, and
+ * know when it is hopeless. Method: a search and a transport each, in one loop, on loopback; the transport's
+ * calls go to the search as an agent passes them on. Waits are bounded and on the loop, which must close with
+ * 0. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

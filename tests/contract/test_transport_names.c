@@ -1,9 +1,10 @@
-/* Goal: a name is dialled as what it is: a set of addresses that changes (contract clause 9). All of them are tried,
- * whoever is behind them; one that is ourselves ends nothing; it is resolved again; no more than a few calls and
- * resolutions are under way at once; and the loop goes on while a resolver hangs.
- * Method: this program has its own getaddrinfo, which libuv's threads call: names and their addresses are a table of
- * the test, all of them on loopback (127.0.0.0/8 needs no set-up). A resolver can be made to hang until it is told
- * otherwise. Several transports share one loop. Waits are bounded and on the loop, which must close with 0. */
+/* Goal: a name is dialled as what it is: a set of addresses that changes (contract clause 9). All of them are
+ * tried, whoever is behind them; one that is ourselves ends nothing; it is resolved again; no more than a few
+ * calls and resolutions are under way at once; and the loop goes on while a resolver hangs. Method: this
+ * program has its own getaddrinfo, which libuv's threads call: names and their addresses are a table of the
+ * test, all of them on loopback (127.0.0.0/8 needs no set-up). A resolver can be made to hang until it is
+ * told otherwise. Several transports share one loop. Waits are bounded and on the loop, which must close with
+ * 0. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -330,8 +331,8 @@ static void a_name_that_moves_is_followed(void **state)
     assert_int_equal(uv_loop_close(&w.loop), 0);
 }
 
-/* The resolver hangs for eight names: two of them are asked for at once, in threads. Meanwhile two peers meet by numbers;
- * and a name that resolves has its turn later. */
+/* The resolver hangs for eight names: two of them are asked for at once, in threads. Meanwhile two peers meet
+ * by numbers; and a name that resolves has its turn later. */
 static void the_loop_goes_on_while_resolvers_hang(void **state)
 {
     (void)state;

@@ -16,6 +16,8 @@ from harness import FASHION, Workplace, check, finish, main, run
 MAIN = pathlib.Path.cwd()
 COMMANDS = ("up", "agent", "sim", "eval", "algorithms", "reproduce", "status", "doctor")
 
+COMMANDS = ("up", "agent", "sim", "eval", "algorithms", "reproduce", "status", "invite")
+
 
 def idx_images(rows, magic=0x00000803):
     return struct.pack(">IIII", magic, rows, 4, 4) + bytes(range(16)) * rows

@@ -1,11 +1,11 @@
-/* Goal (bar M-12): 200 nodes that know a few others each stay one graph. Half of them are killed at once: the active
- * views of the survivors form one component within 30 s; four fifths: within 60 s; in 99 of 100 seeds. Before and
- * after, degrees are bounded and, once quiet, views are symmetric.
- * Method: overlay machines alone, no membership beside them, in virtual time over links of this file's own: each link
- * delays and keeps order; whoever dialled closes a link that neither end counts as neighbour after 15 s. Half of the
- * killed hosts refuse connections and reset links, half are silent: a dial is not answered, a link ends after 6 s.
- * Healed halves: a cut of a minute, then the share of neighbours across it.
- * Planted bugs, one per checker: removals that nobody is told of, repairs that never dial, no bound, no exchanges.
+/* Goal (bar M-12): 200 nodes that know a few others each stay one graph. Half of them are killed at once: the
+ * active views of the survivors form one component within 30 s; four fifths: within 60 s; in 99 of 100 seeds.
+ * Before and after, degrees are bounded and, once quiet, views are symmetric. Method: overlay machines alone,
+ * no membership beside them, in virtual time over links of this file's own: each link delays and keeps order;
+ * whoever dialled closes a link that neither end counts as neighbour after 15 s. Half of the killed hosts
+ * refuse connections and reset links, half are silent: a dial is not answered, a link ends after 6 s. Healed
+ * halves: a cut of a minute, then the share of neighbours across it. Planted bugs, one per checker: removals
+ * that nobody is told of, repairs that never dial, no bound, no exchanges.
  *
  * --seeds N: more of them (100). Prints the worst and the distribution. */
 #include <setjmp.h>
@@ -400,8 +400,8 @@ static double degree_mean(const struct cluster *c)
     return (double)sum / alive;
 }
 
-/* Pairs of which one counts the other as neighbour, and the other does not, or is dead; and did PATIENCE_US ago too:
- * what is under way at one moment is no contradiction. */
+/* Pairs of which one counts the other as neighbour, and the other does not, or is dead; and did PATIENCE_US
+ * ago too: what is under way at one moment is no contradiction. */
 static void one_sided_look(const struct cluster *c, bool now[NODES][NODES])
 {
     for (uint32_t i = 0; i < NODES; i++) {
@@ -475,7 +475,8 @@ static double share_across(const struct cluster *c)
 }
 
 /* Even and odd nodes are cut off from each other for a minute. Afterwards each hears of ten of the others, as
- * membership tells those that are alive again. Returns the share of neighbours across after another minute. */
+ * membership tells those that are alive again. Returns the share of neighbours across
+ * it after another minute. */
 static double part_and_heal(uint64_t seed, enum planted planted)
 {
     struct cluster *c = cluster_new(seed, planted);

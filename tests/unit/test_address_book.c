@@ -1,5 +1,6 @@
-/* Goal: after a restart the addresses tried first are those that most likely answer; the book stays small and has one
- * address per member. Method: small courses by hand; the list is compared; a random course against the book's laws. */
+/* Goal: after a restart the addresses tried first are those that most likely answer; the book stays small and
+ * has one address per member. Method: small courses by hand; the list is compared; a random course against
+ * the book's laws. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,6 +1,6 @@
-/* Goal: a node without a link tries everything it knows, politely and in the right order, never itself, and says what
- * it waits for. Method: events by hand in virtual time; the set of wanted addresses is looked at after each; one random
- * course checks the bounds at every moment. */
+/* Goal: a node without a link tries everything it knows, politely and in the right order, never itself, and
+ * says what it waits for. Method: events by hand in virtual time; the set of wanted addresses is looked at
+ * after each; one random course checks the bounds at every moment. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -382,7 +382,8 @@ static void the_table_is_bounded_and_seeds_stay(void **state)
     discovery_free(f.d);
 }
 
-/* Whatever happens in whatever order: never more than sixteen, never ourselves, and no deadline in the past twice. */
+/* Whatever happens in whatever order: never more than sixteen, never ourselves, and no deadline in the past
+ * twice. */
 static void random_courses_keep_the_bounds(void **state)
 {
     (void)state;

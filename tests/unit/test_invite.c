@@ -1,6 +1,7 @@
-/* Goal: what `gadabout invite` prints is read back by --join, whatever the addresses; damage is found and said in one
- * line; no text whatsoever does harm. Method: round trips in a table and at random; every single character changed,
- * every length cut; random bytes with a good checksum; options through the parser of the command line. */
+/* Goal: what `gadabout invite` prints is read back by --join, whatever the addresses; damage is found and
+ * said in one line; no text whatsoever does harm. Method: round trips in a table and at random; every single
+ * character changed, every length cut; random bytes with a good checksum; options through the parser of the
+ * command line. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

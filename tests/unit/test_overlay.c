@@ -1,6 +1,6 @@
-/* Goal: one machine's courses, each by itself: joining, walks, priorities, a full view, replacement, contradictions,
- * malformed lists. Method: events by hand, the actions looked at one by one; virtual time is a number. The network of
- * many nodes is tests/sim/test_overlay_network.c. */
+/* Goal: one machine's courses, each by itself: joining, walks, priorities, a full view, replacement,
+ * contradictions, malformed lists. Method: events by hand, the actions looked at one by one; virtual time is
+ * a number. The network of many nodes is tests/sim/test_overlay_network.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -224,7 +224,7 @@ void discovery_tick(struct discovery *d, uint64_t now_us)
     for (uint32_t i = 0; i < d->count; i++) {
         struct entry *e = &d->entry[i];
         if (!e->trying || now_us < e->next_us) continue;
-        if (d->links == 0) e->outcome = OUTCOME_SILENT;
+        if (d->links == 0 && e->outcome != OUTCOME_SELF) e->outcome = OUTCOME_SILENT;
         try_end(d, e, now_us);
     }
     bool again = d->links > 0 && now_us >= d->again_us;
@@ -288,15 +288,10 @@ void discovery_refused(struct discovery *d, uint64_t now_us, const char *address
         return;
     }
     if (e == NULL) return;
-    if (e->trying) try_end(d, e, now_us);
-    uint64_t wait_us;
-    if (err == ERR_SELF) {
-        e->outcome = OUTCOME_SELF;
-        wait_us = e->by_name ? 0 : d->config.self_us;
-    } else {
-        e->outcome = err == ERR_VERSION ? OUTCOME_VERSION : OUTCOME_CLUSTER;
-        wait_us = d->config.backoff_max_us;
-    }
+    e->outcome = err == ERR_SELF ? OUTCOME_SELF : err == ERR_VERSION ? OUTCOME_VERSION : OUTCOME_CLUSTER;
+    if (err == ERR_SELF && e->by_name) return; /* the try goes on: it is resolved again meanwhile */
+    uint64_t wait_us = err == ERR_SELF ? d->config.self_us : d->config.backoff_max_us;
+    try_end(d, e, now_us);
     if (e->next_us < time_after(now_us, wait_us)) e->next_us = time_after(now_us, wait_us);
     discovery_tick(d, now_us);
 }

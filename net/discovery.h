@@ -16,7 +16,7 @@
  *    back-off, from 250 ms up to backoff_max_us. A name is so resolved anew at every try.
  *  - a link goes within link_us: as if it had not come, the back-off goes on.
  *  - an address of numbers is our own: not again for self_us. A name that stands for ourselves only, so far:
- *    as a failure, others may come to stand behind it.
+ *    its try goes on, others may come to stand behind it.
  *  - another cluster, another version: again after backoff_max_us at least; discovery_verdict tells when that
  *    is all there is.
  *  - more addresses than DISCOVERY_ENTRY_MAX: one of the lowest kind with the most failures goes, seeds

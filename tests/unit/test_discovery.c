@@ -278,6 +278,10 @@ static void a_name_of_ourselves_alone_is_tried_again_a_number_is_not(void **stat
     char why[DISCOVERY_WHY_MAX];
     assert_non_null(strstr(discovery_why(f.d, f.now_us, why), "nobody but ourselves"));
     uint64_t start_us = f.now_us;
+    assert_true(wants(&f, "name.example:1"));
+    assert_false(wants(&f, "10.0.0.1:1"));
+    while (wants(&f, "name.example:1")) wait(&f); /* after its time others have their turn */
+    assert_true(f.now_us == start_us + 10 * SECOND_US);
     wait_until_wanted(&f, "name.example:1", SECOND_US);
     while (f.now_us < start_us + 599 * SECOND_US) {
         assert_false(wants(&f, "10.0.0.1:1"));

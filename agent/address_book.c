@@ -52,12 +52,12 @@ static void entry_insert(struct book *b, const struct book_entry *e)
 /* Takes what is known of the member, or of the address, out of the book; a new entry if there is nothing. */
 static struct book_entry entry_take(struct book *b, node_id id, const char *address)
 {
-    struct book_entry e = {.rank = b->next_rank};
+    struct book_entry e = {.id = BOOK_ID_NONE, .rank = b->next_rank};
     bool found = false;
     for (uint32_t i = b->count; i-- > 0;) {
         struct book_entry *old = &b->entry[i];
         bool same_address = strcmp(old->address, address) == 0;
-        if (!same_address && (id == 0 || old->id != id)) continue;
+        if (!same_address && (id == BOOK_ID_NONE || old->id != id)) continue;
         if (same_address || !found) e = *old;
         found = true;
         entry_remove(b, i);
@@ -67,7 +67,7 @@ static struct book_entry entry_take(struct book *b, node_id id, const char *addr
         e.failures = 0;
         e.answered_us = 0;
     }
-    e.id = id != 0 ? id : e.id;
+    if (id != BOOK_ID_NONE) e.id = id;
     memcpy(e.address, address, strlen(address) + 1);
     return e;
 }
@@ -77,7 +77,7 @@ void book_load(struct book *b, const char address[][ADDRESS_TEXT_MAX], uint32_t 
     CHECK(b->count == 0);
     for (uint32_t i = 0; i < count && i < BOOK_ENTRY_MAX; i++) {
         if (address[i][0] == '\0' || memchr(address[i], '\0', ADDRESS_TEXT_MAX) == NULL) continue;
-        struct book_entry e = entry_take(b, 0, address[i]);
+        struct book_entry e = entry_take(b, BOOK_ID_NONE, address[i]);
         entry_insert(b, &e);
     }
 }
@@ -118,7 +118,7 @@ void book_failed(struct book *b, const char *address)
 void book_forget(struct book *b, node_id id)
 {
     for (uint32_t i = b->count; i-- > 0;)
-        if (id != 0 && b->entry[i].id == id) entry_remove(b, i);
+        if (id != BOOK_ID_NONE && b->entry[i].id == id) entry_remove(b, i);
 }
 
 uint32_t book_list(const struct book *b, char out[][ADDRESS_TEXT_MAX], uint32_t max)

@@ -14,9 +14,10 @@
 #include "base/limits.h"
 
 #define BOOK_ENTRY_MAX 256u
+#define BOOK_ID_NONE UINT64_MAX
 
 struct book_entry {
-    node_id id; /* 0 = read from disk, and not met since */
+    node_id id; /* BOOK_ID_NONE = read from disk, and not met since */
     char address[ADDRESS_TEXT_MAX];
     uint64_t answered_us; /* when a link to it was last up; 0 = never in this life */
     uint32_t failures;    /* since then */

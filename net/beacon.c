@@ -47,5 +47,5 @@ int beacon_decode(const uint8_t *data, size_t size, struct beacon *out)
     if ((data[4] != BEACON_ASK && data[4] != BEACON_HERE) || (data[5] | data[6] | data[7]) != 0)
         return ERR_FORMAT;
     out->kind = data[4];
-    return out->id != 0 && out->port != 0 ? 0 : ERR_FORMAT;
+    return out->port != 0 ? 0 : ERR_FORMAT;
 }

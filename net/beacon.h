@@ -27,7 +27,7 @@ struct beacon {
 
 void beacon_encode(const struct beacon *b, uint8_t out[BEACON_SIZE]);
 
-/* Returns 0, ERR_VERSION, ERR_CHECKSUM or ERR_FORMAT (size, kind, id 0, port 0, reserved bytes). */
+/* Returns 0, ERR_VERSION, ERR_CHECKSUM or ERR_FORMAT (size, kind, port 0, reserved bytes). */
 int beacon_decode(const uint8_t *data, size_t size, struct beacon *out);
 
 #endif

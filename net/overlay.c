@@ -27,7 +27,6 @@ void overlay_defaults(struct overlay_config *c)
 
 struct overlay *overlay_new(const struct overlay_config *config)
 {
-    CHECK(config->id != 0);
     CHECK(config->active_max >= 1 && config->active_max <= LINK_COUNT_MAX);
     CHECK(config->passive_max >= 1 && config->passive_max <= OVERLAY_PASSIVE_MAX);
     CHECK(config->arwl <= OVERLAY_TTL_MAX && config->prwl <= config->arwl);
@@ -119,8 +118,8 @@ static void on_join(struct overlay *o, node_id from)
 static void on_forward_join(struct overlay *o, node_id from, const struct overlay_msg *msg)
 {
     const struct overlay_peer *newcomer = &msg->peer[0];
-    node_id next = msg->ttl > 0 ? active_draw(o, from, newcomer->id) : 0;
-    if (next == 0) {
+    node_id next;
+    if (msg->ttl == 0 || !active_draw(o, from, newcomer->id, &next)) {
         if (!ask_begin(o, newcomer, ASK_WALK_END)) learn(o, msg);
         return;
     }
@@ -180,8 +179,8 @@ static void on_disconnect(struct overlay *o, node_id from)
 
 static void on_shuffle(struct overlay *o, node_id from, const struct overlay_msg *msg)
 {
-    node_id next = msg->ttl > 1 ? active_draw(o, from, msg->peer[0].id) : 0;
-    if (next == 0) {
+    node_id next;
+    if (msg->ttl <= 1 || !active_draw(o, from, msg->peer[0].id, &next)) {
         answer(o, from, OVERLAY_SHUFFLE_REPLY);
         learn(o, msg);
         return;
@@ -260,7 +259,7 @@ static int message_check(const struct overlay *o, node_id from, const struct ove
         return ERR_PROTO;
     for (uint32_t i = 0; i < msg->peer_count; i++) {
         const struct overlay_peer *peer = &msg->peer[i];
-        if (peer->id == 0 || peer->id == o->config.id) return ERR_PROTO;
+        if (peer->id == o->config.id) return ERR_PROTO;
         if (memchr(peer->address, '\0', sizeof peer->address) == NULL) return ERR_PROTO;
         for (uint32_t k = 0; k < i; k++)
             if (msg->peer[k].id == peer->id) return ERR_PROTO;
@@ -364,7 +363,7 @@ static void start(struct overlay *o)
 int overlay_step(struct overlay *o, const struct overlay_event *event, struct overlay_actions *acts)
 {
     if (event->kind == OVERLAY_MESSAGE && message_check(o, event->peer.id, event->msg) != 0) return ERR_PROTO;
-    CHECK(event->kind == OVERLAY_DEADLINE || (event->peer.id != 0 && event->peer.id != o->config.id));
+    CHECK(event->kind == OVERLAY_DEADLINE || event->peer.id != o->config.id);
     o->now_us = event->now_us;
     o->acts = acts;
     o->out_count = 0;

@@ -79,7 +79,7 @@ uint64_t spare_next_us(const struct overlay *o); /* when one may be asked; TIME_
 /* The active view. */
 void active_add(struct overlay *o, node_id id); /* full: a random one goes first */
 void active_drop(struct overlay *o, node_id id);
-node_id active_draw(struct overlay *o, node_id not_a, node_id not_b); /* 0 = there is none */
+bool active_draw(struct overlay *o, node_id not_a, node_id not_b, node_id *out); /* false: there is none */
 
 /* Random members of both views but `to` into list[at..], up to OVERLAY_PEER_MAX in all; returns the count. */
 uint32_t sample_fill(struct overlay *o, node_id to, struct overlay_peer *list, uint32_t at);

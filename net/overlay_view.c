@@ -183,15 +183,14 @@ void active_add(struct overlay *o, node_id id)
     action_append(o, OVERLAY_ADDED, id);
 }
 
-node_id active_draw(struct overlay *o, node_id not_a, node_id not_b)
+bool active_draw(struct overlay *o, node_id not_a, node_id not_b, node_id *out)
 {
-    node_id chosen = 0;
     uint32_t seen = 0;
     for (uint32_t i = 0; i < o->active_count; i++) {
         if (o->active[i] == not_a || o->active[i] == not_b) continue;
-        if (prng_below(&o->prng, ++seen) == 0) chosen = o->active[i];
+        if (prng_below(&o->prng, ++seen) == 0) *out = o->active[i];
     }
-    return chosen;
+    return seen > 0;
 }
 
 /* -- samples --------------------------------------------------------------------------------------- */

@@ -211,7 +211,7 @@ int uv_multicast_open(uv_loop_t *loop, const struct uv_multicast_config *config,
 {
     char host[ADDRESS_TEXT_MAX];
     struct sockaddr_in group;
-    CHECK(config->id != 0 && config->port != 0 && config->announce_us > 0 && config->on_found != NULL);
+    CHECK(config->port != 0 && config->announce_us > 0 && config->on_found != NULL);
     int err = group_parse(config->group, &group, host, why);
     if (err != 0) return err;
     struct uv_multicast *m = mem_new_zero(1, sizeof *m);

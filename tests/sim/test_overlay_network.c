@@ -123,7 +123,7 @@ static struct event queue_take(struct cluster *c)
 
 static node_id id_of(uint32_t node)
 {
-    return node + 1;
+    return node; /* 0 is one as well */
 }
 
 static struct overlay_peer peer_of(uint32_t node)
@@ -213,7 +213,7 @@ static void line_unused(struct cluster *c, const struct event *e)
 
 static void send(struct cluster *c, uint32_t from, const struct overlay_action *action)
 {
-    uint32_t to = (uint32_t)action->id - 1;
+    uint32_t to = (uint32_t)action->id;
     if (!line_is_up(c, from, to)) return;
     if (c->planted == PLANTED_NO_DISCONNECT && action->msg.kind == OVERLAY_DISCONNECT) return;
     const struct line *line = line_of(c, from, to);
@@ -254,7 +254,7 @@ static void step(struct cluster *c, uint32_t node, enum overlay_event_kind kind,
         const struct overlay_action *action = &c->acts.item[i];
         if (action->kind == OVERLAY_SEND) send(c, node, action);
         if (action->kind == OVERLAY_CONNECT && c->planted != PLANTED_NO_REPAIR)
-            dial(c, node, (uint32_t)action->id - 1);
+            dial(c, node, (uint32_t)action->id);
     }
     wake_later(c, node);
 }
@@ -366,7 +366,7 @@ static uint32_t components(const struct cluster *c)
         const node_id *id;
         uint32_t degree = overlay_active(c->node[i], &id);
         for (uint32_t k = 0; k < degree; k++) {
-            uint32_t a = i, b = (uint32_t)id[k] - 1;
+            uint32_t a = i, b = (uint32_t)id[k];
             if (c->dead[b]) continue;
             while (root[a] != a) a = root[a] = root[root[a]];
             while (root[b] != b) b = root[b] = root[root[b]];
@@ -410,7 +410,7 @@ static void one_sided_look(const struct cluster *c, bool now[NODES][NODES])
         if (c->dead[i]) continue;
         uint32_t degree = overlay_active(c->node[i], &id);
         for (uint32_t k = 0; k < degree; k++) {
-            uint32_t other = (uint32_t)id[k] - 1;
+            uint32_t other = (uint32_t)id[k];
             now[i][other] = c->dead[other] || !overlay_is_active(c->node[other], id_of(i));
         }
     }
@@ -468,7 +468,7 @@ static double share_across(const struct cluster *c)
     for (uint32_t i = 0; i < NODES; i++) {
         const node_id *id;
         uint32_t degree = overlay_active(c->node[i], &id);
-        for (uint32_t k = 0; k < degree; k++) across += (id[k] - 1) % 2 != i % 2;
+        for (uint32_t k = 0; k < degree; k++) across += id[k] % 2 != i % 2;
         all += degree;
     }
     return (double)across / all;

@@ -481,10 +481,9 @@ static void malformed_messages_change_nothing(void **state)
     struct fixture f;
     begin(&f, 3);
     fill(&f, 1, 2);
-    struct overlay_peer good = peer_of(60), self = peer_of(SELF), none = peer_of(0), endless = peer_of(61);
+    struct overlay_peer good = peer_of(60), self = peer_of(SELF), endless = peer_of(61);
     memset(endless.address, 'x', sizeof endless.address);
-    struct overlay_peer with_self[2] = {good, self}, twice[2] = {good, good}, zero[1] = {none},
-                        open[1] = {endless};
+    struct overlay_peer with_self[2] = {good, self}, twice[2] = {good, good}, open[1] = {endless};
     struct overlay_peer many[OVERLAY_PEER_MAX + 1];
     for (uint32_t i = 0; i <= OVERLAY_PEER_MAX; i++) many[i] = peer_of(100 + i);
     const struct {
@@ -493,7 +492,6 @@ static void malformed_messages_change_nothing(void **state)
     } row[] = {
         {1, {.kind = OVERLAY_SHUFFLE, .ttl = 1, .peer = with_self, .peer_count = 2}},
         {1, {.kind = OVERLAY_SHUFFLE, .ttl = 1, .peer = twice, .peer_count = 2}},
-        {1, {.kind = OVERLAY_SHUFFLE, .ttl = 1, .peer = zero, .peer_count = 1}},
         {1, {.kind = OVERLAY_SHUFFLE, .ttl = 1, .peer = open, .peer_count = 1}},
         {1, {.kind = OVERLAY_SHUFFLE, .ttl = 1, .peer = many, .peer_count = OVERLAY_PEER_MAX + 1}},
         {1, {.kind = OVERLAY_SHUFFLE, .ttl = OVERLAY_TTL_MAX + 1, .peer = &good, .peer_count = 1}},

@@ -30,6 +30,10 @@ struct agent {
     struct control *control; /* NULL = none */
     struct events *events;   /* events.jsonl; NULL until the run directory is there */
 
+    struct search *search;   /* command_agent_join.c; NULL = not open */
+    char (*known)[ADDRESS_TEXT_MAX]; /* (known_count) its book when it was closed; owned */
+    uint32_t known_count;
+
     uv_loop_t loop;
     uv_timer_t report, limit; /* limit: of --time, or of the settle time once the steps are done */
     uv_timer_t count;         /* with --launched: how often the count of steps is told */
@@ -80,15 +84,26 @@ bool agent_target_asked(const struct config *c);
  * opened agent_state_close closes, also after an error. */
 int agent_state_open(struct agent *a, const char *path, struct err_text *why);
 const struct checkpoint *agent_state_resumed(const struct agent *a); /* NULL = nothing; borrowed */
-const char *const *agent_state_seeds(const struct agent *a,
-                                     size_t *count); /* --join and the book; borrowed */
-void agent_state_restore_trainer(struct agent *a);   /* of a new worker */
-double agent_state_age_s(const struct agent *a);     /* since the last save; NAN = there was none yet */
-bool agent_state_ok(const struct agent *a);          /* the last save, if there was one, went well */
-void agent_state_start(struct agent *a);             /* the loop runs: saves from now on */
+void agent_state_restore_trainer(struct agent *a); /* of a new worker */
+double agent_state_age_s(const struct agent *a);   /* since the last save; NAN = there was none yet */
+bool agent_state_ok(const struct agent *a);        /* the last save, if there was one, went well */
+void agent_state_start(struct agent *a);           /* the loop runs: saves from now on */
 void agent_state_stop(struct agent *a);   /* no more; a save under way keeps the loop up until it is done */
 void agent_state_finish(struct agent *a); /* the loop is empty: saves once more */
 void agent_state_close(struct agent *a);
+
+/* -- command_agent_join.c: the search for others (command_agent_search.h), joined to transport and node. What the
+ * transport tells comes here after the node has had it; once the agent is stopping nothing is looked for. */
+int agent_join_open(struct agent *a, struct err_text *why); /* after transport and state; errors name --multicast */
+void agent_join_start(struct agent *a);                     /* after node_start */
+void agent_join_close(struct agent *a);                     /* keeps the book */
+void agent_join_up(struct agent *a, const struct peer_info *peer);
+void agent_join_down(struct agent *a);
+void agent_join_refused(struct agent *a, const char *address, int err, const char *reason);
+void agent_join_unreachable(struct agent *a, const char *address, int err);
+void agent_join_member(struct agent *a, const struct member *m); /* its record has changed */
+uint32_t agent_join_book(const struct agent *a, char out[][ADDRESS_TEXT_MAX], uint32_t max);
+void agent_fail(struct agent *a, const struct err_text *why); /* command_agent_loop.c: it cannot go on */
 
 /* -- command_agent_report.c: to a person on stderr, or with --launched to `up` as JSON lines on stdout */
 void agent_say_listening(struct agent *a);

@@ -184,12 +184,25 @@ static int on_ranked(void *ctx, rank_t rank, struct trainer **trainer, double *w
     return 0;
 }
 
-static void on_failed(void *ctx, const struct err_text *why)
+void agent_fail(struct agent *a, const struct err_text *why)
 {
-    struct agent *a = ctx;
     a->failure = *why;
     agent_say_failed(a);
     agent_stop(a, "failure");
+}
+
+static void on_failed(void *ctx, const struct err_text *why)
+{
+    agent_fail(ctx, why);
+}
+
+static void on_member(void *ctx, const struct member *m, bool is_new, enum member_state before,
+                      uint32_t confirmations)
+{
+    (void)is_new;
+    (void)before;
+    (void)confirmations;
+    agent_join_member(ctx, m);
 }
 
 static void on_finished(void *ctx)
@@ -211,6 +224,7 @@ static void on_up(void *ctx, struct link_id link, const struct peer_info *peer)
     struct agent *a = ctx;
     events_link_up(a->events, link, peer);
     a->node_sink.on_up(a->node_sink.ctx, link, peer);
+    agent_join_up(a, peer);
 }
 
 static void on_down(void *ctx, struct link_id link, enum down_reason why)
@@ -218,6 +232,7 @@ static void on_down(void *ctx, struct link_id link, enum down_reason why)
     struct agent *a = ctx;
     events_link_down(a->events, link, why);
     a->node_sink.on_down(a->node_sink.ctx, link, why);
+    agent_join_down(a);
 }
 
 static void on_message(void *ctx, struct link_id link, enum lane lane, const uint8_t *head, size_t size,
@@ -237,12 +252,14 @@ static void on_refused(void *ctx, const char *address, int err, const char *reas
 {
     struct agent *a = ctx;
     a->node_sink.on_refused(a->node_sink.ctx, address, err, reason);
+    agent_join_refused(a, address, err, reason);
 }
 
 static void on_unreachable(void *ctx, const char *address, int err)
 {
     struct agent *a = ctx;
     if (a->node_sink.on_unreachable != NULL) a->node_sink.on_unreachable(a->node_sink.ctx, address, err);
+    agent_join_unreachable(a, address, err);
 }
 
 static void host_closed_cb(void *ctx)
@@ -259,6 +276,7 @@ static void on_closed(void *ctx)
     a->last.neighbours_up = links;
     close_own_handles(a);
     agent_state_stop(a);
+    agent_join_close(a);
     if (!a->config->launched)
         interrupt_catch(); /* evaluation and baselines are to come, and ask for signals */
     if (a->worker != NULL) worker_stop(a->worker);
@@ -364,9 +382,8 @@ static void make_node(struct agent *a)
         .steps_max = c->launched ? 0 : c->steps, /* `up` counts, and ends the training of all at once */
         .trace = &a->trace,
     };
-    config.seeds = agent_state_seeds(a, &config.seed_count);
     struct node_sink sink = {
-        .ctx = a, .on_ranked = on_ranked, .on_failed = on_failed, .on_finished = on_finished};
+        .ctx = a, .on_ranked = on_ranked, .on_failed = on_failed, .on_finished = on_finished, .on_member = on_member};
     a->node = node_new(&config, &sink);
     a->node_sink = node_transport_sink(a->node);
     a->host_sink = node_host_sink(a->node);
@@ -448,7 +465,8 @@ int agent_loop_open(struct agent *a, struct err_text *why)
         return err;
     }
     node_attach(a->node, a->transport, a->host);
-    return open_control(a, why);
+    err = agent_join_open(a, why);
+    return err == 0 ? open_control(a, why) : err;
 }
 
 /* -- running and closing ----------------------------------------------------------------------- */
@@ -473,7 +491,8 @@ void agent_loop_run(struct agent *a)
     agent_state_start(a);
     if (a->stopped_by == NULL) uv_timer_start(&a->report, report_cb, interval_ms, interval_ms);
     struct err_text why;
-    if (a->stopped_by == NULL && node_start(a->node, &why) != 0) on_failed(a, &why);
+    if (a->stopped_by == NULL && node_start(a->node, &why) != 0) agent_fail(a, &why);
+    if (a->stopped_by == NULL) agent_join_start(a);
     uv_run(&a->loop, UV_RUN_DEFAULT);
 }
 
@@ -484,12 +503,15 @@ void agent_loop_close(struct agent *a)
     if (a->stopped_by == NULL) { /* it never ran */
         close_own_handles(a);
         agent_state_stop(a);
+        agent_join_close(a);
         a->stopped_by = "failure";
         if (a->transport != NULL) a->transport->ops->close(a->transport);
     }
     uv_run(&a->loop, UV_RUN_DEFAULT);
     int err = uv_loop_close(&a->loop);
     CHECK(err == 0);
+    free(a->known);
+    a->known = NULL;
     node_free(a->node);
     uv_host_free(a->host);
     uv_tcp_free(a->transport);

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/address_book.h"
 #include "agent/book.h"
 #include "agent/command_agent.h"
 #include "agent/events.h"
@@ -34,10 +35,6 @@ struct agent_state {
     uv_work_t work;
     bool running;                     /* the timer is open */
     double saved_at_s;                /* wall_clock_s of the last save that went well; NAN */
-    char (*former)[ADDRESS_TEXT_MAX]; /* (former_count) the book that was loaded; owned */
-    uint32_t former_count;
-    const char **seed; /* (seed_count) what the user gave, then that book; owned, the texts borrowed */
-    size_t seed_count;
 };
 
 /* -- coming back ------------------------------------------------------------------------------- */
@@ -92,30 +89,6 @@ static int resume(struct agent_state *s, struct err_text *why)
     return err;
 }
 
-/* Members of a former life are dialled behind those that the user names. */
-static void list_seeds(struct agent_state *s)
-{
-    const struct config *c = s->agent->config;
-    s->former = s->resumed.address;
-    s->former_count = s->resumed.address_count;
-    s->resumed.address = NULL; /* taken */
-    s->resumed.address_count = 0;
-    s->seed = mem_new(c->join_count + s->former_count, sizeof *s->seed);
-    for (uint32_t i = 0; i < c->join_count; i++) s->seed[s->seed_count++] = c->join[i];
-    for (uint32_t i = 0; i < s->former_count; i++) {
-        bool known = !book_is_dialable(s->former[i]);
-        for (uint32_t k = 0; k < c->join_count; k++) known = known || strcmp(c->join[k], s->former[i]) == 0;
-        if (!known) s->seed[s->seed_count++] = s->former[i];
-    }
-}
-
-const char *const *agent_state_seeds(const struct agent *a, size_t *count)
-{
-    bool own = a->state != NULL && a->state->seed != NULL;
-    *count = own ? a->state->seed_count : a->config->join_count;
-    return own ? a->state->seed : (const char *const *)a->config->join;
-}
-
 int agent_state_open(struct agent *a, const char *path, struct err_text *why)
 {
     struct agent_state *s = a->state = mem_new_zero(1, sizeof *s);
@@ -124,7 +97,6 @@ int agent_state_open(struct agent *a, const char *path, struct err_text *why)
     int err = state_dir_open(path, &s->dir, why);
     if (err == 0) err = check_id(s, why);
     if (err == 0) err = resume(s, why);
-    if (err == 0) list_seeds(s);
     return err;
 }
 
@@ -172,7 +144,10 @@ static struct checkpoint snapshot(struct agent_state *s, struct blob *trainer)
         .trainer = trainer,
     };
     experiment_cluster_id(&a->experiment, c.shape);
-    book_fill(&c, NULL, s->former, s->former_count, a->config->join, a->config->join_count);
+    char(*known)[ADDRESS_TEXT_MAX] = mem_new(BOOK_ENTRY_MAX, sizeof *known);
+    uint32_t count = agent_join_book(a, known, BOOK_ENTRY_MAX);
+    book_fill(&c, node_membership(a->node), known, count, a->config->join, a->config->join_count);
+    free(known);
     return c;
 }
 
@@ -272,8 +247,6 @@ void agent_state_close(struct agent *a)
     if (s == NULL) return;
     CHECK(!s->running);
     checkpoint_deinit(&s->resumed);
-    free(s->former);
-    free(s->seed);
     state_dir_close(s->dir);
     free(s);
     a->state = NULL;

@@ -45,6 +45,7 @@
 #define STATE_CHUNK_SIZE                                                                                     \
     (1024u * 1024u) /* bytes of one chunk of the model: a transport must admit it as a body */
 #define NODE_WAIT_MAX 128u
+#define NODE_SEEK_MAX 16u
 
 struct node_config {
     node_id id;
@@ -141,6 +142,12 @@ void node_attach(struct node *n, struct transport *transport, struct host *host)
 struct transport_sink node_transport_sink(struct node *n);
 struct host_sink node_host_sink(struct node *n);
 int node_start(struct node *n, struct err_text *why);
+
+/* Somebody may be there: dialled until node_unseek, beside the members whom the node looks for itself. With
+ * membership only, between node_start and the end, and not from within a callback of the node's. At most
+ * NODE_SEEK_MAX at once (checked). */
+void node_seek(struct node *n, const char *address);
+void node_unseek(struct node *n, const char *address);
 
 /* Tells everybody linked that we leave. The words are queued: close the transport, which flushes, at once; the
  * simulated one after a while. Nothing but leaving is done from here on. */

@@ -6,7 +6,7 @@
  *  - whom a machine asked for (CONNECT), for PROBE_US, or until the dial fails.
  *  - before training: the seeds; up to DONOR_MAX of those who train; and of the known members those 1, 2, 4, ... places
  *    further in the ring of ids, so that what one knows is soon known to all.
- *  - without any link: the seeds.
+ *  - without any link: the seeds. Always: what the owner seeks (node_seek).
  * A link that nobody needs is closed by the side that dialled it after IDLE_US, but never the last LINK_LEAST.
  * Failure courses
  *  - an address fails: whoever asked for a probe there hears it. It is dialled on as long as it is wanted.
@@ -243,14 +243,35 @@ void node_contacts_review(struct node *n)
     }
     if (n->algo == NULL || n->link_count == 0)
         for (size_t i = 0; i < n->seed_count; i++) contact_want(n, n->seed[i]);
+    for (uint32_t i = 0; i < n->sought_count; i++) contact_want(n, n->sought[i]);
     contacts_sweep(n);
     links_review(n, now_us);
+}
+
+void node_seek(struct node *n, const char *address)
+{
+    CHECK(n->membership != NULL && n->sought_count < NODE_SEEK_MAX);
+    n->sought[n->sought_count++] = mem_copy_text(address);
+    n->dirty = true;
+    node_settle(n);
+}
+
+void node_unseek(struct node *n, const char *address)
+{
+    uint32_t at = 0;
+    while (at < n->sought_count && strcmp(n->sought[at], address) != 0) at++;
+    CHECK(at < n->sought_count);
+    free(n->sought[at]);
+    n->sought[at] = n->sought[--n->sought_count];
+    n->dirty = true;
+    node_settle(n);
 }
 
 void node_contacts_deinit(struct node *n)
 {
     while (n->contact_count > 0) contact_remove(n, &n->contact[n->contact_count - 1]);
     while (n->probe_count > 0) probe_remove(n, n->probe_count - 1);
+    while (n->sought_count > 0) free(n->sought[--n->sought_count]);
     free(n->contact);
     free(n->probe);
 }

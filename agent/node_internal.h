@@ -147,6 +147,8 @@ struct node {
     uint32_t link_count;
     char **seed; /* owned copies */
     size_t seed_count, seeds_refused, seeds_self;
+    char *sought[NODE_SEEK_MAX]; /* (sought_count) owned: node_seek */
+    uint32_t sought_count;
     struct contact *contact; /* (contact_count) */
     uint32_t contact_count, contact_capacity;
     struct probe *probe; /* (probe_count) */

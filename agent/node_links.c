@@ -264,7 +264,7 @@ void node_links_refused(struct node *n, const char *address, int err, const char
         node_redial_refused(n, address);
     else
         node_contacts_refused(n, address);
-    if (n->phase != NODE_JOINING || n->failed || n->leaving) return;
+    if (n->phase != NODE_JOINING || n->failed || n->leaving || n->seed_count == 0) return;
     *(err == ERR_SELF ? &n->seeds_self : &n->seeds_refused) += 1;
     if (n->seeds_refused == 0 || n->seeds_refused + n->seeds_self < n->seed_count || n->link_count > 0)
         return;

@@ -185,7 +185,7 @@ static void dial_resolved_cb(uv_getaddrinfo_t *request, int status, struct addri
     uv_freeaddrinfo(found);
     if (status == 0) return;
     if (n->failures == 1)
-        trace_line(t->config.trace, TRACE_WARN, "cannot resolve %s: %s; trying again", n->host,
+        trace_line(t->config.trace, TRACE_DEBUG, "cannot resolve %s: %s; trying again", n->host,
                    uv_strerror(status));
     else /* not after the line: its reader may close us and so free n */
         tell_unreachable(n, ERR_NOT_FOUND);

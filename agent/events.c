@@ -224,6 +224,8 @@ static const char *phase_name(enum node_phase phase)
     switch (phase) {
     case NODE_JOINING:
         return "joining";
+    case NODE_FETCHING:
+        return "fetching";
     case NODE_TRAINING:
         return "training";
     case NODE_FINISHED:

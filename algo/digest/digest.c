@@ -34,14 +34,14 @@ size_t digest_slot(const struct digest *d, rank_t peer)
     return index == UINT32_MAX ? SIZE_MAX : index - d->graph->offset[d->rank];
 }
 
-struct membership *digest_membership(struct digest *d, uint64_t stream)
+struct stream_seat *digest_seat(struct digest *d, uint64_t stream)
 {
     for (uint32_t i = 0; i < d->own_count; i++)
         if (d->own[i].stream == stream) return &d->own[i];
     return NULL;
 }
 
-bool membership_has(const struct membership *m, rank_t v)
+bool seat_has(const struct stream_seat *m, rank_t v)
 {
     uint32_t low = 0, high = m->member_count;
     while (low < high) {
@@ -139,7 +139,7 @@ static void on_start(struct digest *d, struct algo_actions *acts)
     d->blank_until_us += d->now_us;
     for (size_t i = 0; i < neighbour_count(d); i++) d->down_us[i] = d->now_us;
     for (uint32_t i = 0; i < d->own_count; i++) { /* clocks of absence begin now, not at creation */
-        struct membership *m = &d->own[i];
+        struct stream_seat *m = &d->own[i];
         bool here = m->custody.place == CUSTODY_HELD;
         custody_init(&m->custody, d->rank, here, d->patience_us, d->now_us);
         if (here) digest_token_park(d, m);
@@ -248,7 +248,7 @@ static uint64_t deadline_us(const struct algo *a)
     const struct digest *d = (const struct digest *)a;
     uint64_t next = digest_rebase_deadline_us(d);
     for (uint32_t i = 0; i < d->own_count; i++) {
-        const struct membership *m = &d->own[i];
+        const struct stream_seat *m = &d->own[i];
         uint64_t at = m->member_count > 1 ? custody_deadline_us(&m->custody) : TIME_NEVER;
         if (m->custody.place == CUSTODY_HELD && m->parked && m->tour_us < at) at = m->tour_us;
         if (at < next) next = at;

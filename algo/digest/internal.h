@@ -66,7 +66,7 @@ struct line {
 };
 
 /* One stream of which this node is a member. */
-struct membership {
+struct stream_seat {
     uint32_t stream; /* number within the plan */
     uint32_t member_count;
     rank_t *member; /* ascending; owned */
@@ -124,7 +124,7 @@ struct digest {
 
     /* plan */
     struct plan plan;
-    struct membership *own; /* streams of this node */
+    struct stream_seat *own; /* streams of this node */
     uint32_t own_count;
     size_t bits_size;
     void **spent; /* replaced in this step, but its actions may point there; freed by the next one */
@@ -155,8 +155,8 @@ static inline rank_t neighbour_at(const struct digest *d, size_t i)
 
 /* Position of `peer` among our neighbours; SIZE_MAX when it is none. */
 size_t digest_slot(const struct digest *d, rank_t peer);
-struct membership *digest_membership(struct digest *d, uint64_t stream); /* NULL when not ours */
-bool membership_has(const struct membership *m, rank_t v);
+struct stream_seat *digest_seat(struct digest *d, uint64_t stream); /* NULL when not ours */
+bool seat_has(const struct stream_seat *m, rank_t v);
 int epoch_compare(const struct epoch *a, const struct epoch *b);
 
 /* token.c */
@@ -166,31 +166,31 @@ int digest_ack_message(struct digest *d, rank_t from, const struct algo_msg *msg
 int digest_again_message(struct digest *d, rank_t from, const struct algo_msg *msg,
                          struct algo_actions *acts);
 /* whole: by any edge although there are lines. */
-void digest_tour_begin(struct digest *d, struct membership *m, bool whole, struct algo_actions *acts);
-void digest_token_park(struct digest *d, struct membership *m);
+void digest_tour_begin(struct digest *d, struct stream_seat *m, bool whole, struct algo_actions *acts);
+void digest_token_park(struct digest *d, struct stream_seat *m);
 /* To custody.sent_to once more: the same value, whole. */
-void digest_token_repeat(struct digest *d, struct membership *m, struct algo_actions *acts);
+void digest_token_repeat(struct digest *d, struct stream_seat *m, struct algo_actions *acts);
 void digest_start_due_tours(struct digest *d, struct algo_actions *acts);
 
 /* line.c */
 /* Sets d->pack. ERR_USAGE with why when the hop policy does not fit one. */
 int digest_compressor_choose(struct digest *d, const struct algo_config *config, struct err_text *why);
-void digest_lines_open(struct digest *d, struct membership *m); /* nothing without a compressor */
-void digest_lines_close(const struct digest *d, struct membership *m);
-void digest_line_forget(struct membership *m, size_t slot); /* the next message there is whole */
-void digest_lines_forget(const struct digest *d, struct membership *m);
-void digest_line_restart(struct membership *m, size_t slot); /* the link is another one */
+void digest_lines_open(struct digest *d, struct stream_seat *m); /* nothing without a compressor */
+void digest_lines_close(const struct digest *d, struct stream_seat *m);
+void digest_line_forget(struct stream_seat *m, size_t slot); /* the next message there is whole */
+void digest_lines_forget(const struct digest *d, struct stream_seat *m);
+void digest_line_restart(struct stream_seat *m, size_t slot); /* the link is another one */
 /* Puts the token that leaves (m->snapshot, to custody.sent_to) into msg; the snapshot becomes what arrives. */
-void digest_line_send(const struct digest *d, struct membership *m, struct algo_msg *msg);
+void digest_line_send(const struct digest *d, struct stream_seat *m, struct algo_msg *msg);
 /* A token was accepted from `from` (custody.last, fork), after one with `last`: has it lost what that one had? */
-void digest_line_heed_fork(const struct digest *d, struct membership *m, rank_t from,
+void digest_line_heed_fork(const struct digest *d, struct stream_seat *m, rank_t from,
                            const struct token_stamp *last);
-void digest_line_acknowledged(const struct digest *d, struct membership *m, rank_t from,
+void digest_line_acknowledged(const struct digest *d, struct stream_seat *m, rank_t from,
                               const struct token_stamp *stamp);
 /* 0 and one reference in *token; 0 and NULL when the message builds on a value that we do not have: ask for it
  * again; ERR_PROTO, nothing changed. */
-int digest_line_receive(const struct digest *d, struct membership *m, rank_t from, const struct algo_msg *msg,
-                        struct blob **token);
+int digest_line_receive(const struct digest *d, struct stream_seat *m, rank_t from,
+                        const struct algo_msg *msg, struct blob **token);
 
 /* search.c */
 int digest_seek_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts);

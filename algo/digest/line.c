@@ -45,7 +45,7 @@ int digest_compressor_choose(struct digest *d, const struct algo_config *config,
 /* -- the tree ------------------------------------------------------------------------------------- */
 
 /* (node_count) who is above each member in the tree; RANK_NONE for the root and all others. Owned. */
-static rank_t *tree_of(const struct digest *d, const struct membership *m)
+static rank_t *tree_of(const struct digest *d, const struct stream_seat *m)
 {
     rank_t *above = mem_new(d->node_count, sizeof *above);
     rank_t *queue = mem_new(m->member_count, sizeof *queue);
@@ -56,7 +56,7 @@ static rank_t *tree_of(const struct digest *d, const struct membership *m)
         rank_t v = queue[head++];
         for (uint32_t i = d->graph->offset[v]; i < d->graph->offset[v + 1]; i++) {
             rank_t w = d->graph->neighbour[i];
-            if (w == m->member[0] || above[w] != RANK_NONE || !membership_has(m, w)) continue;
+            if (w == m->member[0] || above[w] != RANK_NONE || !seat_has(m, w)) continue;
             if (edge_listed(d->plan.down, d->plan.down_count, edge_of(v, w))) continue;
             above[w] = v;
             queue[tail++] = w;
@@ -66,7 +66,7 @@ static rank_t *tree_of(const struct digest *d, const struct membership *m)
     return above;
 }
 
-void digest_lines_open(struct digest *d, struct membership *m)
+void digest_lines_open(struct digest *d, struct stream_seat *m)
 {
     if (d->pack == NULL) return;
     m->line = mem_new_zero(neighbour_count(d), sizeof *m->line);
@@ -81,17 +81,17 @@ void digest_lines_open(struct digest *d, struct membership *m)
     free(above);
 }
 
-void digest_line_forget(struct membership *m, size_t slot)
+void digest_line_forget(struct stream_seat *m, size_t slot)
 {
     if (m->line != NULL) mirror_forget(&m->line[slot].mirror);
 }
 
-void digest_lines_forget(const struct digest *d, struct membership *m)
+void digest_lines_forget(const struct digest *d, struct stream_seat *m)
 {
     for (size_t i = 0; i < neighbour_count(d); i++) digest_line_forget(m, i);
 }
 
-void digest_lines_close(const struct digest *d, struct membership *m)
+void digest_lines_close(const struct digest *d, struct stream_seat *m)
 {
     digest_lines_forget(d, m);
     free(m->line);
@@ -99,7 +99,7 @@ void digest_lines_close(const struct digest *d, struct membership *m)
 }
 
 /* A new link: both ends count from the beginning. */
-void digest_line_restart(struct membership *m, size_t slot)
+void digest_line_restart(struct stream_seat *m, size_t slot)
 {
     if (m->line == NULL) return;
     digest_line_forget(m, slot);
@@ -114,7 +114,7 @@ static uint64_t base_named(uint64_t number, bool senders_own)
     return number << 1 | senders_own;
 }
 
-void digest_line_send(const struct digest *d, struct membership *m, struct algo_msg *msg)
+void digest_line_send(const struct digest *d, struct stream_seat *m, struct algo_msg *msg)
 {
     if (!m->along) {
         msg->vec = blob_ref(m->snapshot);
@@ -135,7 +135,7 @@ void digest_line_send(const struct digest *d, struct membership *m, struct algo_
     m->snapshot = left;
 }
 
-void digest_line_acknowledged(const struct digest *d, struct membership *m, rank_t from,
+void digest_line_acknowledged(const struct digest *d, struct stream_seat *m, rank_t from,
                               const struct token_stamp *stamp)
 {
     if (m->line == NULL) return;
@@ -148,7 +148,7 @@ static bool same_generation(const struct token_stamp *a, const struct token_stam
     return a->generation == b->generation && a->maker == b->maker;
 }
 
-void digest_line_heed_fork(const struct digest *d, struct membership *m, rank_t from,
+void digest_line_heed_fork(const struct digest *d, struct stream_seat *m, rank_t from,
                            const struct token_stamp *last)
 {
     if (m->line == NULL || same_generation(last, &m->custody.last)) return;
@@ -158,7 +158,7 @@ void digest_line_heed_fork(const struct digest *d, struct membership *m, rank_t 
 }
 
 /* Not on a line: a tour by any edge. */
-static int receive_whole(const struct digest *d, struct membership *m, const struct algo_msg *msg,
+static int receive_whole(const struct digest *d, struct stream_seat *m, const struct algo_msg *msg,
                          struct blob **token)
 {
     if (msg->vec == NULL || msg->field[FIELD_BASE] != 0) return ERR_PROTO;
@@ -167,8 +167,8 @@ static int receive_whole(const struct digest *d, struct membership *m, const str
     return 0;
 }
 
-int digest_line_receive(const struct digest *d, struct membership *m, rank_t from, const struct algo_msg *msg,
-                        struct blob **token)
+int digest_line_receive(const struct digest *d, struct stream_seat *m, rank_t from,
+                        const struct algo_msg *msg, struct blob **token)
 {
     uint64_t number = msg->field[FIELD_NUMBER], base = msg->field[FIELD_BASE];
     *token = NULL;

@@ -1,5 +1,5 @@
 /* DIGEST's plan: which edges of the topology are in use and what follows from it: connected parts, weights,
- * the streams of our part and our own memberships. Every node that knows (epoch, edges left out, base)
+ * the streams of our part and our own seats. Every node that knows (epoch, edges left out, base)
  * computes the same streams. How plans change is told in rebase.c.
  *
  * Failure courses
@@ -115,9 +115,9 @@ static void own_streams_free(struct digest *d)
 static void own_stream_add(struct digest *d, const struct stream_set *set, uint32_t s)
 {
     d->own = mem_resize(d->own, d->own_count + 1, sizeof *d->own);
-    struct membership *m = &d->own[d->own_count++];
+    struct stream_seat *m = &d->own[d->own_count++];
     uint32_t count = set->offset[s + 1] - set->offset[s];
-    *m = (struct membership){.stream = s, .member_count = count, .parent = RANK_NONE};
+    *m = (struct stream_seat){.stream = s, .member_count = count, .parent = RANK_NONE};
     m->member = mem_new(count, sizeof *m->member);
     memcpy(m->member, set->member + set->offset[s], count * sizeof *m->member);
     m->visited = mem_new_zero(d->bits_size, 1);

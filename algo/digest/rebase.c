@@ -368,7 +368,7 @@ int digest_status_message(struct digest *d, rank_t from, const struct algo_msg *
     if (order >= 0) return 0;
     help_behind(d, from, acts);
     for (uint32_t i = 0; i < d->own_count; i++) { /* a token it could not place before it knew the plan */
-        struct membership *m = &d->own[i];
+        struct stream_seat *m = &d->own[i];
         const struct custody *c = &m->custody;
         /* Not when its process is another one: the one before may have passed the token on. */
         if (c->place == CUSTODY_SENT && c->sent_to == from && !c->link_lost) digest_token_repeat(d, m, acts);

@@ -6,7 +6,7 @@
 #include "algo/digest/internal.h"
 #include "base/check.h"
 
-static void seek_send(const struct digest *d, const struct membership *m, rank_t to,
+static void seek_send(const struct digest *d, const struct stream_seat *m, rank_t to,
                       const struct token_stamp *stamp, rank_t claimant, bool living,
                       struct algo_actions *acts)
 {
@@ -23,11 +23,11 @@ static void seek_send(const struct digest *d, const struct membership *m, rank_t
     msg->field[FIELD_AGE] = living ? custody_age_us(&m->custody, d->now_us) : 0;
 }
 
-static void seek_flood(const struct digest *d, const struct membership *m, const struct token_stamp *stamp,
+static void seek_flood(const struct digest *d, const struct stream_seat *m, const struct token_stamp *stamp,
                        rank_t claimant, bool living, struct algo_actions *acts)
 {
     for (size_t i = 0; i < neighbour_count(d); i++)
-        if (d->up[i] && membership_has(m, neighbour_at(d, i)))
+        if (d->up[i] && seat_has(m, neighbour_at(d, i)))
             seek_send(d, m, neighbour_at(d, i), stamp, claimant, living, acts);
 }
 
@@ -38,8 +38,8 @@ int digest_seek_message(struct digest *d, rank_t from, const struct algo_msg *ms
         msg->field[FIELD_LIVING] > 1)
         return ERR_PROTO;
     if (!digest_epoch_matches(d, from, msg, acts)) return 0;
-    struct membership *m = digest_membership(d, msg->field[FIELD_STREAM]);
-    if (m == NULL || !membership_has(m, from)) return ERR_PROTO;
+    struct stream_seat *m = digest_seat(d, msg->field[FIELD_STREAM]);
+    if (m == NULL || !seat_has(m, from)) return ERR_PROTO;
     struct token_stamp stamp = {(uint32_t)msg->field[FIELD_GENERATION], (rank_t)msg->field[FIELD_MAKER],
                                 msg->field[FIELD_SEQUENCE]};
     rank_t claimant = (rank_t)msg->field[FIELD_CLAIMANT];
@@ -64,7 +64,7 @@ int digest_seek_message(struct digest *d, rank_t from, const struct algo_msg *ms
 /* With one stream the newest snapshot is all there is to know. With several, whoever died or is out of reach
  * took news between streams along, so that the others would for ever count on what this one lacks: all
  * streams begin anew from one base instead. */
-static void regenerate(struct digest *d, struct membership *m, struct algo_actions *acts)
+static void regenerate(struct digest *d, struct stream_seat *m, struct algo_actions *acts)
 {
     d->counters.tokens_regenerated++;
     trace_line(d->trace, TRACE_WARN,
@@ -79,7 +79,7 @@ static void regenerate(struct digest *d, struct membership *m, struct algo_actio
 void digest_search_tick(struct digest *d, struct algo_actions *acts)
 {
     for (uint32_t i = 0; i < d->own_count; i++) {
-        struct membership *m = &d->own[i];
+        struct stream_seat *m = &d->own[i];
         if (m->member_count < 2) continue;
         struct token_stamp snapshot = m->custody.last;
         switch (custody_tick(&m->custody, d->now_us)) {

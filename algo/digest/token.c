@@ -35,7 +35,7 @@ static void sync_pass(size_t n, float w, const float *g, const float *r, const f
 }
 
 /* Folds v's progress and its news from other streams into the token `g` of stream m. */
-static void sync_with(struct digest *d, struct membership *m, const float *g)
+static void sync_with(struct digest *d, struct stream_seat *m, const float *g)
 {
     struct blob *out = blob_new(d->dim * sizeof(float));
     const struct blob *known = m->fresh ? d->reference : m->snapshot;
@@ -52,12 +52,12 @@ static void sync_with(struct digest *d, struct membership *m, const float *g)
 
 /* -- next hop ---------------------------------------------------------------------------------- */
 
-static bool reachable(const struct digest *d, const struct membership *m, size_t slot)
+static bool reachable(const struct digest *d, const struct stream_seat *m, size_t slot)
 {
-    return d->up[slot] && membership_has(m, neighbour_at(d, slot)) && (!m->along || m->line[slot].in_tree);
+    return d->up[slot] && seat_has(m, neighbour_at(d, slot)) && (!m->along || m->line[slot].in_tree);
 }
 
-static rank_t hop_depth_first(const struct digest *d, const struct membership *m)
+static rank_t hop_depth_first(const struct digest *d, const struct stream_seat *m)
 {
     for (size_t i = 0; i < neighbour_count(d); i++)
         if (reachable(d, m, i) && !bit_get(m->visited, neighbour_at(d, i))) return neighbour_at(d, i);
@@ -69,15 +69,15 @@ static rank_t hop_depth_first(const struct digest *d, const struct membership *m
     return RANK_NONE; /* everybody has been visited */
 }
 
-static uint32_t degree_within(const struct digest *d, const struct membership *m, rank_t v)
+static uint32_t degree_within(const struct digest *d, const struct stream_seat *m, rank_t v)
 {
     uint32_t degree = 0;
     for (uint32_t i = d->graph->offset[v]; i < d->graph->offset[v + 1]; i++)
-        degree += membership_has(m, d->graph->neighbour[i]);
+        degree += seat_has(m, d->graph->neighbour[i]);
     return degree;
 }
 
-static bool all_visited(const struct membership *m)
+static bool all_visited(const struct stream_seat *m)
 {
     for (uint32_t i = 0; i < m->member_count; i++)
         if (!bit_get(m->visited, m->member[i])) return false;
@@ -86,7 +86,7 @@ static bool all_visited(const struct membership *m)
 
 /* Metropolis-Hastings: propose a uniform neighbour, accept with min(1, deg_i / deg_j); a refusal would be
  * a step on the spot, which costs nothing here, so draw until it moves. */
-static rank_t hop_walk(struct digest *d, const struct membership *m)
+static rank_t hop_walk(struct digest *d, const struct stream_seat *m)
 {
     if (all_visited(m) || m->hops >= (uint64_t)WALK_HOPS_PER_MEMBER * m->member_count) return RANK_NONE;
     uint32_t choices = 0;
@@ -106,7 +106,7 @@ static rank_t hop_walk(struct digest *d, const struct membership *m)
 
 /* -- tour -------------------------------------------------------------------------------------- */
 
-static void token_send(struct digest *d, struct membership *m, struct algo_actions *acts)
+static void token_send(struct digest *d, struct stream_seat *m, struct algo_actions *acts)
 {
     struct algo_msg *msg = algo_send(acts, m->custody.sent_to, DIGEST_TOKEN);
     const struct token_stamp *stamp = &m->custody.last;
@@ -128,13 +128,13 @@ static void token_send(struct digest *d, struct membership *m, struct algo_actio
     d->counters.model_transfers++;
 }
 
-void digest_token_repeat(struct digest *d, struct membership *m, struct algo_actions *acts)
+void digest_token_repeat(struct digest *d, struct stream_seat *m, struct algo_actions *acts)
 {
     digest_line_forget(m, digest_slot(d, m->custody.sent_to));
     token_send(d, m, acts);
 }
 
-void digest_token_park(struct digest *d, struct membership *m)
+void digest_token_park(struct digest *d, struct stream_seat *m)
 {
     m->parked = true;
     m->tour_step = (d->steps / d->sync_every + 1) * d->sync_every;
@@ -144,7 +144,7 @@ void digest_token_park(struct digest *d, struct membership *m)
     m->tour_us = d->now_us + (usual_us > 0 ? usual_us : UNKNOWN_WAIT * d->patience_us);
 }
 
-static void forward(struct digest *d, struct membership *m, struct algo_actions *acts)
+static void forward(struct digest *d, struct stream_seat *m, struct algo_actions *acts)
 {
     rank_t to = d->hop == HOP_DFS ? hop_depth_first(d, m) : hop_walk(d, m);
     if (to == RANK_NONE) {
@@ -157,7 +157,7 @@ static void forward(struct digest *d, struct membership *m, struct algo_actions 
     token_send(d, m, acts);
 }
 
-void digest_tour_begin(struct digest *d, struct membership *m, bool whole, struct algo_actions *acts)
+void digest_tour_begin(struct digest *d, struct stream_seat *m, bool whole, struct algo_actions *acts)
 {
     CHECK(m->custody.place == CUSTODY_HELD);
     /* Whom a tour along the tree did not reach, one by any edge may. */
@@ -177,7 +177,7 @@ void digest_tour_begin(struct digest *d, struct membership *m, bool whole, struc
 void digest_start_due_tours(struct digest *d, struct algo_actions *acts)
 {
     for (uint32_t i = 0; i < d->own_count; i++) {
-        struct membership *m = &d->own[i];
+        struct stream_seat *m = &d->own[i];
         if (m->custody.place != CUSTODY_HELD || !m->parked) continue;
         if (d->steps >= m->tour_step || d->now_us >= m->tour_us) digest_tour_begin(d, m, false, acts);
     }
@@ -204,7 +204,7 @@ static bool token_is_sound(const struct digest *d, const struct algo_msg *msg)
 }
 
 /* Stores an accepted token: tour state, then the sync. */
-static void arrive(struct digest *d, struct membership *m, rank_t from, const struct algo_msg *msg,
+static void arrive(struct digest *d, struct stream_seat *m, rank_t from, const struct algo_msg *msg,
                    const struct blob *token)
 {
     bool first_here = !bit_get(msg->bits, d->rank);
@@ -227,8 +227,8 @@ int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *m
 {
     if (!token_is_sound(d, msg)) return ERR_PROTO;
     if (!digest_epoch_matches(d, from, msg, acts)) return 0;
-    struct membership *m = digest_membership(d, msg->field[FIELD_STREAM]);
-    if (m == NULL || !membership_has(m, from)) return ERR_PROTO;
+    struct stream_seat *m = digest_seat(d, msg->field[FIELD_STREAM]);
+    if (m == NULL || !seat_has(m, from)) return ERR_PROTO;
     struct token_stamp stamp = {(uint32_t)msg->field[FIELD_GENERATION], (rank_t)msg->field[FIELD_MAKER],
                                 msg->field[FIELD_SEQUENCE]};
     struct blob *token;
@@ -260,7 +260,7 @@ int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *m
 }
 
 /* ACK and AGAIN: 0 or ERR_PROTO; *m = NULL when it belongs to another plan. */
-static int answer_read(struct digest *d, const struct algo_msg *msg, struct membership **m,
+static int answer_read(struct digest *d, const struct algo_msg *msg, struct stream_seat **m,
                        struct token_stamp *stamp)
 {
     *m = NULL;
@@ -270,7 +270,7 @@ static int answer_read(struct digest *d, const struct algo_msg *msg, struct memb
     if (msg->field[FIELD_EPOCH] != d->plan.epoch.number ||
         msg->field[FIELD_PROPOSER] != d->plan.epoch.proposer)
         return 0;
-    *m = digest_membership(d, msg->field[FIELD_STREAM]);
+    *m = digest_seat(d, msg->field[FIELD_STREAM]);
     if (*m == NULL) return ERR_PROTO;
     *stamp = (struct token_stamp){(uint32_t)msg->field[FIELD_GENERATION], (rank_t)msg->field[FIELD_MAKER],
                                   msg->field[FIELD_SEQUENCE]};
@@ -279,7 +279,7 @@ static int answer_read(struct digest *d, const struct algo_msg *msg, struct memb
 
 int digest_ack_message(struct digest *d, rank_t from, const struct algo_msg *msg)
 {
-    struct membership *m;
+    struct stream_seat *m;
     struct token_stamp stamp;
     int err = answer_read(d, msg, &m, &stamp);
     if (err != 0 || m == NULL) return err;
@@ -290,7 +290,7 @@ int digest_ack_message(struct digest *d, rank_t from, const struct algo_msg *msg
 
 int digest_again_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts)
 {
-    struct membership *m;
+    struct stream_seat *m;
     struct token_stamp stamp;
     int err = answer_read(d, msg, &m, &stamp);
     if (err != 0 || m == NULL) return err;

@@ -45,7 +45,7 @@ static int rest_new(void *ctx, uint32_t v, struct trainer **out, struct err_text
     return 0;
 }
 
-static struct membership *membership_at(const struct simulation *s, rank_t v)
+static struct stream_seat *seat_at(const struct simulation *s, rank_t v)
 {
     return &((struct digest *)node_algo(simulation_node(s, v)))->own[0];
 }
@@ -55,7 +55,7 @@ static rank_t parked_at(struct simulation *s)
 {
     while (simulation_step(s, TIME_NEVER - 1)) {
         for (rank_t v = 0; v < NODES; v++)
-            if (membership_at(s, v)->custody.place == CUSTODY_HELD && membership_at(s, v)->parked) return v;
+            if (seat_at(s, v)->custody.place == CUSTODY_HELD && seat_at(s, v)->parked) return v;
     }
     fail_msg("the tokens are gone: %s", simulation_failure(s));
     return RANK_NONE;
@@ -101,7 +101,7 @@ static void a_tour_takes_what_its_links_take(void **state)
         struct simulation_totals before, after;
         rank_t root = parked_at(s);
         simulation_totals(s, &before);
-        while (membership_at(s, root)->parked) assert_true(simulation_step(s, TIME_NEVER - 1));
+        while (seat_at(s, root)->parked) assert_true(simulation_step(s, TIME_NEVER - 1));
         uint64_t began_us = simulation_now_us(s);
         parked_at(s);
         simulation_totals(s, &after);

@@ -14,9 +14,8 @@ from resource import RLIMIT_NOFILE, setrlimit
 from harness import FASHION, Workplace, check, finish, main, run
 
 MAIN = pathlib.Path.cwd()
-COMMANDS = ("up", "agent", "sim", "eval", "algorithms", "reproduce", "status", "doctor")
+COMMANDS = ("up", "agent", "sim", "eval", "algorithms", "reproduce", "status", "doctor", "invite")
 
-COMMANDS = ("up", "agent", "sim", "eval", "algorithms", "reproduce", "status", "invite")
 
 
 def idx_images(rows, magic=0x00000803):

@@ -67,7 +67,7 @@ void digest_look(struct storm *s, rank_t v)
 static const struct custody *custody_at(const struct storm *s, rank_t v, uint32_t stream)
 {
     struct digest *d = storm_digest(s, v);
-    struct membership *m = d == NULL ? NULL : digest_membership(d, stream);
+    struct stream_seat *m = d == NULL ? NULL : digest_seat(d, stream);
     return m == NULL ? NULL : &m->custody;
 }
 
@@ -139,7 +139,7 @@ static double token_of(const struct storm *s, uint32_t stream, rank_t u)
     struct token_stamp newest = {0, 0, 0};
     double value = 0;
     for (rank_t v = 0; v < STORM_NODES; v++) {
-        const struct membership *m = digest_membership(storm_digest(s, v), stream);
+        const struct stream_seat *m = digest_seat(storm_digest(s, v), stream);
         if (m == NULL || token_stamp_compare(&m->custody.last, &newest) < 0) continue;
         newest = m->custody.last;
         value = (double)blob_floats(m->snapshot)[u];
@@ -182,7 +182,8 @@ const char *digest_disagreement(struct storm *s)
     for (rank_t v = 0; v < STORM_NODES; v++) {
         const struct digest *d = storm_digest(s, v);
         for (uint32_t i = 0; i < d->own_count; i++)
-            if (checkers_differ(s, blob_floats(d->own[i].snapshot), x)) return "a token differs from the models";
+            if (checkers_differ(s, blob_floats(d->own[i].snapshot), x))
+                return "a token differs from the models";
         if (d->steps_handed_over < s->counted_life[v]) return "a node has not handed its work over";
     }
     return NULL;

@@ -66,7 +66,7 @@ static void tell_news_twice(struct storm *s)
 {
     for (rank_t v = 0; v < STORM_NODES; v++) {
         if (!touched(s, v) || storm_digest(s, v)->own_count < 2) continue;
-        struct membership *m = &storm_digest(s, v)->own[0];
+        struct stream_seat *m = &storm_digest(s, v)->own[0];
         if (m->custody.place != CUSTODY_AWAY || m->custody.last.sequence == 0) continue;
         struct blob *base = blob_new(m->snapshot->size);
         memset(base->data, 0, base->size);
@@ -82,7 +82,7 @@ static void keep_what_was_given(struct storm *s)
 {
     if (!touched(s, VICTIM)) return;
     struct digest *d = storm_digest(s, VICTIM);
-    struct membership *m = &d->own[0];
+    struct stream_seat *m = &d->own[0];
     if (m->custody.place != CUSTODY_AWAY || m->custody.last.sequence == 0) return;
     m->custody.place = CUSTODY_HELD;
     digest_token_park(d, m);
@@ -114,7 +114,7 @@ static void forget_the_fence(struct storm *s)
 static void forget_what_was_dropped(struct storm *s)
 {
     if (!touched(s, VICTIM) || !has_synced(s, VICTIM, &s->mutant_memory[0])) return;
-    struct membership *m = &storm_digest(s, VICTIM)->own[0];
+    struct stream_seat *m = &storm_digest(s, VICTIM)->own[0];
     blob_unref(m->snapshot);
     m->snapshot = blob_ref(storm_digest(s, VICTIM)->reference);
 }

@@ -94,9 +94,9 @@ void cluster_settle(struct cluster *c, uint64_t train_us, uint64_t settle_us)
 /* To whom v's token of its i-th stream is on the way; RANK_NONE = to nobody, or it is there already. */
 static rank_t under_way(const struct cluster *c, rank_t v, uint32_t i)
 {
-    const struct membership *m = &cluster_node(c, v)->own[i];
+    const struct stream_seat *m = &cluster_node(c, v)->own[i];
     if (m->custody.place != CUSTODY_SENT) return RANK_NONE;
-    const struct membership *there = digest_membership(cluster_node(c, m->custody.sent_to), m->stream);
+    const struct stream_seat *there = digest_seat(cluster_node(c, m->custody.sent_to), m->stream);
     bool arrived = token_stamp_compare(&m->custody.last, &there->custody.last) <= 0;
     return arrived ? RANK_NONE : m->custody.sent_to;
 }

@@ -145,7 +145,7 @@ static void compressed_tours_keep_to_a_tree(void **state)
     cluster_open(&c, "complete", 8, "digest:streams=single,sync_every=4", "topk:fraction=0.2", 1);
     harness_run_until(c.h, 10 * SECOND);
     for (rank_t v = 0; v < c.n; v++) {
-        const struct membership *m = &cluster_node(&c, v)->own[0];
+        const struct stream_seat *m = &cluster_node(&c, v)->own[0];
         for (uint32_t i = 0; i < c.n - 1; i++) {
             bool to_root = neighbour_at(cluster_node(&c, v), i) == 0;
             assert_int_equal(m->line[i].in_tree, v == 0 || to_root);

@@ -230,8 +230,8 @@ static void a_token_is_not_repeated_to_another_process(void **state)
     harness_run_until(c.h, 10 * SECOND);
     struct digest *d = cluster_node(&c, 2);
     assert_true(d->plan.epoch.number > 0);
-    struct membership *m = &d->own[0];
-    rank_t peer = membership_has(m, 1) ? 1 : 3;
+    struct stream_seat *m = &d->own[0];
+    rank_t peer = seat_has(m, 1) ? 1 : 3;
     const struct algo_msg status = {
         .kind = DIGEST_STATUS, .field_count = STATUS_FIELDS, .field = {[FIELD_LATE] = 1}};
     for (int gone = 1; gone >= 0; gone--) {

@@ -228,7 +228,7 @@ static rank_t catch_hop(struct cluster *c, uint64_t k, rank_t *to)
 {
     for (;;) {
         rank_t from = cluster_catch_in_flight(c, to);
-        const struct membership *m = &cluster_node(c, from)->own[0];
+        const struct stream_seat *m = &cluster_node(c, from)->own[0];
         if (m->round > 2 && m->hops == k) return from;
     }
 }

@@ -54,6 +54,7 @@ static _Noreturn void donor_main(const struct options *o, unsigned number, int r
 {
     static struct life l;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_NAME, "donor"); /* for profilers */
     life_init(&l, o, DONOR_ID + number);
     for (size_t i = 0; i < l.dim; i++) l.x[i] = model_value(number, i);
     struct donor_config config = {.dim = l.dim,
@@ -91,6 +92,7 @@ static _Noreturn void newcomer_main(const struct options *o, char address[][ADDR
 {
     static struct life l;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    prctl(PR_SET_NAME, "newcomer");
     life_init(&l, o, NEWCOMER_ID);
     memset(l.x, 1, l.dim * sizeof *l.x); /* as a node's own start model, it has been written to */
     struct fetch_config config = {.x = l.x,

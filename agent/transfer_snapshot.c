@@ -3,7 +3,6 @@
 #include "agent/transfer_snapshot.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/check.h"
 
@@ -16,9 +15,8 @@ void snapshot_make(struct snapshot *s, const struct chunk_grid *grid, uint64_t i
     s->chunk = mem_new(grid->count, sizeof *s->chunk);
     s->hash = mem_new(grid->count, sizeof *s->hash);
     s->hashed = mem_new_zero(grid->count, 1);
-    blob_new_slab(grid->count, chunk_grid_bytes(grid, 0), chunk_grid_bytes(grid, grid->count - 1), s->chunk);
     for (uint32_t i = 0; i < grid->count; i++)
-        memcpy(s->chunk[i]->data, (const uint8_t *)x + chunk_grid_offset(grid, i), s->chunk[i]->size);
+        s->chunk[i] = blob_copy((const uint8_t *)x + chunk_grid_offset(grid, i), chunk_grid_bytes(grid, i));
 }
 
 void snapshot_drop(struct snapshot *s)

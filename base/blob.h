@@ -6,12 +6,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct blob_slab;
-
 struct blob {
     uint32_t references;
-    struct blob_slab *slab; /* NULL, or what its memory is a part of */
-    size_t size;            /* bytes in data */
+    size_t size; /* bytes in data */
     _Alignas(16) uint8_t data[];
 };
 
@@ -19,11 +16,6 @@ struct blob {
  * while it is shared nobody writes to it. blob_new leaves data uninitialised, blob_copy copies `bytes`. */
 struct blob *blob_new(size_t size);
 struct blob *blob_copy(const void *bytes, size_t size);
-
-/* `count` blobs in one piece of memory, which goes when the last of them goes: cheaper by far than one by one for those
- * that come and go together. All but the last one have `size` bytes, that one `last_size`; out (count) receives
- * owned references. */
-void blob_new_slab(uint32_t count, size_t size, size_t last_size, struct blob **out);
 
 struct blob *blob_ref(struct blob *b); /* returns b with one more reference; b may be NULL */
 void blob_unref(struct blob *b);       /* drops one reference, frees at zero; b may be NULL */

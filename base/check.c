@@ -4,9 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-
-#define PAGE_LARGE ((size_t)2 << 20)
 
 void check_failed(const char *what, const char *file, int line)
 {
@@ -32,18 +29,6 @@ void *mem_resize(void *old, size_t count, size_t size)
     size_t bytes = count * size;
     void *memory = realloc(old, bytes > 0 ? bytes : 1);
     CHECK(memory != NULL);
-    return memory;
-}
-
-void *mem_new_large(size_t bytes)
-{
-    CHECK(bytes <= SIZE_MAX - PAGE_LARGE);
-    size_t whole = (bytes + PAGE_LARGE - 1) / PAGE_LARGE * PAGE_LARGE;
-    void *memory = aligned_alloc(PAGE_LARGE, whole > 0 ? whole : PAGE_LARGE);
-    CHECK(memory != NULL);
-#ifdef MADV_HUGEPAGE
-    (void)madvise(memory, whole, MADV_HUGEPAGE); /* a help, not a need */
-#endif
     return memory;
 }
 

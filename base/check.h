@@ -17,10 +17,6 @@ _Noreturn void check_failed(const char *what, const char *file, int line);
 void *mem_new(size_t count, size_t size);
 void *mem_new_zero(size_t count, size_t size);
 void *mem_resize(void *old, size_t count, size_t size); /* takes old */
-
-/* For many MiB at once: asks the system for large pages, which makes the first touch three times cheaper. Returns
- * owned memory, uninitialised; free() it. */
-void *mem_new_large(size_t bytes);
-char *mem_copy_text(const char *text); /* returns owned */
+char *mem_copy_text(const char *text);                  /* returns owned */
 
 #endif

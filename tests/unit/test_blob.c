@@ -48,40 +48,6 @@ static void references_are_counted(void **state)
     blob_unref(NULL);
 }
 
-static void a_slab_lives_until_its_last_blob_goes(void **state)
-{
-    (void)state;
-    static const struct {
-        uint32_t count;
-        size_t size, last_size;
-    } cases[] = {{1, 0, 0}, {1, 100, 7}, {3, 1, 1}, {5, 63, 2}, {40, 1u << 20, 12345}};
-    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
-        struct blob *b[40];
-        blob_new_slab(cases[k].count, cases[k].size, cases[k].last_size, b);
-        for (uint32_t i = 0; i < cases[k].count; i++) {
-            assert_int_equal((uintptr_t)b[i]->data % 16, 0);
-            assert_int_equal(b[i]->size, i + 1 < cases[k].count ? cases[k].size : cases[k].last_size);
-            memset(b[i]->data, (int)i, b[i]->size);
-        }
-        struct blob *kept = blob_ref(b[0]);
-        for (uint32_t i = 0; i < cases[k].count; i++) {
-            for (size_t at = 0; at < b[i]->size; at += 61) assert_int_equal(b[i]->data[at], i);
-            blob_unref(b[i]);
-        }
-        for (size_t at = 0; at < kept->size; at += 61) assert_int_equal(kept->data[at], 0);
-        blob_unref(kept);
-    }
-}
-
-static void large_blobs_are_like_small_ones(void **state)
-{
-    (void)state;
-    struct blob *b = blob_new(((size_t)32 << 20) + 3);
-    memset(b->data, 1, b->size);
-    assert_int_equal((uintptr_t)b->data % 16, 0);
-    blob_unref(b);
-}
-
 static void data_is_aligned_for_vectors(void **state)
 {
     (void)state;
@@ -246,8 +212,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_copy_is_independent_of_its_source),
         cmocka_unit_test(references_are_counted),
-        cmocka_unit_test(a_slab_lives_until_its_last_blob_goes),
-        cmocka_unit_test(large_blobs_are_like_small_ones),
         cmocka_unit_test(data_is_aligned_for_vectors),
         cmocka_unit_test(broken_invariants_stop_the_process),
         cmocka_unit_test(memory_is_zeroed_grown_and_never_null),

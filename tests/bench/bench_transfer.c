@@ -218,6 +218,7 @@ int main(int argc, char **argv)
     double load = 0;
     if (getloadavg(&load, 1) == 1 && load > 1)
         printf("others are at work here (load %.1f): the seconds are theirs too\n", load);
+    fflush(stdout); /* before the processes inherit it */
     static struct outcome live[RUN_MAX], dead[RUN_MAX];
     bool with_kill = o.donors > 1;
     for (unsigned i = 0; i < o.runs; i++) /* in turn, so that both rows see the same machine */

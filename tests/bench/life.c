@@ -192,8 +192,13 @@ static void life_closed(void *ctx)
 
 void life_init(struct life *l, const struct options *o, node_id id)
 {
-    struct transport_sink sink = {l,          life_up, life_down, life_message, life_writable, life_refused,
-                                  life_closed};
+    struct transport_sink sink = {.ctx = l,
+                                  .on_up = life_up,
+                                  .on_down = life_down,
+                                  .on_message = life_message,
+                                  .on_writable = life_writable,
+                                  .on_refused = life_refused,
+                                  .on_closed = life_closed};
     *l = (struct life){.options = o, .dim = (size_t)o->mib * 1024 * 1024 / sizeof(float)};
     struct transport_config config = {.id = id,
                                       .boot = 1,

@@ -17,6 +17,7 @@
  *     to wait until the old link is silent or gone.
  *  9. dial() keeps trying, with jittered back-off, until undial() or close(); reaching oneself or another
  *     cluster, or another process with our id, is reported by on_refused() and ends the tries for that address.
+ *     Another dial() of it begins anew.
  *     A name stands for all the addresses that it resolves to, again and again: each is tried, a refusal ends the
  *     tries for that one, and is reported under the name when all there are have refused, else under its numbers.
  *     A try that fails for now is told by on_unreachable(), one at a time; the tries go on.

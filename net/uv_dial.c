@@ -99,13 +99,28 @@ static struct dial_name **name_place(struct uv_tcp *t, const char *text)
     return place;
 }
 
+/* Dialled again by the owner: who refused us may be another by now. */
+static void name_revive(struct dial_name *n)
+{
+    uint64_t now_us = tcp_now_us();
+    for (struct dial_target *target = n->targets; target != NULL; target = target->next) {
+        if (!target->refused) continue;
+        target->refused = false;
+        target->next_us = now_us;
+        tcp_wake_at(n->owner, now_us);
+    }
+}
+
 int dial_add(struct uv_tcp *t, const char *address)
 {
     char host[ADDRESS_TEXT_MAX], port[8];
     if (address_split(address, host, port) != 0 || strcmp(port, "0") == 0) return ERR_USAGE;
     if (t->closing) return 0;
     struct dial_name **place = name_place(t, address);
-    if (*place != NULL) return 0;
+    if (*place != NULL) {
+        name_revive(*place);
+        return 0;
+    }
     if (t->name_count >= DIAL_NAME_MAX) return ERR_LIMIT;
     struct dial_name *n = mem_new_zero(1, sizeof *n);
     n->owner = t;

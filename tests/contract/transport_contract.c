@@ -300,6 +300,10 @@ static void refused_once_as_another_cluster(void **state, uint8_t experiment, ui
     suite_run_for(&s, CONTRACT_REDIAL_US * 10);
     assert_int_equal(c->refusals, 1);
     assert_int_equal(c->refused_err, ERR_CLUSTER);
+    endpoint_dial(c, a->address); /* it may have changed: the owner wants to know */
+    RUN_UNTIL(&s, c->refusals > 1);
+    suite_run_for(&s, CONTRACT_REDIAL_US * 10);
+    assert_int_equal(c->refusals, 2);
     assert_int_equal(c->ups, 0);
     assert_int_equal(a->ups, 1);
     suite_close(&s);

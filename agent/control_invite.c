@@ -1,10 +1,11 @@
 /* The answer to {"op": "invite"}: the line with which others join.
  *
- * Normal course: our own address as given with --advertise, or as bound; then those of living members, so
- * that the line is good when this agent is gone; the cluster's name and the experiment's fingerprint.
+ * Normal course: our own address as given with --advertise, or as bound, or as peers see us; then those of
+ * living members, so that the line is good when this agent is gone; the cluster's name and the experiment's
+ * fingerprint.
  * Failure course: we listen on all addresses of a machine and nobody has told which one others see, and no
- * member has an address either: an error with the remedy. Addresses of the machine itself are left out beside others,
- * and noted when there are no others. */
+ * member has an address either: an error with the remedy. Addresses of the machine itself are left out beside
+ * others, and noted when there are no others. */
 #include <stdio.h>
 #include <string.h>
 
@@ -45,11 +46,18 @@ static bool is_gone(const json_t *member)
     return state != NULL && (strcmp(state, "dead") == 0 || strcmp(state, "left") == 0);
 }
 
+/* As given, or as bound, or as peers see us. */
+static const char *own_address(const struct agent *a)
+{
+    if (a->config->advertise != NULL) return a->config->advertise;
+    return is_wildcard(a->address) ? membership_self(node_membership(a->node))->address : a->address;
+}
+
 static void add_all(struct invite *invite, const struct agent *a, const json_t *status, bool of_this_machine)
 {
     size_t i;
     const json_t *member;
-    const char *own = a->config->advertise != NULL ? a->config->advertise : a->address;
+    const char *own = own_address(a);
     if (is_loopback(own) == of_this_machine) add(invite, own);
     json_array_foreach(json_object_get(status, "members"), i, member)
     {

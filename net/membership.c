@@ -4,9 +4,10 @@
  *  - each event is handled at its time; then whoever waits for a dial is served, and the next deadline is armed,
  *    at most ack_us ahead, so that a stop of the process shows.
  * Failure courses
- *  - an event comes later than the armed deadline by more than LATE_SHARE of ack_us: whatever runs against others
- *    is put off by as much and that share more, so that what waits in the sockets is heard first. Later by more
- *    than an interval: we were stopped; our health score rises by one for each.
+ *  - an event comes later than the armed deadline by more than LATE_US: what waits in the sockets is heard before
+ *    the next verdict, which is held back by HOLD_US; once, so that a machine that is always late judges too.
+ *  - it comes later by more than an interval: we were stopped. Whatever runs against others is put off by as
+ *    much, our health score rises by one for each interval.
  *  - after LEAVE: deaf. */
 #include "net/membership.h"
 
@@ -17,7 +18,7 @@
 #include "base/check.h"
 #include "net/membership_internal.h"
 
-enum { LATE_SHARE = 5 };
+enum { LATE_US = 100000, HOLD_US = 20000 };
 
 void membership_defaults(struct membership_config *c)
 {
@@ -120,11 +121,12 @@ static void put_off(struct membership *m, uint64_t by_us)
 
 static void notice_lateness(struct membership *m)
 {
-    uint64_t grace_us = m->config.ack_us / LATE_SHARE;
-    if (!m->config.local_health || m->now_us <= time_after(m->deadline_us, grace_us)) return;
+    if (!m->config.local_health || m->now_us <= time_after(m->deadline_us, LATE_US)) return;
+    if (!m->held) m->held_us = time_after(m->now_us, HOLD_US);
+    m->held = true;
     uint64_t late_us = m->now_us - m->deadline_us;
-    put_off(m, late_us + grace_us);
     if (late_us <= m->config.probe_us) return;
+    put_off(m, late_us);
     m->totals.stops++;
     uint64_t missed = late_us / m->config.probe_us;
     membership_health_add(m, missed < HEALTH_MAX ? (int32_t)missed : HEALTH_MAX);
@@ -149,12 +151,14 @@ static void arm(struct membership *m)
     lower(&m->deadline_us, membership_relay_next_us(m));
     if (m->rumour_count > 0 && m->link_count > 0) lower(&m->deadline_us, m->gossip_at_us);
     if (membership_dial_wanted(m)) lower(&m->deadline_us, m->dial_at_us);
+    if (m->held && m->deadline_us < m->held_us) m->deadline_us = m->held_us;
     if (m->deadline_us < m->now_us) m->deadline_us = m->now_us; /* lateness counts from here */
 }
 
 static void on_deadline(struct membership *m)
 {
-    if (m->left) return;
+    if (m->left || (m->held && m->now_us < m->held_us)) return;
+    m->held = false;
     membership_probe_timers(m);
     membership_relay_timers(m);
     membership_record_timers(m); /* after probes: these may have shortened a suspicion */

@@ -110,7 +110,9 @@ struct membership {
     uint32_t dials_since_redial;
     bool redials_due;         /* some DEAD member waits for the budget */
     uint64_t record_timer_us; /* no suspicion, redial or forgetting is due before */
-    uint64_t deadline_us;     /* as armed at the end of the last step */
+    bool held;                /* an event came late: verdicts wait until held_us, once */
+    uint64_t held_us;
+    uint64_t deadline_us; /* as armed at the end of the last step */
     struct membership_totals totals;
 
     uint32_t *scratch; /* of link_capacity */

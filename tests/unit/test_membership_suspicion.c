@@ -163,6 +163,24 @@ static void what_waited_in_the_sockets_is_heard_before_a_verdict(void **state)
     }
 }
 
+static void a_machine_that_is_always_late_judges_too(void **state)
+{
+    (void)state;
+    struct rig r;
+    open_cluster(&r, 16);
+    uint64_t from_us = r.now_us;
+    for (uint32_t c = 0; c < 3; c++) accuse(&r, ACCUSER + c);
+    while (rig_state(&r, ACCUSED) == MEMBER_SUSPECT && r.now_us < from_us + 60 * (uint64_t)SECOND) {
+        r.now_us = membership_deadline_us(r.m) + SECOND / 2;
+        rig_step(&r, (struct membership_event){.kind = MEMBERSHIP_DEADLINE});
+        rig_answer_pings(&r);
+    }
+    assert_int_equal(rig_state(&r, ACCUSED), MEMBER_DEAD);
+    assert_true(r.now_us - from_us < 7 * (uint64_t)SECOND);
+    assert_int_equal(rig_totals(&r).stops, 0);
+    rig_close(&r);
+}
+
 static void without_local_health_a_stop_kills(void **state)
 {
     (void)state;
@@ -305,6 +323,7 @@ int main(void)
         cmocka_unit_test(a_refutation_ends_a_suspicion_for_good),
         cmocka_unit_test(what_runs_against_others_waits_while_we_are_stopped),
         cmocka_unit_test(what_waited_in_the_sockets_is_heard_before_a_verdict),
+        cmocka_unit_test(a_machine_that_is_always_late_judges_too),
         cmocka_unit_test(without_local_health_a_stop_kills),
         cmocka_unit_test(the_dead_are_dialled_with_growing_waits_for_ever),
         cmocka_unit_test(at_most_one_dial_a_second_and_each_gets_its_turn),

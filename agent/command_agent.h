@@ -42,6 +42,7 @@ struct agent {
     uv_handle_t *own[7]; /* (own_count) of these seven, those that are open */
     uint32_t own_count;
     bool loop_open;
+    bool transport_closed; /* nothing but the job that runs is waited for */
     char address[ADDRESS_TEXT_MAX];
     node_id id;
     uint64_t boot;

@@ -8,8 +8,9 @@
  *    neighbour is left.
  *  - with --launched it is `up` that counts: it is told the number of steps now and then, says by SIGUSR1 that
  *    no more are wanted, and by SIGTERM that it is over.
- *  - it stops: timers and signals close; the transport says goodbye and closes, while the node goes on as
- *    before; then the host, which waits for the running job; then the loop is empty.
+ *  - it stops: the transport says goodbye and closes, while the node goes on as before; then timers and signals
+ *    close, and no job begins any more; that which runs is waited for, so that its steps are in the model and in
+ *    what is saved; then the host closes, and the loop is empty.
  * Failure courses
  *  - the node cannot go on (diverged, other cluster, shard unreadable): it stops with that text.
  *  - SIGINT, SIGTERM: it stops; the second one ends the process at once.
@@ -267,26 +268,32 @@ static void host_closed_cb(void *ctx)
     (void)ctx; /* the loop is empty now and returns */
 }
 
+static void close_host(struct agent *a)
+{
+    uint32_t links = a->last.neighbours_up; /* as they were when the end began */
+    node_report(a->node, &a->last);
+    a->last.neighbours_up = links;
+    if (a->host != NULL) uv_host_close(a->host, host_closed_cb, a);
+}
+
 /* No message comes any more, so nothing but a training job can be running. */
 static void on_closed(void *ctx)
 {
     struct agent *a = ctx;
-    uint32_t links = a->last.neighbours_up; /* as they were when the end began */
-    node_report(a->node, &a->last);
-    a->last.neighbours_up = links;
+    a->transport_closed = true;
     close_own_handles(a);
     agent_state_stop(a);
     agent_join_close(a);
     if (!a->config->launched)
         interrupt_catch(); /* evaluation and baselines are to come, and ask for signals */
     if (a->worker != NULL) worker_stop(a->worker);
-    if (a->host != NULL) uv_host_close(a->host, host_closed_cb, a);
+    if (!node_train_end(a->node)) close_host(a);
 }
 
 static void on_deadline(void *ctx)
 {
     struct agent *a = ctx;
-    a->host_sink.on_deadline(a->host_sink.ctx);
+    if (!a->transport_closed) a->host_sink.on_deadline(a->host_sink.ctx); /* it would dial */
 }
 
 static void on_job_done(void *ctx, struct job *j)
@@ -294,6 +301,7 @@ static void on_job_done(void *ctx, struct job *j)
     struct agent *a = ctx;
     if (a->worker != NULL && worker_job_done(a->worker, j)) return;
     a->host_sink.on_job_done(a->host_sink.ctx, j);
+    if (a->transport_closed) close_host(a);
 }
 
 /* -- opening ----------------------------------------------------------------------------------- */

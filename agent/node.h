@@ -152,6 +152,9 @@ void node_unseek(struct node *n, const char *address);
 /* Tells everybody linked that we leave. The words are queued: close the transport, which flushes, at once; the
  * simulated one after a while. Nothing but leaving is done from here on. */
 void node_leave(struct node *n);
+
+/* No further training job begins. True while one runs: the host still tells of its end, and its steps count. */
+bool node_train_end(struct node *n);
 void node_free(struct node *n); /* after the transport closed and no job runs; takes its trainer too */
 
 void node_report(const struct node *n, struct node_report *out);

@@ -162,6 +162,7 @@ struct node {
     struct node_job job;
     uint64_t steps; /* local steps that our model has behind it */
     bool finish_told;
+    bool train_ended;   /* no job begins any more */
     bool asked_in_vain; /* for steps beyond steps_max */
     double loss;
 };

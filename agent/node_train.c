@@ -62,7 +62,7 @@ void node_train_start(struct node *n, const float *x, uint32_t max_steps)
     struct node_job *job = &n->job;
     CHECK(!job->running);
     CHECK(max_steps >= 1);
-    if (n->evicted) return; /* the algorithm is about to end */
+    if (n->evicted || n->train_ended) return; /* the algorithm is about to end */
     uint64_t left = steps_left(n);
     if (left == 0) {
         n->asked_in_vain = true;
@@ -75,10 +75,16 @@ void node_train_start(struct node *n, const float *x, uint32_t max_steps)
     if (!job->held) CHECK(n->host->ops->start_job(n->host, &job->base) == 0);
 }
 
+bool node_train_end(struct node *n)
+{
+    n->train_ended = true;
+    return n->job.running && !n->job.held; /* a held one was never begun */
+}
+
 void node_train_release(struct node *n)
 {
     n->hold_until_us = TIME_NEVER;
-    if (!n->job.held || n->failed) return;
+    if (!n->job.held || n->failed || n->train_ended) return;
     n->job.held = false;
     CHECK(n->host->ops->start_job(n->host, &n->job.base) == 0);
 }

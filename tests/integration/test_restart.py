@@ -117,6 +117,21 @@ def a_clean_stop_loses_nothing():
         check(not list(state.glob("*.tmp")), "half-written files")
 
 
+def a_run_in_pieces_ends_with_the_model_of_one_in_a_piece():
+    """With a pace every job is one step, so that the same sums are made in the same order."""
+    with Workplace() as place:
+        result = run([*arguments(place.path / "whole", place.path / "a"), "--steps", "400"])
+        check(result.returncode == 0, result.stderr)
+        for piece in range(3):
+            life = Life(place, f"b{piece}", place.path / "pieces", "--steps", "400")
+            life.wait_for_steps(100 * (piece + 1))
+            life.end()
+        result = run([*arguments(place.path / "pieces", place.path / "c"), "--steps", "400"])
+        check(result.returncode == 0, result.stderr)
+        one, pieces = (read_model(place.path / name / "model.safetensors") for name in ("a", "c"))
+        check(one == pieces, "the models differ")
+
+
 def steps_are_counted_over_all_lives():
     with Workplace() as place:
         state = place.path / "state"
@@ -322,7 +337,7 @@ def a_disk_that_hangs_delays_saves_only():
 
 
 if __name__ == "__main__":
-    main([a_clean_stop_loses_nothing, steps_are_counted_over_all_lives, kill_loses_what_came_after_the_last_save,
+    main([a_clean_stop_loses_nothing, a_run_in_pieces_ends_with_the_model_of_one_in_a_piece, steps_are_counted_over_all_lives, kill_loses_what_came_after_the_last_save,
           a_damaged_generation_costs_the_steps_since_the_one_before,
           without_a_whole_generation_the_node_begins_anew, one_directory_serves_one_agent,
           what_is_not_ours_to_resume_is_refused_and_left, a_cluster_that_restarts_goes_on,

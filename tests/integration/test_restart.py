@@ -277,6 +277,33 @@ def a_cluster_that_restarts_goes_on():
                 check(told[v] >= life.steps() > 0, f"{told[v]} steps saved, {life.steps()} told")
 
 
+def the_book_finds_members_when_the_seed_is_gone():
+    with Workplace() as place:
+        ports = free_ports(3)
+
+        def begin(v, name, *more):
+            return Life(place, name, place.path / f"state{v}", "-n", "3", "--min-nodes", "2", "--algorithm", "gossip",
+                        "--listen", f"127.0.0.1:{ports[v]}", *more)
+        seed = begin(0, "seed")
+        seed.wait_for_text("listening on")
+        lives = [seed] + [begin(v, f"a{v}", "--join", f"127.0.0.1:{ports[0]}") for v in (1, 2)]
+        for life in lives:
+            life.wait_for_steps(40)
+        for v in (1, 2):  # who joined the seed alone has heard of the other
+            other_address = f"127.0.0.1:{ports[3 - v]}".encode()
+            wait_for(lambda: newest(place.path / f"state{v}")[2] is not None and
+                     other_address in newest(place.path / f"state{v}")[2].read_bytes(), "the other in the book")
+        for life in lives:
+            life.kill()
+        told = {v: newest(place.path / f"state{v}")[1] for v in (1, 2)}
+        again = {v: begin(v, f"b{v}") for v in (1, 2)}  # no --join, and the seed does not come back
+        for v, life in again.items():
+            life.wait_for_steps(told[v] + 40)
+            wait_for(lambda: metrics(life.out)[-1]["links"] >= 1, "a link", life.process)
+        for life in again.values():
+            life.kill()
+
+
 # -- sick disks ------------------------------------------------------------------------------------
 
 
@@ -341,5 +368,6 @@ if __name__ == "__main__":
           a_damaged_generation_costs_the_steps_since_the_one_before,
           without_a_whole_generation_the_node_begins_anew, one_directory_serves_one_agent,
           what_is_not_ours_to_resume_is_refused_and_left, a_cluster_that_restarts_goes_on,
+          the_book_finds_members_when_the_seed_is_gone,
           a_failing_fsync_costs_neither_training_nor_the_last_generation,
           a_full_disk_costs_neither_training_nor_the_last_generation, a_disk_that_hangs_delays_saves_only])

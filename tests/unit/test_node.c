@@ -236,6 +236,32 @@ static void a_node_has_finished_when_its_algorithm_wants_more_steps_or_gives_no_
     }
 }
 
+static void the_job_that_runs_at_the_end_counts_and_is_the_last(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct node_report report;
+    fake_open_running(&f, 0);
+    fake_deadline_comes(&f, 2000); /* the redial deadline is out of the way */
+    f.train = 5;
+    fake_peer_sends_algo(&f, 0, LANE_CONTROL, 2, NULL);
+    assert_non_null(f.job);
+    assert_true(node_train_end(f.node));
+    fake_forget(&f);
+    fake_job_done(&f); /* the algorithm wants another one */
+    assert_string_equal(f.events, "trained 5;");
+    assert_null(f.job);
+    assert_false(node_train_end(f.node));
+    node_report(f.node, &report);
+    assert_int_equal(report.progress, 5);
+    fake_close(&f);
+    open_training(&f, false); /* its job is held until the links are there, and never begun */
+    assert_false(node_train_end(f.node));
+    fake_deadline_comes(&f, 100000);
+    assert_null(f.job);
+    fake_close(&f);
+}
+
 static void progress_that_is_not_finite_stops_the_node(void **state)
 {
     (void)state;
@@ -289,6 +315,7 @@ int main(void)
         cmocka_unit_test(training_starts_from_a_copy_and_is_capped),
         cmocka_unit_test(the_first_job_waits_for_all_links_or_half_the_patience),
         cmocka_unit_test(a_node_has_finished_when_its_algorithm_wants_more_steps_or_gives_no_sign),
+        cmocka_unit_test(the_job_that_runs_at_the_end_counts_and_is_the_last),
         cmocka_unit_test(progress_that_is_not_finite_stops_the_node),
         cmocka_unit_test(deadline_follows_the_algorithm),
     };

@@ -1,5 +1,6 @@
-/* What the files of `gadabout agent` share: command_agent.c (the whole), command_agent_loop.c (handles, why it
- * stops, the order of closing), command_agent_report.c (what it says). Private to them. */
+/* What the files of `gadabout agent` share: command_agent.c (the whole), command_agent_loop.c (handles, why it stops, the
+ * order of closing), command_agent_settings.c (what it asks of transport and node), command_agent_join.c (finding the
+ * others), command_agent_save.c (the state directory), command_agent_report.c (what it says). Private to them. */
 #ifndef GADABOUT_AGENT_COMMAND_AGENT_H
 #define GADABOUT_AGENT_COMMAND_AGENT_H
 
@@ -78,6 +79,12 @@ void agent_loop_close(struct agent *a);
 void agent_stop(struct agent *a, const char *stopped_by);
 
 bool agent_target_asked(const struct config *c);
+
+/* -- command_agent_settings.c */
+uint64_t agent_random_bits(void);
+uint64_t agent_make_boot(void); /* greater at every start, as membership expects, and never twice the same */
+struct transport_config agent_transport_settings(const struct agent *a);
+struct node_config agent_node_settings(const struct agent *a); /* borrows from a and its state */
 
 /* -- command_agent_save.c: the state directory. All but the first do nothing when none is open. */
 

@@ -16,14 +16,11 @@
  *  - SIGINT, SIGTERM: it stops; the second one ends the process at once.
  *  - too few files can be opened: an error with the remedy, before a port is bound.
  *  - with --launched SIGINT is left to `up`, which has had it too; the death of `up` is a SIGTERM. */
-#include <errno.h>
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "agent/command_agent.h"
@@ -31,12 +28,9 @@
 #include "agent/events.h"
 #include "agent/interrupt.h"
 #include "agent/open_files.h"
-#include "algo/compress/pack.h"
 #include "base/check.h"
 #include "net/uv.h"
 
-#define BODY_SLACK 64u
-#define PATIENCE_US 2000000u
 #define COUNT_MS 20u
 #define SETTLE_MIN_S 1.0
 #define SETTLE_SHARE 0.1
@@ -306,90 +300,9 @@ static void on_job_done(void *ctx, struct job *j)
 
 /* -- opening ----------------------------------------------------------------------------------- */
 
-static uint64_t random_bits(void)
-{
-    uint64_t bits = 0;
-    ssize_t got = getrandom(&bits, sizeof bits, 0);
-    CHECK(got == (ssize_t)sizeof bits);
-    return bits;
-}
-
-/* Greater at every start, as membership expects of a node that comes back, and never twice the same. */
-static uint64_t make_boot(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    uint64_t now_us = (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
-    return now_us << 10 | (random_bits() & 1023u);
-}
-
-/* Some compressors may lengthen what they cannot shorten, and references travel whole. */
-static size_t body_size_max(const struct agent *a)
-{
-    size_t dim = a->experiment.dim, packed;
-    packed = pack_bound(&a->config->compress, dim, a->experiment.tensor, a->experiment.tensor_count);
-    size_t largest = dim * sizeof(float) > packed ? dim * sizeof(float) : packed;
-    return (largest > STATE_CHUNK_SIZE ? largest : STATE_CHUNK_SIZE) + BODY_SLACK;
-}
-
-static struct transport_config transport_settings(const struct agent *a)
-{
-    struct transport_config c = {
-        .id = a->id,
-        .boot = a->boot,
-        .body_size_max = body_size_max(a),
-        .heartbeat_us = 500000,
-        .silence_us = 2000000,
-        .hello_us = 5000000,
-        .redial_min_us = 50000,
-        .redial_max_us = 2000000,
-        .seed = random_bits(),
-        .trace = &a->trace,
-    };
-    experiment_cluster_id(&a->experiment, c.cluster);
-    c.cluster_name = cluster_name_hash(a->config->cluster);
-    if (a->config->advertise != NULL) {
-        size_t size = strlen(a->config->advertise) + 1;
-        CHECK(size <= sizeof c.advertise); /* options are checked */
-        memcpy(c.advertise, a->config->advertise, size);
-    }
-    return c;
-}
-
 static void make_node(struct agent *a)
 {
-    const struct config *c = a->config;
-    const struct checkpoint *resumed = agent_state_resumed(a);
-    struct node_config config = {
-        .id = a->id,
-        .boot = a->boot,
-        .node_count = c->nodes,
-        .min_nodes = c->min_nodes,
-        .address = c->advertise,
-        .had_place =
-            c->launched || (resumed != NULL && resumed->place != RANK_NONE), /* `up` numbers by rank */
-        .place = c->launched       ? (rank_t)c->id
-                 : resumed != NULL ? resumed->place
-                                   : 0,
-        .claimed = resumed != NULL ? resumed->claimed : 0,
-        .incarnation = resumed != NULL ? resumed->incarnation : 0,
-        .overlay = strcmp(c->topology.spec->name, "overlay") == 0,
-        .algo = c->algorithm,
-        .algo_params = &c->algorithm_params,
-        .compress = &c->compress,
-        .tensor = a->experiment.tensor,
-        .tensor_count = a->experiment.tensor_count,
-        .topology = &c->topology,
-        .seed = c->seed,
-        .dim = a->experiment.dim,
-        .x0 = resumed != NULL ? blob_floats(resumed->model) : a->experiment.x0,
-        .steps_done = resumed != NULL ? resumed->steps : 0,
-        .site = a->experiment.site,
-        .tag = c->tag,
-        .patience_us = c->patience_s > 0 ? (uint64_t)(c->patience_s * 1e6) : PATIENCE_US,
-        .steps_max = c->launched ? 0 : c->steps, /* `up` counts, and ends the training of all at once */
-        .trace = &a->trace,
-    };
+    struct node_config config = agent_node_settings(a);
     struct node_sink sink = {
         .ctx = a, .on_ranked = on_ranked, .on_failed = on_failed, .on_finished = on_finished, .on_member = on_member};
     a->node = node_new(&config, &sink);
@@ -447,8 +360,8 @@ int agent_loop_open(struct agent *a, struct err_text *why)
     if (err == 0) err = open_own_handles(a);
     if (err != 0)
         return err_set(why, ERR_IO, "cannot make an event loop: %s; raise ulimit -n", uv_strerror(err));
-    a->id = a->config->id != UINT64_MAX ? a->config->id : random_bits() >> 1; /* fits every JSON reader */
-    a->boot = make_boot();
+    a->id = a->config->id != UINT64_MAX ? a->config->id : agent_random_bits() >> 1; /* fits every JSON reader */
+    a->boot = agent_make_boot();
     if (a->config->state != NULL) err = agent_state_open(a, a->config->state, why);
     if (err != 0) return err;
     make_node(a);
@@ -460,7 +373,7 @@ int agent_loop_open(struct agent *a, struct err_text *why)
                                   .on_refused = on_refused,
                                   .on_unreachable = on_unreachable,
                                   .on_closed = on_closed};
-    struct transport_config settings = transport_settings(a);
+    struct transport_config settings = agent_transport_settings(a);
     err = uv_tcp_new(&a->loop, a->config->listen, &settings, &sink, &a->transport, a->address, why);
     if (err != 0) {
         a->transport = NULL;

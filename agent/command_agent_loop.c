@@ -281,7 +281,9 @@ static void on_closed(void *ctx)
     if (!a->config->launched)
         interrupt_catch(); /* evaluation and baselines are to come, and ask for signals */
     if (a->worker != NULL) worker_stop(a->worker);
-    if (!node_train_end(a->node)) close_host(a);
+    /* `up` has let all mix on without training: the job that was held meanwhile is older than that, and left out */
+    bool wait_for_job = !a->config->launched && node_train_end(a->node);
+    if (!wait_for_job) close_host(a);
 }
 
 static void on_deadline(void *ctx)
@@ -295,7 +297,7 @@ static void on_job_done(void *ctx, struct job *j)
     struct agent *a = ctx;
     if (a->worker != NULL && worker_job_done(a->worker, j)) return;
     a->host_sink.on_job_done(a->host_sink.ctx, j);
-    if (a->transport_closed) close_host(a);
+    if (a->transport_closed) close_host(a); /* waited for */
 }
 
 /* -- opening ----------------------------------------------------------------------------------- */

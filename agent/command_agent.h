@@ -1,6 +1,7 @@
-/* What the files of `gadabout agent` share: command_agent.c (the whole), command_agent_loop.c (handles, why it stops, the
- * order of closing), command_agent_settings.c (what it asks of transport and node), command_agent_join.c (finding the
- * others), command_agent_save.c (the state directory), command_agent_report.c (what it says). Private to them. */
+/* What the files of `gadabout agent` share: command_agent.c (the whole), command_agent_loop.c (handles, why it
+ * stops, the order of closing), command_agent_settings.c (what it asks of transport and node), command_agent_join.c
+ * (finding the others), command_agent_save.c (the state directory), command_agent_report.c (what it says).
+ * Private to them. */
 #ifndef GADABOUT_AGENT_COMMAND_AGENT_H
 #define GADABOUT_AGENT_COMMAND_AGENT_H
 

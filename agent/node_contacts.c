@@ -215,9 +215,10 @@ static void ring_want(struct node *n, uint64_t now_us)
 static void donors_want(struct node *n, uint64_t now_us)
 {
     uint32_t wanted = 0, count = membership_count(n->membership);
+    uint64_t best = node_progress_best(n);
     for (uint32_t i = 0; i < count && wanted < DONOR_MAX; i++) {
         const struct member *m = membership_at(n->membership, i);
-        if (node_member_trains(n, m)) wanted += member_want(n, m, now_us);
+        if (node_member_gives(n, m, best)) wanted += member_want(n, m, now_us);
     }
 }
 

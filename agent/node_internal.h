@@ -228,7 +228,9 @@ void node_members_leave(struct node *n);
 
 /* -- node_state.c */
 void node_fetch_begin(struct node *n);
-void node_fetch_end(struct node *n); /* with what has come, if all has, as x0 */
+void node_fetch_end(struct node *n);               /* with what has come, if all has, as x0 */
+uint64_t node_progress_best(const struct node *n); /* of those who train, as far as they have told */
+bool node_member_gives(const struct node *n, const struct member *m, uint64_t best); /* it is worth asking */
 void node_donor_begin(struct node *n);
 void node_donor_end(struct node *n);
 void node_state_up(struct node *n, const struct link *l);

@@ -1,7 +1,7 @@
 /* The node's side of the model's transfer: fetching it before training, giving it once we train (transfer.h).
  *
  * Normal course
- *  - FETCHING: each linked member that trains is a donor; what comes goes into a buffer of its own and becomes x0
+ *  - FETCHING: each linked member that trains, and has at least half the progress of the best, is a donor; what comes goes into a buffer of its own and becomes x0
  *    when it is whole.
  *  - training: whoever asks is answered out of a snapshot of our model; chunks go in the bulk lane while it takes them.
  * Failure courses
@@ -20,7 +20,7 @@
 #define WINDOW 4u
 #define QUEUE_MAX 16u
 #define SILENCE_US 2000000u
-#define SNAPSHOT_US 30000000u
+#define SNAPSHOT_US 3000000u /* who comes later gets a newer model */
 
 static void state_apply(struct node *n)
 {
@@ -41,10 +41,25 @@ static void state_apply(struct node *n)
 
 /* -- fetching ---------------------------------------------------------------------------------- */
 
-static void donor_found(struct node *n, const struct link *l)
+uint64_t node_progress_best(const struct node *n)
+{
+    uint64_t best = 0;
+    for (uint32_t i = 0; i < membership_count(n->membership); i++) {
+        const struct member *m = membership_at(n->membership, i);
+        if (node_member_trains(n, m) && m->meta[META_PROGRESS] > best) best = m->meta[META_PROGRESS];
+    }
+    return best;
+}
+
+bool node_member_gives(const struct node *n, const struct member *m, uint64_t best)
+{
+    return node_member_trains(n, m) && m->meta[META_PROGRESS] >= best / 2;
+}
+
+static void donor_found(struct node *n, const struct link *l, uint64_t best)
 {
     const struct member *m = membership_find(n->membership, l->peer);
-    if (m == NULL || !node_member_trains(n, m)) return;
+    if (m == NULL || !node_member_gives(n, m, best)) return;
     fetch_donor_up(n->fetch, l->peer, m->meta[META_PROGRESS], node_now_us(n), &n->state_actions);
 }
 
@@ -85,15 +100,16 @@ void node_fetch_end(struct node *n)
 void node_state_members(struct node *n)
 {
     if (n->fetch == NULL) return;
+    uint64_t best = node_progress_best(n);
     for (const struct link *l = n->oldest; l != NULL; l = l->newer)
-        if (!l->closing) donor_found(n, l);
+        if (!l->closing) donor_found(n, l, best);
     state_apply(n);
 }
 
 void node_state_up(struct node *n, const struct link *l)
 {
     if (n->fetch == NULL) return;
-    donor_found(n, l);
+    donor_found(n, l, node_progress_best(n));
     state_apply(n);
 }
 

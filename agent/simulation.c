@@ -7,51 +7,19 @@
  *  - a node fails (trainer diverged, algorithm refuses its parameters): the first reason is kept and no event
  *    is delivered any more.
  *  - a node crashes: what it had counted goes into `gone`; it comes back with a greater boot. */
-#include "agent/simulation.h"
+#include "agent/simulation_internal.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "algo/compress/pack.h"
-#include "algo/vec.h"
 #include "base/check.h"
 
 #define PATIENCE_FACTOR 60.0 /* times a step and a transfer */
 #define SILENCE_SHARE 6u     /* of patience: links are given up sooner than peers */
 #define REDIAL_SHARE 30u
 #define JOIN_FAN_OUT 8u /* nodes that dial the same seed */
-
-struct simulated {
-    struct simulation *simulation;
-    uint32_t v;
-    node_id id;
-    uint32_t lives;
-    struct simulation_life life; /* dynamic */
-    struct node *node;           /* NULL while crashed */
-    uint64_t boot;
-    bool finished;
-    char seed_address[32];
-    const char *seeds[1];
-};
-
-struct simulation {
-    struct simulation_setup setup;
-    struct sim_world *world;
-    struct graph graph;
-    struct member *member;  /* (node_count) everybody; NULL when dynamic */
-    struct simulated *each; /* (node_count) */
-    double *slowness;       /* (node_count) */
-    uint64_t patience_us;
-    uint32_t alive, finished;
-    struct simulation_totals gone;
-    struct err_text failure;
-    bool failed;
-    struct trace_hash *hash;
-    double *sum; /* (dim) scratch of averages */
-    float *mean; /* (dim) scratch */
-};
 
 /* -- making ------------------------------------------------------------------------------------ */
 
@@ -427,66 +395,6 @@ void simulation_leave(struct simulation *s, uint32_t v)
 {
     CHECK(v < s->setup.node_count && s->each[v].node != NULL);
     node_leave(s->each[v].node);
-}
-
-/* -- models ------------------------------------------------------------------------------------ */
-
-/* Of the place that node v has; 0 for a node without. */
-static double weight_of(const struct simulation *s, uint32_t v)
-{
-    if (!s->setup.dynamic) return s->setup.weight != NULL ? s->setup.weight[v] : 1.0;
-    struct node_report r;
-    node_report(s->each[v].node, &r);
-    if (r.rank == RANK_NONE) return 0;
-    return s->setup.weight != NULL ? s->setup.weight[r.rank] : 1.0;
-}
-
-void simulation_average(const struct simulation *s, float *x)
-{
-    size_t dim = s->setup.dim;
-    double total = 0;
-    for (size_t i = 0; i < dim; i++) s->sum[i] = 0;
-    for (uint32_t v = 0; v < s->setup.node_count; v++) {
-        if (s->each[v].node == NULL) continue;
-        double w = weight_of(s, v);
-        const float *model = node_model(s->each[v].node);
-        for (size_t i = 0; i < dim; i++) s->sum[i] += w * (double)model[i];
-        total += w;
-    }
-    for (size_t i = 0; i < dim; i++) x[i] = total > 0 ? (float)(s->sum[i] / total) : s->setup.x0[i];
-}
-
-void simulation_model(const struct simulation *s, float *x)
-{
-    const struct node *newest = NULL;
-    uint64_t version = 0;
-    for (uint32_t v = 0; v < s->setup.node_count && s->setup.algo->eval == ALGO_EVAL_NEWEST; v++) {
-        struct node_report r;
-        if (s->each[v].node == NULL) continue;
-        node_report(s->each[v].node, &r);
-        if (newest != NULL && r.algo.version <= version) continue;
-        newest = s->each[v].node;
-        version = r.algo.version;
-    }
-    if (newest != NULL)
-        vec_copy(s->setup.dim, node_model(newest), x);
-    else
-        simulation_average(s, x);
-}
-
-double simulation_consensus_distance(const struct simulation *s)
-{
-    if (s->alive == 0) return 0;
-    simulation_average(s, s->mean);
-    double squares = 0;
-    for (uint32_t v = 0; v < s->setup.node_count; v++) {
-        if (s->each[v].node == NULL) continue;
-        double distance = vec_distance2(s->setup.dim, node_model(s->each[v].node), s->mean);
-        squares += distance * distance;
-    }
-    double norm = vec_norm2(s->setup.dim, s->mean);
-    double spread = sqrt(squares / s->alive);
-    return spread == 0 ? 0 : spread / norm; /* infinite when the average is 0 and the nodes are not */
 }
 
 /* -- trace ------------------------------------------------------------------------------------- */

@@ -115,7 +115,7 @@ def agents_started_by_hand_find_each_other():
         for process in [first, *rest]:
             out, err = finish(process, 60)
             check(process.returncode == 0, f"exit status {process.returncode}: {err}")
-            check("500 steps" in out and err.count("all 3 members") == 1, f"{out} {err}")
+            check("500 steps" in out and err.count("training begins at place") == 1, f"{out} {err}")
         for i in range(3):
             summary = check_run_directory(place.path / str(i), DIM)
             check(summary["steps_total"] == 500 and summary["command"] == "agent", f"{summary}")
@@ -126,7 +126,7 @@ def an_agent_that_waits_can_be_interrupted():
     with Workplace() as place:
         folder = place.path / "run"
         process = place.start(["agent", "-n", "3", "--report-every", "0.1", "--out", str(folder)])
-        while "waiting for members: 1 of 3" not in process.stderr.readline():
+        while "waiting for members: 1 of 3 known" not in process.stderr.readline():
             check(process.poll() is None, "it ended by itself")
         process.send_signal(signal.SIGTERM)
         finish(process, 20)

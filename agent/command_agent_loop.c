@@ -172,9 +172,11 @@ static int on_ranked(void *ctx, rank_t rank, struct trainer **trainer, double *w
     a->place = rank;
     *trainer = worker_trainer(a->worker);
     memcpy(weight, a->experiment.weight, a->config->nodes * sizeof *weight);
-    a->ranked_s = wall_clock_s();
-    if (a->config->launched) uv_timer_start(&a->count, count_cb, COUNT_MS, COUNT_MS);
-    if (a->config->time_s > 0) uv_timer_start(&a->limit, limit_cb, milliseconds(a->config->time_s), 0);
+    bool first = isnan(a->ranked_s); /* later it has another place: the time runs on */
+    if (first) a->ranked_s = wall_clock_s();
+    if (first && a->config->launched) uv_timer_start(&a->count, count_cb, COUNT_MS, COUNT_MS);
+    if (first && a->config->time_s > 0)
+        uv_timer_start(&a->limit, limit_cb, milliseconds(a->config->time_s), 0);
     agent_say_ranked(a, rank);
     return 0;
 }
@@ -194,10 +196,9 @@ static void on_failed(void *ctx, const struct err_text *why)
 static void on_member(void *ctx, const struct member *m, bool is_new, enum member_state before,
                       uint32_t confirmations)
 {
-    (void)is_new;
-    (void)before;
-    (void)confirmations;
-    agent_join_member(ctx, m);
+    struct agent *a = ctx;
+    events_member(a->events, m, is_new, before, confirmations);
+    agent_join_member(a, m);
 }
 
 static void on_finished(void *ctx)

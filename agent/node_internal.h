@@ -41,7 +41,8 @@ struct link {
     bool ready_sent, ready_received;
     struct wire_ready ready;          /* the peer's */
     bool presented;                   /* the algorithm has had PEER_UP */
-    bool synced;                      /* the peer has told all it knows */
+    bool synced;                      /* the peer has told all that we did not know, and trained then */
+    uint64_t trains_us;               /* since when we know that it trains; 0 = it does not */
     uint64_t up_us, needed_us;        /* came up; was last needed */
     uint64_t sent[2], received[2];    /* last sequence by lane */
     struct blob *box_head, *box_body; /* the one bulk message that waits for on_writable */
@@ -215,7 +216,7 @@ void node_contacts_up(struct node *n, const struct link *l);
 void node_members_init(struct node *n);
 void node_members_deinit(struct node *n);
 void node_members_start(struct node *n);
-void node_members_up(struct node *n, const struct link *l);
+void node_members_up(struct node *n, struct link *l);
 void node_members_down(struct node *n, node_id peer, enum down_reason why);
 void node_members_unreachable(struct node *n, node_id id, enum member_evidence evidence, bool members,
                               bool overlay);

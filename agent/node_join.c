@@ -18,6 +18,8 @@
 #include "agent/node_internal.h"
 #include "base/check.h"
 
+#define INFORMED_US 500000u
+#define FOUNDING_US 2000000u
 #define TOGETHER                                                                                             \
     (60ull * 1000000u * BOOT_UNITS_PER_US) /* apart at most, nodes that start again as one cluster */
 
@@ -279,14 +281,20 @@ static bool wait_for(struct node *n, enum node_wait wait)
     return false;
 }
 
-/* Somebody who trains has told us all it knows. */
-static bool is_informed(const struct node *n)
+/* Somebody who trains has told us all that we did not know; or has had time to. While there is no progress, we may
+ * yet be one of the founders. */
+static bool is_informed(struct node *n)
 {
-    for (const struct link *l = n->oldest; l != NULL; l = l->newer) {
-        const struct member *m = l->synced ? membership_find(n->membership, l->peer) : NULL;
-        if (m != NULL && node_member_trains(n, m)) return true;
+    uint64_t now_us = node_now_us(n), wait_us = somebody_progressed(n) ? INFORMED_US : FOUNDING_US;
+    bool informed = false;
+    for (struct link *l = n->oldest; l != NULL; l = l->newer) {
+        const struct member *m = membership_find(n->membership, l->peer);
+        if (m == NULL || !node_member_trains(n, m)) continue;
+        if (l->trains_us == 0) l->trains_us = now_us;
+        bool told = l->synced && wait_us == INFORMED_US;
+        if (told || now_us - l->trains_us >= wait_us) informed = true;
     }
-    return false;
+    return informed;
 }
 
 /* With a method that needs a common start, and steps done before, the member with most of them begins. */

@@ -126,8 +126,18 @@ static int members_feed(struct node *n, struct membership_event *event)
 
 /* -- events ------------------------------------------------------------------------------------ */
 
-void node_members_up(struct node *n, const struct link *l)
+/* What we knew of the peer's former life: its own record replaces it everywhere, but it wants its place again. */
+static void recall(struct node *n, struct link *l)
 {
+    const struct member *old = membership_find(n->membership, l->peer);
+    if (old == NULL || old->boot >= l->boot || old->meta[META_PLACE] == 0) return;
+    const struct swim_msg msg = {.kind = SWIM_GOSSIP, .update = old, .update_count = 1};
+    node_send_swim(n, l, &msg);
+}
+
+void node_members_up(struct node *n, struct link *l)
+{
+    recall(n, l);
     struct membership_event event = {.kind = MEMBERSHIP_LINK_UP, .peer = l->peer, .address = l->address};
     members_feed(n, &event);
     overlay_feed(n, OVERLAY_LINK_UP, l->peer, l->address, NULL);
@@ -183,8 +193,9 @@ int node_swim_heard(struct node *n, struct link *from, const struct swim_msg *ms
         if (msg->update[i].id == n->config.id) remember_place(n, &msg->update[i]);
     int err = members_feed(n, &event);
     if (err != 0) return err;
-    bool all = msg->kind == SWIM_SYNC || msg->kind == SWIM_SYNC_REPLY;
-    if (all && !from->synced) from->synced = n->dirty = true;
+    bool all = (msg->kind == SWIM_SYNC && msg->number == 0) || msg->kind == SWIM_SYNC_REPLY;
+    const struct member *m = all && !from->synced ? membership_find(n->membership, from->peer) : NULL;
+    if (m != NULL && node_member_trains(n, m)) from->synced = n->dirty = true;
     return 0;
 }
 

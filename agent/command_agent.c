@@ -224,6 +224,7 @@ int command_agent(struct config *config)
     } else {
         status = run_opened(&a);
     }
+    heard_deinit(&a.heard);
     worker_free(a.worker);
     experiment_close(&a.experiment);
     return status;

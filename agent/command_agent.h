@@ -10,6 +10,7 @@
 #include "agent/checkpoint.h"
 #include "agent/commands.h"
 #include "agent/experiment.h"
+#include "agent/heard.h"
 #include "agent/node.h"
 #include "agent/progress.h"
 #include "agent/rundir.h"
@@ -30,6 +31,7 @@ struct agent {
     struct host *host;
     struct host_sink host_sink;
     struct control *control; /* NULL = none */
+    struct heard heard;      /* sampled with each report */
     struct events *events;   /* events.jsonl; NULL until the run directory is there */
 
     struct search *search;   /* command_agent_join.c; NULL = not open */

@@ -25,6 +25,7 @@
 
 #include "agent/command_agent.h"
 #include "agent/control.h"
+#include "agent/control_members.h"
 #include "agent/events.h"
 #include "agent/interrupt.h"
 #include "agent/open_files.h"
@@ -143,6 +144,7 @@ static void report_cb(uv_timer_t *timer)
     struct node_report r;
     node_report(a->node, &r);
     events_report(a->events, &r);
+    control_members_listen(a);
     bool alone = a->finished && r.neighbours_up == 0 && !a->config->launched;
     if (alone) agent_stop(a, "steps");
     request_evaluation(a);

@@ -6,18 +6,13 @@
 
 #include "agent/command_agent.h"
 #include "agent/control.h"
+#include "agent/control_members.h"
 #include "agent/json.h"
-#include "agent/node_view.h"
 #include "base/check.h"
 
 static void put(json_t *object, const char *key, json_t *value)
 {
     json_object_set_new(object, key, value);
-}
-
-static json_t *seconds(uint64_t us)
-{
-    return json_real((double)us / 1e6);
 }
 
 static json_t *place(rank_t rank)
@@ -42,7 +37,7 @@ static const char *phase_name(const struct agent *a, enum node_phase phase)
     case NODE_JOINING:
         return "joining";
     case NODE_FETCHING:
-        return "fetching the model";
+        return "fetching";
     case NODE_TRAINING:
         return "training";
     case NODE_FINISHED:
@@ -51,35 +46,11 @@ static const char *phase_name(const struct agent *a, enum node_phase phase)
     UNREACHABLE();
 }
 
-/* -- members ----------------------------------------------------------------------------------- */
-
-static json_t *member_of_link(const struct node_link_view *v)
+/* The share of the model that has come, while it is fetched. */
+static json_t *fetched(const struct node_report *r)
 {
-    json_t *m = json_object();
-    put(m, "id", json_count_or_null(v->peer));
-    put(m, "place", place(v->rank));
-    put(m, "state", json_string("linked"));
-    put(m, "address", json_text_or_null(v->address));
-    put(m, "linked", json_true());
-    put(m, "dialled", json_boolean(v->dialled));
-    put(m, "neighbour", json_boolean(v->neighbour));
-    put(m, "heard_s", seconds(v->heard_us));
-    put(m, "round_trip_s", v->stats.round_trip_us > 0 ? seconds(v->stats.round_trip_us) : json_null());
-    put(m, "queue_bytes", json_count_or_null(v->stats.queue_bytes));
-    put(m, "bytes_received", json_count_or_null(v->stats.bytes_received));
-    put(m, "bytes_sent", json_count_or_null(v->stats.bytes_sent));
-    put(m, "doubt", json_null());
-    return m;
-}
-
-static json_t *members(const struct agent *a)
-{
-    json_t *list = json_array();
-    struct node_link_view *view = mem_new(LINK_COUNT_MAX, sizeof *view);
-    uint32_t count = node_link_views(a->node, view, LINK_COUNT_MAX);
-    for (uint32_t i = 0; i < count; i++) json_array_append_new(list, member_of_link(&view[i]));
-    free(view);
-    return list;
+    if (r->phase != NODE_FETCHING || r->fetch_chunks_total == 0) return json_null();
+    return json_real((double)r->fetch_chunks / (double)r->fetch_chunks_total);
 }
 
 /* -- the agent --------------------------------------------------------------------------------- */
@@ -88,7 +59,9 @@ int control_status(struct agent *a, struct control_call *call)
 {
     struct node_report r;
     node_report(a->node, &r);
-    json_t *o = call->reply, *known = members(a);
+    uint32_t links;
+    char waits[NODE_WAIT_MAX];
+    json_t *o = call->reply, *known = control_members(a, &links), *membership = control_membership(a);
     put(o, "id", json_count_or_null(a->id));
     put(o, "pid", json_integer(getpid()));
     put(o, "version", json_string(GADABOUT_VERSION));
@@ -96,14 +69,17 @@ int control_status(struct agent *a, struct control_call *call)
     put(o, "address", json_text_or_null(a->address));
     put(o, "directory", json_text_or_null(a->dir.path));
     put(o, "algorithm", json_choice(&a->config->algorithm_params));
-    put(o, "place", place(r.rank));
+    put(o, "place", place(r.place));
     put(o, "places", json_integer(a->config->nodes));
     put(o, "phase", json_string(phase_name(a, r.phase)));
+    put(o, "waits_for", json_text_or_null(node_waits_for(a->node, waits)));
+    put(o, "fetched", fetched(&r));
     put(o, "steps", json_count_or_null(a->steps_before + r.algo.steps));
     put(o, "loss", r.algo.steps > 0 ? json_number_or_null(r.loss) : json_null());
     put(o, "accuracy", json_number_or_null(a->accuracy));
-    put(o, "health", json_null());
-    put(o, "links", json_integer((json_int_t)json_array_size(known)));
+    put(o, "health",
+        json_is_object(membership) ? json_incref(json_object_get(membership, "health")) : json_null());
+    put(o, "links", json_integer(links));
     put(o, "neighbours", json_integer(r.neighbours));
     put(o, "neighbours_up", json_integer(r.neighbours_up));
     put(o, "bytes_sent", json_count_or_null(r.net.bytes_sent));
@@ -112,6 +88,7 @@ int control_status(struct agent *a, struct control_call *call)
     put(o, "checkpoint_age_s", json_number_or_null(agent_state_age_s(a)));
     put(o, "checkpoint_ok", a->state != NULL ? json_boolean(agent_state_ok(a)) : json_null());
     put(o, "uptime_s", json_number_or_null(wall_clock_s() - a->began_s));
+    put(o, "membership", membership);
     put(o, "members", known);
     return 0;
 }

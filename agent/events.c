@@ -239,9 +239,9 @@ void events_report(struct events *e, const struct node_report *r)
     if (e == NULL) return;
     bool first = !e->reported;
     e->reported = true;
-    if (first ? r->rank != RANK_NONE : r->rank != e->place) {
+    if (first ? r->place != RANK_NONE : r->place != e->place) {
         json_t *line = line_new(e, "place");
-        put(line, "place", r->rank != RANK_NONE ? json_integer(r->rank) : json_null());
+        put(line, "place", r->place != RANK_NONE ? json_integer(r->place) : json_null());
         line_write(e, line);
     }
     if (first || r->phase != e->phase) {
@@ -251,7 +251,7 @@ void events_report(struct events *e, const struct node_report *r)
         put(line, "steps", json_count_or_null(r->algo.steps));
         line_write(e, line);
     }
-    e->place = r->rank;
+    e->place = r->place;
     e->phase = r->phase;
 }
 

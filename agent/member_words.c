@@ -35,6 +35,8 @@ void member_doubt_words(enum member_evidence evidence, const char *accuser, doub
     char what[MEMBER_WORDS_MAX];
     member_evidence_words(evidence, accuser, what);
     if (what[0] == '\0') snprintf(what, sizeof what, "accused by %s", accuser);
-    snprintf(out, MEMBER_WORDS_MAX, "suspect %.1f s: %.100s, %u of %u confirmations", since_s, what,
-             confirmations, wanted);
+    int used = snprintf(out, MEMBER_WORDS_MAX, "suspect %.1f s: %.100s", since_s, what);
+    if (wanted > 0) /* none in a cluster of two or three */
+        snprintf(out + used, MEMBER_WORDS_MAX - (size_t)used, ", %u of %u confirmations", confirmations,
+                 wanted);
 }

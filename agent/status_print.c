@@ -158,10 +158,14 @@ static void print_agent(const json_t *r, unsigned digits, FILE *to)
     if (!isnan(number_of(r, "accuracy")))
         snprintf(accuracy, sizeof accuracy, "  accuracy %.1f %%", 100 * number_of(r, "accuracy"));
     snprintf(line, sizeof line,
-             "agent %s  place %s of %s  %s  %" PRIu64 " steps  loss %s%s  health %s  %" PRIu64 " links  %s",
+             "agent %s  place %s of %s  %s  %" PRIu64 " steps  loss %s%s  health %s  %" PRIu64 " links  %.*s",
              id, place, places, text_of(r, "phase"), count_of(r, "steps"), loss, accuracy, health,
-             count_of(r, "links"), text_of(r, "algorithm"));
+             count_of(r, "links"), (int)strcspn(text_of(r, "algorithm"), ":"), text_of(r, "algorithm"));
     print_cut(line, to);
+    const char *waits = json_string_value(json_object_get(r, "waits_for"));
+    if (waits != NULL && waits[0] != '\0') fprintf(to, "  %.*s\n", STATUS_COLUMNS - 2, waits);
+    if (!isnan(number_of(r, "fetched")))
+        fprintf(to, "  %.0f %% of the model has come\n", 100 * number_of(r, "fetched"));
 }
 
 static void print_process(const json_t *r, FILE *to)
@@ -191,6 +195,12 @@ static bool doubt_of(const json_t *m, unsigned digits, char out[MEMBER_WORDS_MAX
         evidence--;
     if (!json_is_true(json_object_get(doubt, "by_us")))
         number_cut(count_of(doubt, "accuser"), digits, accuser);
+    if (isnan(number_of(doubt, "since_s"))) { /* it is over: dead */
+        char what[MEMBER_WORDS_MAX];
+        member_evidence_words(evidence, accuser, what);
+        snprintf(out, MEMBER_WORDS_MAX, "taken for dead%s%.120s", what[0] != '\0' ? ": " : "", what);
+        return true;
+    }
     member_doubt_words(evidence, accuser, number_of(doubt, "since_s"),
                        (uint32_t)count_of(doubt, "confirmations"), (uint32_t)count_of(doubt, "wanted"), out);
     return true;

@@ -157,6 +157,45 @@ def events_tell_what_happened():
         check(events("saved")[-1]["ok"] is True, f"{events('saved')}")
 
 
+def status_says_why_a_member_is_doubted():
+    """One of three stands still: suspected with its accuser and confirmations, dead, and alive again."""
+    with Cluster(0) as c:
+        c.count = 3
+        for i in range(3):
+            c.agents.append(c.agent(i, "-n", "3"))
+        c.wait_for_training()
+
+        def seen(state, by=0):
+            return [m for m in c.ask({"op": "status"}, by)["members"] if m["id"] == 70013 and m["state"] == state]
+        before = [a["membership"]["view"] for a in c.agents_now()]
+        check(len(set(before)) == 1, f"views {before}")
+        check(all(a["health"] == 0 and a["membership"]["alive"] == 3 for a in c.agents_now()), f"{c.agents_now()}")
+        c.agents[2].send_signal(signal.SIGSTOP)
+        doubted = wait_for(lambda: seen("suspect"), "a suspicion", c.agents[0], timeout=30)[0]["doubt"]
+        check(doubted["accuser"] in (70011, 70012) and doubted["evidence"] in ("timeout", "silent"), f"{doubted}")
+        check(doubted["since_s"] >= 0 and doubted["by"][0] == doubted["accuser"], f"{doubted}")
+        text = c.status("70011").stdout
+        check("suspect" in text and "no answer to" in text, text)
+        silent = [m for m in c.ask({"op": "status"})["members"] if m["id"] == 70013][0]
+        check(0.4 < silent["heard_s"] < 30, f"the age of its last word: {silent}")
+        check(all(len(line) <= 100 for line in text.splitlines()), text)
+        wait_for(lambda: seen("dead") and seen("dead", 1), "two who say it is dead", c.agents[0], timeout=60)
+        check("taken for dead" in c.status("70011").stdout, c.status("70011").stdout)
+        c.agents[2].send_signal(signal.SIGCONT)
+        wait_for(lambda: seen("alive"), "its return", c.agents[0], timeout=60)
+        wait_for(lambda: len({a["membership"]["view"] for a in c.agents_now()}) == 1, "one view", c.agents[0], timeout=60)
+
+        lines = [json.loads(line) for line in (c.path / "run0" / "events.jsonl").read_text().splitlines()]
+        story = [(e["from"], e["to"]) for e in lines if e["event"] == "member" and e["id"] == 70013]
+        check(story[0][0] == "" and story[1:] == [("alive", "suspect"), ("suspect", "dead"), ("dead", "alive")], f"{story}")
+        for e in lines:
+            if e["event"] == "member" and e["to"] in ("suspect", "dead"):
+                check(e["accuser"] in (70011, 70012) and e["evidence"] in ("timeout", "silent", "reset"), f"{e}")
+                check(e["incarnation"] > 0 and e["confirmations"] >= 0, f"{e}")
+        for words in ("node 70013 is suspected: ", "node 70013 is taken for dead: ", "node 70013 is back"):
+            check(words in c.log(0), f"'{words}' is not in the log: {c.log(0)}")
+
+
 def watch_repeats():
     with Cluster(1) as c:
         wait_for(c.agents_now, "an agent", c.agents[0])
@@ -327,5 +366,6 @@ def sockets_are_safe():
 
 
 if __name__ == "__main__":
-    main([status_shows_agents_and_links, status_shows_the_age_of_what_is_saved, events_tell_what_happened, watch_repeats, dead_and_frozen_agents, bad_requests_get_an_error_line,
+    main([status_shows_agents_and_links, status_shows_the_age_of_what_is_saved, status_says_why_a_member_is_doubted,
+          events_tell_what_happened, watch_repeats, dead_and_frozen_agents, bad_requests_get_an_error_line,
           a_hundred_clients, a_client_that_does_not_read, snapshot_and_leave, sockets_are_safe])

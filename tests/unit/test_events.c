@@ -153,7 +153,7 @@ static void what_is_no_change_leaves_none(void **state)
     events_member(d.events, &other, false, MEMBER_ALIVE, 0); /* its numbers have changed */
     events_member(d.events, &us, true, MEMBER_ALIVE, 0);
     events_member(NULL, &other, true, MEMBER_ALIVE, 0); /* before the run directory is there */
-    struct node_report r = {.phase = NODE_JOINING, .rank = RANK_NONE, .members_known = 1};
+    struct node_report r = {.phase = NODE_JOINING, .place = RANK_NONE, .members_known = 1};
     events_report(d.events, &r);
     r.members_known = 2;
     events_report(d.events, &r);
@@ -170,17 +170,17 @@ static void phases_places_and_saves_are_told(void **state)
     (void)state;
     struct diary d;
     diary_open(&d);
-    struct node_report r = {.phase = NODE_JOINING, .rank = RANK_NONE};
+    struct node_report r = {.phase = NODE_JOINING, .place = RANK_NONE};
     events_report(d.events, &r);
     r.phase = NODE_TRAINING;
-    r.rank = 3;
+    r.place = 3;
     r.members_known = 8;
     events_report(d.events, &r);
     events_saved(d.events, 12, NULL);
     events_saved(d.events, 12, "disk full");
     events_fault(d.events, true, "drop 10 % to 91");
     events_fault(d.events, false, "drop 10 % to 91");
-    r.rank = RANK_NONE;
+    r.place = RANK_NONE;
     events_report(d.events, &r);
     events_left(d.events, "leave");
     json_t *all = diary_read(&d);
@@ -244,6 +244,8 @@ static void doubts_have_words(void **state)
     char words[MEMBER_WORDS_MAX];
     member_doubt_words(EVIDENCE_TIMEOUT, "91", 3.21, 1, 2, words);
     assert_string_equal(words, "suspect 3.2 s: no answer to 91 and those it asked, 1 of 2 confirmations");
+    member_doubt_words(EVIDENCE_TIMEOUT, "us", 3.21, 0, 0, words);
+    assert_string_equal(words, "suspect 3.2 s: no answer to us and those we asked");
     member_doubt_words(EVIDENCE_NONE, "91", 0, 0, 2, words);
     assert_string_equal(words, "suspect 0.0 s: accused by 91, 0 of 2 confirmations");
 }

@@ -175,7 +175,7 @@ def status_says_why_a_member_is_doubted():
         check(doubted["accuser"] in (70011, 70012) and doubted["evidence"] in ("timeout", "silent"), f"{doubted}")
         check(doubted["since_s"] >= 0 and doubted["by"][0] == doubted["accuser"], f"{doubted}")
         text = c.status("70011").stdout
-        check("suspect" in text and "no answer to" in text, text)
+        check("suspect" in text and ("no answer to" in text or "fell silent" in text), text)
         silent = [m for m in c.ask({"op": "status"})["members"] if m["id"] == 70013][0]
         check(0.4 < silent["heard_s"] < 30, f"the age of its last word: {silent}")
         check(all(len(line) <= 100 for line in text.splitlines()), text)
@@ -324,6 +324,9 @@ def snapshot_and_leave():
         summary = json.loads((c.path / "run1" / "summary.json").read_text())
         check(summary["stopped_by"] == "leave", f"{summary['stopped_by']}")
         check(not pathlib.Path(c.path_of(1)).exists(), "the socket is still there")
+        states = [m["state"] for m in c.ask({"op": "status"})["members"]]
+        check(states == ["left"], f"{states}")
+        check("node 70012 has left" in c.log(0) and "suspected" not in c.log(0), c.log(0))
         c.check_goes_on("the other one left")
 
 

@@ -149,6 +149,7 @@ json_t *control_membership(const struct agent *a)
         put(o, member_state_name((enum member_state)s), json_integer(in_state[s]));
     put(o, "view", json_string(view));
     put(o, "incarnation", json_count_or_null(membership_self(known)->incarnation));
+    put(o, "address", json_text_or_null(membership_self(known)->address)); /* as the others have it */
     put(o, "health", json_integer(totals.health));
     put(o, "suspicions", json_count_or_null(totals.suspicions));
     put(o, "deaths", json_count_or_null(totals.deaths));

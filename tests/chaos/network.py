@@ -1,0 +1,227 @@
+"""Networks of the suite's own: a namespace per node, joined by a bridge or by the TAP relay, all of it removed again.
+
+Names carry the pid of the process that makes them, so runs beside each other do not meet. Filters sit at the
+receiver's INPUT: a sender's own filter would be told to its TCP, a real network tells nothing. Counters of the
+filters are read before they are removed; they are the proof that a fault bit."""
+import os
+import pathlib
+import shutil
+import subprocess
+
+CHAIN = "chaos"
+
+
+class Missing(Exception):
+    """An injector that this machine does not have; the text says which and why."""
+
+
+class Broken(Exception):
+    """The suite's own tools failed; the text says how."""
+
+
+def tool(*words, **options):
+    """Runs one of the machine's tools to its end; returns its output."""
+    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, check=False, **options)
+    if done.returncode != 0:
+        raise Broken(f"{' '.join(map(str, words))}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def need(*names):
+    """Raises Missing unless the machine has what these names stand for."""
+    for name in names:
+        why = ABSENT[name]()
+        if why:
+            raise Missing(f"{name}: {why}")
+
+
+def _no_netns():
+    if os.geteuid() != 0:
+        return "only root makes network namespaces"
+    if not shutil.which("ip") or not shutil.which("nsenter"):
+        return "iproute2 and util-linux are not installed"
+    name = f"gad{os.getpid()}try"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
+    subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+    return "" if made.returncode == 0 else made.stderr.strip()
+
+
+def _no_iptables():
+    if not shutil.which("iptables"):
+        return "not installed"
+    tried = subprocess.run(["unshare", "-n", "iptables", "-A", "INPUT", "-p", "tcp", "-j", "REJECT", "--reject-with",
+                            "tcp-reset"], capture_output=True, text=True, check=False)
+    return "" if tried.returncode == 0 else f"cannot filter: {tried.stderr.strip().splitlines()[-1]}"
+
+
+def _no_tbf():
+    if not shutil.which("tc"):
+        return "tc is not installed"
+    tried = subprocess.run(["unshare", "-n", "tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "1mbit",
+                            "burst", "32kbit", "latency", "400ms"], capture_output=True, text=True, check=False)
+    return "" if tried.returncode == 0 else f"the kernel has no tbf: {tried.stderr.strip()}"
+
+
+def _no_tap():
+    if not os.path.exists("/dev/net/tun"):
+        return "no /dev/net/tun"
+    return "" if os.geteuid() == 0 else "only root makes TAPs"
+
+
+def _no_quota():
+    for folder in ("/sys/fs/cgroup/cpu", "/sys/fs/cgroup"):
+        for knob in ("cpu.cfs_quota_us", "cgroup.controllers"):
+            path = pathlib.Path(folder, knob)
+            if path.exists() and os.access(folder, os.W_OK):
+                return ""
+    return "no cpu controller of cgroups that may be written"
+
+
+ABSENT = {"netns": _no_netns, "iptables": _no_iptables, "tbf": _no_tbf, "tap": _no_tap, "cpu quota": _no_quota}
+
+
+def delete_namespaces(names):
+    for name in names:
+        subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+
+
+class Network:
+    """`count` namespaces with addresses 10.77.0.1, 10.77.0.2, ... on one Ethernet.
+
+    With ports=False their devices are left to the TAP relay, which makes its own (attach)."""
+
+    def __init__(self, count, ports=True):
+        self.count, self.ports = count, ports
+        self.names = [f"gad{os.getpid()}n{i}" for i in range(count)]
+        self.switch = f"gad{os.getpid()}sw"
+        self.moved = {}
+
+    def __enter__(self):
+        need("netns")
+        try:
+            for name in [self.switch, *self.names]:
+                tool("ip", "netns", "add", name)
+            if self.ports:
+                self._bridge()
+            self._chains()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        delete_namespaces([self.switch, *self.names])
+
+    def _bridge(self):
+        lines = [f"link add br0 type bridge", "link set br0 up"]
+        for i, name in enumerate(self.names):
+            lines += [f"link add p{i} type veth peer name eth0 netns {name}", f"link set p{i} master br0",
+                      f"link set p{i} up"]
+        tool("ip", "-n", self.switch, "-batch", "-", input="\n".join(lines) + "\n")
+        for i in range(self.count):
+            self.attach(i)
+
+    def attach(self, i):
+        """Gives node i's device its address."""
+        tool("ip", "-n", self.names[i], "-batch", "-",
+             input=f"addr add {self.address(i)}/16 dev eth0\nlink set eth0 up\nlink set lo up\n")
+
+    def _chains(self):
+        for name in self.names:
+            self.inside(name, "iptables-restore", input=f"*filter\n:{CHAIN} - [0:0]\n-A INPUT -j {CHAIN}\nCOMMIT\n")
+
+    @staticmethod
+    def inside(name, *words, **options):
+        return tool("nsenter", f"--net=/var/run/netns/{name}", "--", *words, **options)
+
+    def command(self, i, *words):
+        """The command that runs words in node i's namespace; it becomes them, so that its pid is theirs."""
+        return ["nsenter", f"--net=/var/run/netns/{self.names[i]}", "--", *map(str, words)]
+
+    def address(self, i):
+        host = self.moved.get(i, i + 1)
+        return f"10.77.{host // 250}.{host % 250}"
+
+    def move(self, i, host):
+        """Gives node i another address."""
+        tool("ip", "-n", self.names[i], "addr", "flush", "dev", "eth0")
+        self.moved[i] = host
+        tool("ip", "-n", self.names[i], "addr", "add", f"{self.address(i)}/16", "dev", "eth0")
+
+    # -- filters ------------------------------------------------------------------------------------
+
+    def rule(self, at, *words):
+        """Appends a rule of iptables to what node `at` receives."""
+        self.inside(self.names[at], "iptables", "-w", "-A", CHAIN, *words)
+
+    def drop(self, at, sources):
+        """Node `at` hears nothing from these nodes any more."""
+        rules = "".join(f"-A {CHAIN} -s {self.address(s)} -j DROP\n" for s in sources)
+        self.inside(self.names[at], "iptables-restore", "--noflush", input=f"*filter\n{rules}COMMIT\n")
+
+    def cut(self, left, right):
+        """Nothing passes between the two groups, in no direction."""
+        for a in left:
+            self.drop(a, right)
+        for b in right:
+            self.drop(b, left)
+
+    def counted(self, at):
+        """[(packets, bytes)] of node at's rules, in their order."""
+        lines = self.inside(self.names[at], "iptables", "-w", "-nvxL", CHAIN).splitlines()[2:]
+        return [tuple(int(w) for w in line.split()[:2]) for line in lines]
+
+    def packets(self, at):
+        return sum(packets for packets, _ in self.counted(at))
+
+    def heal(self, nodes=None):
+        """Removes all rules; returns how many packets they had caught, by node."""
+        caught = {}
+        for i in range(self.count) if nodes is None else nodes:
+            caught[i] = self.packets(i)
+            self.inside(self.names[i], "iptables", "-w", "-F", CHAIN)
+        return caught
+
+    def watch_dials(self, at, address):
+        """Counts connections that node `at` tries to open to an address; read it by dials()."""
+        self.inside(self.names[at], "iptables", "-w", "-A", "OUTPUT", "-d", address, "-p", "tcp", "--syn", "-j",
+                    "ACCEPT")
+
+    def dials(self, at):
+        lines = self.inside(self.names[at], "iptables", "-w", "-nvxL", "OUTPUT").splitlines()[2:]
+        return sum(int(line.split()[0]) for line in lines)
+
+    # -- rate ---------------------------------------------------------------------------------------
+
+    def limit(self, i, rate):
+        """Caps what node i sends and receives, e.g. rate = 1mbit."""
+        words = ["root", "tbf", "rate", rate, "burst", "32kbit", "latency", "400ms"]
+        tool("tc", "-n", self.names[i], "qdisc", "add", "dev", "eth0", *words)
+        tool("tc", "-n", self.switch, "qdisc", "add", "dev", f"p{i}", *words)
+
+    def unlimit(self, i):
+        tool("tc", "-n", self.names[i], "qdisc", "del", "dev", "eth0", "root")
+        tool("tc", "-n", self.switch, "qdisc", "del", "dev", f"p{i}", "root")
+
+    def held_back(self, i):
+        """(overlimits, dropped) of node i's cap, both directions together."""
+        over = dropped = 0
+        for name, device in ((self.names[i], "eth0"), (self.switch, f"p{i}")):
+            words = tool("tc", "-n", name, "-s", "qdisc", "show", "dev", device).replace(",", " ").split()
+            over += int(words[words.index("overlimits") + 1])
+            dropped += int(words[words.index("(dropped") + 1])
+        return over, dropped
+
+    # -- what the kernel knows ------------------------------------------------------------------------
+
+    def connections(self, i, remote=""):
+        """Connections of node i that were established and are not closed by it, to addresses that begin with
+        `remote`: [(local, remote, bytes not yet acknowledged)]."""
+        found = []
+        for state in ("established", "close-wait"):
+            lines = self.inside(self.names[i], "ss", "-Htn", "state", state).splitlines()
+            found += [(w[2], w[3], int(w[1])) for w in map(str.split, lines) if w[3].startswith(remote)]
+        return found

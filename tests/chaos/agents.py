@@ -14,6 +14,7 @@ import subprocess
 import time
 
 PORT = 7946
+FASHION = "data/fashion-mnist"
 LIGHT = {"task": "softmax", "data": "mixture:rows=2000", "algorithm": "gossip:every=5", "pace": 50, "steps": 0,
          "report-every": 0.25, "patience": 2}
 
@@ -242,7 +243,7 @@ class Agent:
 class Cluster:
     """Agents in the namespaces of a network. Leaving the context kills what still runs."""
 
-    def __init__(self, program, network, place, count, places=None, root=".", **options):
+    def __init__(self, program, network, place, count, *, places=None, root=".", **options):
         self.program, self.network, self.place = program, network, pathlib.Path(place)
         self.places = places or count
         self.root = root

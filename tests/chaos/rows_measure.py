@@ -1,0 +1,311 @@
+"""The bars M-1, M-2, M-3, M-4, M-5, M-7, M-8, M-9, M-11, M-14, as they are written: times of membership.
+
+In the PR set's size (the default for --rows without --set all) fewer repetitions; the figures say how many."""
+import shutil
+import time
+
+from agents import Lacking, percentile, wait_for
+from rows import row
+from rows_process import gray
+
+SPARSE = {"pace": 10, "algorithm": "gossip:every=5"}
+
+
+def gather(r, c, agents, timeout=60):
+    """Waits until all these have one view of each other."""
+    held, took, text = c.wait_views(agents, agents, timeout)
+    r.require(f"{len(agents)} agents have one view", held, text)
+    return took
+
+
+def times(r, name, values, unit="s"):
+    r.figure(f"{name}_count", len(values))
+    if values:
+        r.figure(f"{name}_p50_{unit}", percentile(values, 0.5))
+        r.figure(f"{name}_p99_{unit}", percentile(values, 0.99))
+        r.figure(f"{name}_max_{unit}", max(values))
+
+
+def heard_alive(c, who, others, since):
+    """Seconds until the last of others holds `who` to be alive, by their events; None while one does not."""
+    first = c.told_by(others, {who.id}, ("alive",), since)
+    return max(first.values()) if len(first) == len(others) else None
+
+
+def joins(r, count, repetitions, limit, **options):
+    net = r.network(count)
+    c = r.cluster(net, count, **{**SPARSE, "min-nodes": 2, **options})
+    first, last = c.agents[:-1], c.agents[-1]
+    c.start([a.index for a in first])
+    gather(r, c, first)
+    found = []
+    for k in range(repetitions):
+        last.id = 1000 + k
+        shutil.rmtree(last.state, ignore_errors=True)
+        since = time.time()
+        last.start([c[0].address()])
+        wait_for(lambda: heard_alive(c, last, first, since) is not None, limit * 4, 0.1)
+        took = heard_alive(c, last, first, since)
+        held, own, text = c.wait_views([last], c.agents, limit * 4)
+        r.check(f"join {k} is seen by all", took is not None and held, text)
+        if took is None:
+            break
+        found.append(max(took, 0.0))
+        last.terminate()
+        c.wait_views(first, first, 30)
+    return found
+
+
+@row("M-1", "join: every view equal", ("netns",), alone=True, limit=300)
+def m1(r):
+    if not r.program.has("min-nodes"):
+        raise Lacking("agent has no --min-nodes: nobody can join a running cluster")
+    found = joins(r, 16, 50 if r.full else 10, 3.0)
+    r.proof("members joined", len(found) >= 10, len(found))
+    times(r, "join16", found)
+    r.check("N = 16: p99 of joins at most 3 s", found and percentile(found, 0.99) <= 3.0)
+    if r.full:
+        r.stack.close()
+        found = joins(r, 64, 5, 5.0, pace=1)
+        times(r, "join64", found)
+        r.check("N = 64: at most 5 s", found and max(found) <= 5.0)
+    cold(r, 64 if r.full else 32)
+
+
+def cold(r, count):
+    r.stack.close()
+    net = r.network(count)
+    c = r.cluster(net, count, pace=1, algorithm="gossip:every=5")
+    began = time.monotonic()
+    c.start()
+    gather(r, c, c.agents, 60)
+    took = time.monotonic() - began
+    r.figure(f"cold{count}_s", took)
+    r.check(f"{count} cold starts at once have one view within 20 s", took <= 20)
+
+
+@row("M-2", "SIGKILL: all know", ("netns",), alone=True, limit=300)
+def m2(r):
+    net = r.network(16)
+    c = r.cluster(net, 16, **SPARSE)
+    c.start()
+    gather(r, c, c.agents)
+    found, statuses = [], []
+    for k in range(50 if r.full else 10):
+        victim = c[1 + r.random.randrange(15)]
+        others = [a for a in c.agents if a is not victim]
+        since = time.time()
+        statuses.append(victim.kill())
+        told, when = c.wait_told(others, {victim.id}, ("dead",), since, 25)
+        if not r.check(f"kill {k} is known to all", told, f"{len(when)} of 15"):
+            break
+        found.append(max(when.values()))
+        victim.start([c[0].address()])
+        gather(r, c, c.agents)
+    r.proof("killed", all(s == -9 for s in statuses), len(statuses))
+    times(r, "known16", found)
+    r.check("N = 16: p99 at most 7 s", found and percentile(found, 0.99) <= 7.0)
+
+
+@row("M-3", "silent drop: all know", ("netns", "iptables"), alone=True, limit=400)
+def m3(r):
+    net = r.network(16)
+    c = r.cluster(net, 16, **SPARSE)
+    c.start()
+    gather(r, c, c.agents)
+    found, caught = [], 0
+    for k in range(20 if r.full else 6):
+        victim = c[r.random.randrange(16)]
+        others = [a for a in c.agents if a is not victim]
+        since = time.time()
+        net.drop(victim.index, [a.index for a in others])
+        for a in others:
+            net.drop(a.index, [victim.index])
+        told, when = c.wait_told(others, {victim.id}, ("dead",), since, 40)
+        caught += sum(net.heal().values())
+        if not r.check(f"drop {k} is known to all", told, f"{len(when)} of 15"):
+            break
+        found.append(max(when.values()))
+        gather(r, c, c.agents)
+    r.proof("packets dropped", caught > 0, caught)
+    times(r, "known16", found)
+    r.check("N = 16: p50 at most 9 s", found and percentile(found, 0.5) <= 9.0)
+    r.check("N = 16: p99 at most 13 s", found and percentile(found, 0.99) <= 13.0)
+
+
+@row("M-4", "idle soak, N = 32, 30 minutes (--set all; else 2 minutes)", ("netns",), alone=True, limit=560)
+def m4(r):
+    net = r.network(32)
+    c = r.cluster(net, 32, pace=2, algorithm="gossip:every=5")
+    c.start()
+    gather(r, c, c.agents)
+    since, seconds = time.time(), 1800 if r.full else 120
+    time.sleep(seconds)
+    r.proof("nothing is injected; all ran all the time", len(c.living) == 32, seconds)
+    doubts = [(o.id, e["id"]) for o, e in c.changes(since, "suspect") if e.get("accuser") == o.id]
+    r.nobody_dead(c, since)
+    r.figure("suspicions", len(doubts))
+    r.check("at most 2 suspicions", len(doubts) <= 2, doubts[:4] or None)
+    r.same_views(c, 5)
+
+
+@row("M-5", "gray: 4 of 16 cycle SIGSTOP 2 s, SIGCONT 0.2 s; with and without local health", ("netns",), alone=True,
+     limit=500)
+def m5(r):
+    if not r.program.has("local-health"):
+        raise Lacking("agent has no --local-health off for the control run")
+    seconds = 120
+    c, on = gray(r, 16, 4, seconds, **SPARSE)
+    r.figure("deaths of the 12", on["deaths"])
+    r.figure("suspicions of the 12", on["suspicions"])
+    r.proof("agents were stopped again and again", on["stops"] >= 4 * seconds / 4, on["stops"])
+    r.check("no death of the 12 healthy ones is declared", on["deaths"] == 0, on["who"] or None)
+    r.check("the stalled ones are alive in every view within 6 s", on["one_view"] and on["one_view_s"] <= 6, on["text"])
+    r.figure("one_view_s", on["one_view_s"])
+    r.goes_on(c)
+    r.stack.close()
+    _, off = gray(r, 16, 4, seconds, **SPARSE, **{"local-health": "off"})
+    r.figure("control: deaths of the 12", off["deaths"])
+    r.figure("control: suspicions of the 12", off["suspicions"])
+    r.check("the control, without local health, declares at least one", off["deaths"] >= 1, off["deaths"])
+
+
+@row("M-7", "one-way partition between two of 16 for 60 s", ("netns", "iptables"), limit=300)
+def m7(r):
+    net, c = r.trained(16, **{**SPARSE, "topology": "complete"})
+    since = time.time()
+    net.drop(9, [4])
+    time.sleep(60)
+    r.goes_on(c)
+    r.nobody_dead(c, since)
+    doubts = [(o.id, e["id"]) for o, e in c.changes(since, "suspect", {c[4].id, c[9].id})]
+    r.figure("events of suspicion of the two", len(doubts))
+    r.proof("packets from one to the other dropped", net.packets(9) > 0, net.packets(9))
+    net.heal()
+    r.same_views(c, 40)
+    r.goes_on(c)
+
+
+@row("M-8", "8/8 split for 60 s, healed", ("netns", "iptables"), limit=300)
+def m8(r):
+    net, c = r.trained(16, **SPARSE)
+    before = incarnations(c)
+    net.cut(range(8), range(8, 16))
+    time.sleep(60)
+    caught = net.heal()
+    r.proof("each of them dropped packets", all(n > 0 for n in caught.values()), sum(caught.values()))
+    r.figure("one_view_s", r.same_views(c, 40))
+    after = incarnations(c)
+    lives = {a.life for a in c.agents}
+    r.check("no restart was needed", lives == {1})
+    bumps = bumps_of(c, before)
+    r.figure("incarnation bumps, most of one node", max(bumps.values(), default=0))
+    r.check("at most 2 bumps of a node's incarnation", max(bumps.values(), default=0) <= 2, bumps)
+    r.check("incarnations only grow", all(after[i] >= before[i] for i in before))
+    r.goes_on(c)
+
+
+def incarnations(c):
+    """{id: its incarnation, as agent 0 (agent 1 for agent 0) knows it}"""
+    known = {i: m.get("incarnation") for i, m in (c[0].members() or {}).items()}
+    known.update({i: m.get("incarnation") for i, m in (c[1].members() or {}).items() if i == c[0].id})
+    if any(v is None for v in known.values()):
+        raise Lacking("status tells no incarnation of members")
+    return known
+
+
+def bumps_of(c, before):
+    """How many incarnations of each member were seen beyond the one it had."""
+    seen = {i: set() for i in before}
+    for a in c.agents:
+        for e in a.events():
+            if e["id"] in seen and e["to"] == "alive" and e.get("incarnation", 0) > before[e["id"]]:
+                seen[e["id"]].add(e["incarnation"])
+    return {i: len(v) for i, v in seen.items()}
+
+
+@row("M-9", "view hash equal after a storm", ("netns", "iptables"), limit=300)
+def m9(r):
+    count = 12
+    net, c = r.trained(count, **SPARSE)
+    kills = stops = cuts = 0
+    end = time.monotonic() + (90 if r.full else 30)
+    while time.monotonic() < end:
+        i, what = r.random.randrange(1, count), r.random.randrange(3)
+        if what == 0:
+            c[i].kill()
+            kills += 1
+            time.sleep(r.random.uniform(0.5, 4))
+            c[i].start([c[0].address()])
+        elif what == 1:
+            stops += c[i].stop()
+            time.sleep(r.random.uniform(0.5, 6))
+            c[i].go_on()
+        else:
+            others = [k for k in range(count) if k != i]
+            net.cut([i], r.random.sample(others, count // 2))
+            cuts += 1
+            time.sleep(r.random.uniform(1, 6))
+            net.heal()
+    r.proof("killed, stopped and cut", kills + stops + cuts >= 6, (kills, stops, cuts))
+
+    def hashes():
+        told = [a.status() for a in c.living]
+        if any(t is not None and "view_hash" not in t for t in told):
+            raise Lacking("status tells no view_hash")
+        return {None if t is None else t["view_hash"] for t in told}
+    equal, took = wait_for(lambda: len(hashes()) == 1 and None not in hashes(), 60, 0.2)
+    r.check("view hash equal on all within 35 s", equal and took <= 35, f"{took:.1f} s")
+    r.figure("equal_s", took)
+    r.same_views(c, 5)
+    r.goes_on(c, timeout=30)
+
+
+@row("M-11", "64 MiB models over a 10 Mbit/s link: pings go through", ("netns", "tbf"), limit=300)
+def m11(r):
+    # 100,000 features, 168 classes: 16.8 million parameters, 64 MiB
+    net, c = r.trained(2, data="mixture:rows=64,test=8,features=100000,classes=168", pace=0.5, batch=1,
+                       algorithm="gossip:every=1", **{"report-every": 1})
+    since = time.time()
+    net.limit(1, "10mbit")
+    time.sleep(5)
+    sent = c[1].newest("bytes_sent") + c[1].newest("bytes_received")
+    trips, silent = [], []
+    end = time.monotonic() + 55
+    while time.monotonic() < end:
+        for a in c.agents:
+            for m in (a.members() or {}).values():
+                trips.append(m.get("round_trip_s") or 0)
+                silent.append(m.get("heard_s") or 0)
+        time.sleep(0.2)
+    moved = c[1].newest("bytes_sent") + c[1].newest("bytes_received") - sent
+    over, _ = net.held_back(1)
+    r.proof("the link was full of model", over > 1000 and moved > 20e6, f"{moved / 1e6:.0f} MB, {over} times held back")
+    r.figure("ping_p99_s", percentile(trips, 0.99))
+    r.figure("silence_max_s", max(silent))
+    r.check("p99 of the pings' round trips at most 500 ms", percentile(trips, 0.99) <= 0.5)
+    doubts = [(o.id, e["id"], e.get("evidence")) for o, e in c.changes(since, "suspect")]
+    r.check("no suspicion", not doubts, doubts[:4] or None)
+    r.nobody_dead(c, since)
+
+
+@row("M-14", "clean leave", ("netns",), pr=True)
+def m14(r):
+    net, c = r.trained(8, algorithm="digest:streams=path,sync_every=20")
+    leaver, others = c[6], [a for a in c.agents if a.index != 6]
+    since = time.time()
+    status, took = leaver.terminate()
+    r.proof("SIGTERM ended it", status in (0, 130), f"status {status} after {took:.1f} s")
+    r.figure("ended_s", took)
+    told, when = c.wait_told(others, {leaver.id}, ("left",), since, 10)
+    last = max(when.values(), default=0.0)
+    r.check("all others tell that it left, within 2 s", told and last <= 2, f"{len(when)} of 7, last {last:.2f} s")
+    r.figure("left_s", last)
+    wrong = [(o.id, e["to"]) for o, e in c.changes(since, None, {leaver.id}) if e["to"] in ("suspect", "dead")]
+    r.check("nobody tells it suspect or dead", not wrong, wrong[:4] or None)
+    time.sleep(3)
+    made = sum(a.newest("tokens_regenerated") for a in others)
+    r.figure("tokens made anew", made)
+    r.same_views(c, 10, others)
+    r.goes_on(c, others)
+    r.alive_still(c, others)

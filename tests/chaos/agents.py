@@ -4,6 +4,7 @@ What is judged comes from four places: events.jsonl (every change of membership,
 metrics.jsonl (steps, mixes, tokens), the control socket (status, snapshot) and the kernel (/proc: descriptors)."""
 import array
 import json
+import math
 import os
 import pathlib
 import re
@@ -53,15 +54,15 @@ class Program:
     def __init__(self, path):
         self.path = str(path)
         text = subprocess.run([self.path, "agent", "--help"], capture_output=True, text=True, check=True).stdout
-        self.options = set(re.findall(r"--([a-z][a-z-]+)", text))
+        self.options = {name: True for name in re.findall(r"--([a-z][a-z-]+)", text)}
 
     def has(self, option):
         """Options that help does not show are tried."""
-        if option in self.options:
-            return True
-        words = [self.path, "agent", f"--{option}"]
-        tried = subprocess.run(words, capture_output=True, text=True, check=False, timeout=10)
-        return "unknown option" not in tried.stderr
+        if option not in self.options:
+            words = [self.path, "agent", f"--{option}="]
+            tried = subprocess.run(words, capture_output=True, text=True, check=False, timeout=10)
+            self.options[option] = "unknown option" not in tried.stderr
+        return self.options[option]
 
 
 class Agent:
@@ -366,4 +367,4 @@ def consensus_distance(models):
 def percentile(values, share):
     """Nearest rank."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, max(0, round(share * len(ordered) + 0.5) - 1))]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

@@ -196,9 +196,10 @@ class Network:
 
     # -- rate ---------------------------------------------------------------------------------------
 
-    def limit(self, i, rate):
-        """Caps what node i sends and receives, e.g. rate = 1mbit."""
-        words = ["root", "tbf", "rate", rate, "burst", "32kbit", "latency", "400ms"]
+    def limit(self, i, rate, queue="100ms"):
+        """Caps what node i sends and receives, e.g. rate = 1mbit; the link's queue holds as much as goes out in
+        `queue`."""
+        words = ["root", "tbf", "rate", rate, "burst", "32kbit", "latency", queue]
         tool("tc", "-n", self.names[i], "qdisc", "add", "dev", "eth0", *words)
         tool("tc", "-n", self.switch, "qdisc", "add", "dev", f"p{i}", *words)
 

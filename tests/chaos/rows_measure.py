@@ -267,8 +267,8 @@ def m11(r):
     net, c = r.trained(2, data="mixture:rows=64,test=8,features=100000,classes=168", pace=0.5, batch=1,
                        algorithm="gossip:every=1", **{"report-every": 1})
     since = time.time()
-    net.limit(1, "10mbit")
-    time.sleep(5)
+    net.limit(1, "10mbit", "50ms")
+    time.sleep(8)
     sent = c[1].newest("bytes_sent") + c[1].newest("bytes_received")
     trips, silent = [], []
     end = time.monotonic() + 55

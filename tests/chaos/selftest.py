@@ -1,0 +1,206 @@
+"""Goal: the suite's own judgement can fail. Method: planted errors (a view that differs, a death that was told, a row
+without proof, a skipped row that was required) that each checker must find, and clean data that none may accuse; the
+proxy on the loopback interface does what its rules say."""
+import json
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import types
+
+import report
+from agents import Agent, Cluster, consensus_distance, percentile, whole_lines
+from rows import Run
+
+
+class Fake(Agent):
+    """An agent that has said and seen what we plant."""
+
+    def __init__(self, number, view, events=()):
+        self.id, self.index, self.life = number, number - 1, 1
+        self.planted_view, self.planted = view, list(events)
+        self.process = types.SimpleNamespace(poll=lambda: None, returncode=None)
+
+    def view(self):
+        return frozenset(self.planted_view)
+
+    def events(self, since=0.0):
+        return [e for e in self.planted if e["time"] >= since]
+
+
+class FakeCluster(Cluster):
+    def __init__(self, agents):
+        self.agents = agents
+
+    def need_events(self):
+        pass
+
+
+def event(time_, number, to, accuser=0):
+    return {"time": time_, "id": number, "from": "alive", "to": to, "accuser": accuser, "evidence": "timeout"}
+
+
+def new_run():
+    return Run(None, None, None, "/nonexistent", ".", 1, False)
+
+
+def views():
+    same = FakeCluster([Fake(1, {1, 2}), Fake(2, {1, 2})])
+    odd = FakeCluster([Fake(1, {1, 2}), Fake(2, {2})])
+    yield "equal views are equal", same.wait_views(same.agents, same.agents, 0)[0]
+    yield "a view that lacks one is found", not odd.wait_views(odd.agents, odd.agents, 0)[0]
+    yield "a view with a stranger is found", not same.wait_views(same.agents, same.agents[:1], 0)[0]
+
+
+def verdicts():
+    run = new_run()
+    yield "a row without proof fails", run.failures() == ["nothing proves that the fault bit"]
+    run.proof("bit", True)
+    run.check("fine", True)
+    yield "a proven row without a failed check passes", not run.failures()
+    run.proof("bit again", False)
+    yield "a missing proof fails the row", len(run.failures()) == 1
+    run = new_run()
+    run.proof("bit", True)
+    run.check("wrong", False)
+    yield "a failed check fails the row", len(run.failures()) == 1
+    yield "all passed is a pass", report.verdict([{"row": "1", "state": "PASS"}], ["1"]) == 0
+    yield "a skipped required row is no pass", report.verdict([{"row": "1", "state": "SKIP"}], ["1"]) == 1
+    yield "a required row that did not run is no pass", report.verdict([], ["1"]) == 1
+    yield "a failed row is no pass", report.verdict([{"row": "1", "state": "FAIL"}], []) == 1
+
+
+def deaths():
+    cluster = FakeCluster([Fake(1, {1, 2}, [event(10, 2, "suspect", 1), event(20, 2, "dead", 1)]), Fake(2, {1, 2})])
+    run = new_run()
+    run.nobody_dead(cluster, 5)
+    yield "a false death is found", any(not held for held, _, _ in run.checks)
+    run = new_run()
+    run.nobody_dead(cluster, 25)
+    yield "an older one is not counted", all(held for held, _, _ in run.checks)
+    told = cluster.told_by(cluster.agents, {2}, ("dead",), 15)
+    yield "who told when", told == {(0, 2): 5}
+    yield "an observer that never told is missed", not cluster.wait_told(cluster.agents, {2}, ("dead",), 15, 0)[0]
+
+
+def numbers():
+    yield "percentiles are of the nearest rank", [percentile(range(1, 101), s) for s in (0.5, 0.99, 1)] == [50, 99, 100]
+    yield "percentile of one", percentile([7], 0.99) == 7
+    yield "equal models have no distance", consensus_distance([[1.0, 2.0], [1.0, 2.0]]) == 0
+    yield "distance to the mean", abs(consensus_distance([[0.0, 0.0], [2.0, 0.0]]) - 1) < 1e-12
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "metrics.jsonl")
+        path.write_text('{"steps": 1}\n{"steps": 2}\n{"ste')
+        yield "a line half written is not read", [m["steps"] for m in whole_lines(path)] == [1, 2]
+
+
+# -- the proxy --------------------------------------------------------------------------------------
+
+class Echo:
+    """A server that counts and keeps what each connection said."""
+
+    def __init__(self):
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        self.heard, self.pieces = [], []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                s, _ = self.server.accept()
+            except OSError:
+                return
+            self.heard.append(b"")
+            threading.Thread(target=self._hear, args=(s, len(self.heard) - 1), daemon=True).start()
+
+    def _hear(self, s, at):
+        try:
+            while data := s.recv(4096):
+                self.heard[at] += data
+                self.pieces.append(len(data))
+                s.sendall(data)
+        except OSError:
+            pass
+        s.close()
+
+
+class Proxied:
+    def __enter__(self):
+        self.echo = Echo()
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        script = pathlib.Path(__file__).with_name("proxy.py")
+        self.process = subprocess.Popen([sys.executable, str(script), f"127.0.0.1:{self.port}=127.0.0.1:{self.echo.port}"],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process.stdout.readline()
+        return self
+
+    def ask(self, **order):
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def talk(self, data, seconds=2.0):
+        """Sends data; returns what came back until the end, a pause of a second, or the time is over."""
+        got = b""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as s:
+            s.settimeout(1.0)
+            s.sendall(data)
+            end = time.monotonic() + seconds
+            try:
+                while len(got) < len(data) and time.monotonic() < end:
+                    more = s.recv(65536)
+                    if not more:
+                        break
+                    got += more
+            except OSError:
+                pass
+        return got
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait(5)
+        self.echo.server.close()
+
+
+def proxy():
+    with Proxied() as p:
+        data = bytes(range(256)) * 40
+        yield "without rules all passes", p.talk(data) == data
+        p.ask(door=0, rules={"cut_at": 100, "cut_step": 11})
+        p.talk(data)
+        p.talk(data)
+        time.sleep(0.2)
+        yield "cut after byte n, then n + step", [len(h) for h in p.echo.heard[1:]] == [100, 111]
+        yield "cuts are counted", p.ask(stats=True)["doors"][0]["cuts"] == 2
+        p.ask(door=0, rules={"slice": 0.0})
+        p.echo.pieces.clear()
+        yield "sliced bytes arrive whole", p.talk(data[:300]) == data[:300] and max(p.echo.pieces) < 300
+        p.ask(door=0, rules={"rate": 2000})
+        got = p.talk(data, 1.0)
+        yield "slow is slow", 500 < len(got) < 4500
+        p.ask(door=0, rules={"swallow": "down"})
+        yield "swallowed answers do not come, questions do", p.talk(b"hello", 1) == b"" and p.echo.heard[-1] == b"hello"
+        p.ask(door=0, rules={"hold": "up"})
+        yield "held bytes do not come", p.talk(b"hello", 1) == b"" and p.echo.heard[-1] == b""
+        p.ask(door=0, rules={"refuse": True})
+        yield "refused", p.talk(b"hello", 1) == b""
+        p.ask(door=0, rules={"capture": 3})
+        p.talk(b"hello")
+        yield "captured", bytes.fromhex(p.ask(captured=0)["captured"][-1]) == b"hel"
+
+
+def main():
+    failed = count = 0
+    for group in (views, verdicts, deaths, numbers, proxy):
+        for what, held in group():
+            count += 1
+            failed += not held
+            if not held:
+                print(f"FAIL {group.__name__}: {what}")
+    print(f"{count} cases, {failed} failed")
+    return 1 if failed else 0

@@ -19,7 +19,8 @@ def shown(value):
 
 def line(result):
     """One row of the table, with proofs and figures below it."""
-    text = [f"{result['state']} {result['row']:>6}  {result['title']}  ({result['backend']}, {result['seconds']:.0f} s)"]
+    text = [f"{result['state']} {result['row']:>6}  {result['title']}  "
+            f"({result['backend']}, {result['seconds']:.0f} s)"]
     if result.get("why"):
         text += [f"             {why}" for why in result["why"]]
     text += [f"             proof: {p}" for p in result.get("proofs", [])]

@@ -301,7 +301,7 @@ def m11(r):
 
 @row("M-14", "clean leave", ("netns",), pr=True)
 def m14(r):
-    net, c = r.trained(8, algorithm="digest:streams=path,sync_every=20")
+    _, c = r.trained(8, algorithm="digest:streams=path,sync_every=20")
     leaver, others = c[6], [a for a in c.agents if a.index != 6]
     since = time.time()
     status, took = leaver.terminate()

@@ -92,7 +92,6 @@ def bipartition(r):
     net, c = r.trained(count, split="label:k=4", step_size="constant:value=0.05", **COMPLETE)
     time.sleep(5)
     before = sum(spread(c) for _ in range(3)) / 3
-    since = time.time()
     net.cut(range(half), range(half, count))
     time.sleep(cut_s)
     r.goes_on(c)

@@ -1,5 +1,7 @@
 """Rows 19 to 24, 28, 47: processes that die, freeze, starve."""
+import pathlib
 import random
+import resource
 import signal
 import threading
 import time
@@ -29,7 +31,7 @@ def wait_saved(agents, timeout=15):
 
 @row("19", "SIGKILL one, and its restart", ("netns",), pr=True)
 def kill_one(r):
-    net, c = r.trained(8, **saving(r))
+    _, c = r.trained(8, **saving(r))
     victim, others = c[5], [a for a in c.agents if a.index != 5]
     saved = wait_saved([victim])
     r.check("it has saved its state", saved is not None)
@@ -37,7 +39,8 @@ def kill_one(r):
     r.proof("killed", victim.kill() == -9)
     told, when = c.wait_told(others, {victim.id}, ("dead",), since, 20)
     last = max(when.values(), default=0.0)
-    r.check("all others tell it dead within 7 s (M-2)", told and last <= 7, f"{len(when)} of 7, last after {last:.1f} s")
+    r.check("all others tell it dead within 7 s (M-2)", told and last <= 7,
+            f"{len(when)} of 7, last after {last:.1f} s")
     r.figure("all_know_s", last)
     r.goes_on(c, others)
     began = time.monotonic()
@@ -55,12 +58,11 @@ def kill_one(r):
 @row("20", "SIGKILL half of all at once", ("netns",), pr=True)
 def kill_half(r):
     count = 16 if r.full else 8
-    net, c = r.trained(count)
+    _, c = r.trained(count)
     dead = r.random.sample(range(count), count // 2)
     victims, rest = [c[i] for i in dead], [a for a in c.agents if a.index not in dead]
     steps = c.rates(rest, 5)
     since = time.time()
-    statuses = []
     for v in victims:
         v.signal(signal.SIGKILL)
     statuses = [v.process.wait() for v in victims]
@@ -138,7 +140,7 @@ class Cycles:
 def gray(r, count, stalled, seconds, **options):
     """Some of count cycle between 2 s stopped and 0.2 s running. Returns (deaths of healthy ones, suspicions of
     healthy ones, stops, seconds until one view), and tells the final checks only when local health is on."""
-    net, c = r.trained(count, **options)
+    _, c = r.trained(count, **options)
     healthy = c.agents[stalled:]
     since = time.time()
     with Cycles(c.agents[:stalled], 2.0, 0.2, r.seed) as cycles:
@@ -167,7 +169,7 @@ def cycles(r):
 
 @row("23", "CPU of 5 %", ("netns", "cpu quota"))
 def starved(r):
-    net, c = r.trained(8, data="mixture:rows=2000,features=800")
+    _, c = r.trained(8, data="mixture:rows=2000,features=800")
     since = time.time()
     with Quota(0.05) as quota:
         for i in (2, 6):
@@ -185,7 +187,7 @@ def starved(r):
 
 @row("24", "one computer ten times slower", ("netns", "cpu quota"), pr=True)
 def slow_computer(r):
-    net, c = r.trained(6, data="mixture:rows=2000,features=8000", pace=20)
+    _, c = r.trained(6, data="mixture:rows=2000,features=8000", pace=20)
     slow, others = c[4], [a for a in c.agents if a.index != 4]
     window = 20 if r.full else 10
     time.sleep(2)
@@ -211,7 +213,7 @@ def slow_computer(r):
 
 @row("28", "all are suspended at once", ("netns",))
 def suspend(r):
-    net, c = r.trained(8)
+    _, c = r.trained(8)
     held = [a.stop() for a in c.agents]
     time.sleep(60 if r.full else 20)
     since = time.time()
@@ -233,10 +235,8 @@ def descriptors(r):
     c.wait_training()
     since = time.time()
     few = c[3]
-    import resource
-    used = max(int(p.name) for p in __import__("pathlib").Path(f"/proc/{few.process.pid}/fd").iterdir()) + 1
+    used = max(int(p.name) for p in pathlib.Path(f"/proc/{few.process.pid}/fd").iterdir()) + 1
     resource.prlimit(few.process.pid, resource.RLIMIT_NOFILE, (used, used))
-    refused = 0
     program = ("import socket, time\nheld = []\nfor _ in range(40):\n"
                f"    held.append(socket.create_connection(('{net.address(3)}', {PORT}), 3))\n"
                "time.sleep(8)\nprint(len(held))\n")

@@ -33,7 +33,7 @@ def goes_on_from(r, c, saved):
 @row("33", "damaged checkpoint: bit flipped, truncated", ("netns",))
 def damaged(r):
     need_state(r)
-    net, c = r.trained(4, **saving(r))
+    _, c = r.trained(4, **saving(r))
     saved = wait_saved([c[2]])
     time.sleep(4)
     c[2].kill()
@@ -62,7 +62,7 @@ def damaged(r):
 
 @row("34", "restart with an empty disk, same identity", ("netns",), pr=True)
 def empty_disk(r):
-    net, c = r.trained(6)
+    _, c = r.trained(6)
     victim = c[3]
     status = victim.kill()
     existed = victim.state.exists()
@@ -125,7 +125,7 @@ def seeds_down(r):
     for a in first:
         a.start([s for s in seeds if s != a.address()])
     c.wait_training(first)
-    saved = wait_saved([c[5]])
+    r.check("the member that will restart has saved", wait_saved([c[5]]) is not None)
     rest = c.agents[2:8]
     r.proof("both seeds killed", [c[0].kill(), c[1].kill()] == [-9, -9])
     r.goes_on(c, rest)
@@ -158,7 +158,7 @@ def seeds_down(r):
 @row("43", "the whole cluster restarts at once, in random order", ("netns",), pr=True)
 def whole_restart(r):
     need_state(r)
-    net, c = r.trained(8, algorithm="digest:streams=path,sync_every=20", **saving(r))
+    _, c = r.trained(8, algorithm="digest:streams=path,sync_every=20", **saving(r))
     saved = wait_saved(c.agents)
     r.check("all have saved", saved is not None)
     for a in c.agents:

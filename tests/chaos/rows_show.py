@@ -14,7 +14,7 @@ TRIO = {"topology": "complete", "pace": 50, "algorithm": "gossip:every=1"}
 
 @row("S-2a", "SIGSTOP one of three for 60 s: the others' exchange rate", ("netns",), pr=True, limit=260)
 def frozen_third(r):
-    net, c = r.trained(3, **TRIO)
+    _, c = r.trained(3, **TRIO)
     rest = [c[0], c[2]]
     time.sleep(3)
     before = c.rates(rest, 15, "mixes")
@@ -67,7 +67,7 @@ class Mixes:
 
 @row("S-2b", "kill -9 one of three: the next exchange of each survivor", ("netns",), alone=True, pr=True)
 def killed_third(r):
-    net, c = r.trained(3, **TRIO)
+    _, c = r.trained(3, **TRIO)
     worst = []
     for k in range(20 if r.full else 6):
         victim = c[k % 3]
@@ -90,7 +90,8 @@ def killed_third(r):
     r.proof("killed", status == -9, len(worst))
     r.figure("kills", len(worst))
     r.figure("next exchange, ms, all kills", [round(w * 1000) for w in worst])
-    r.check("each survivor completes its next exchange within 150 ms", max(worst) <= 0.15, f"{max(worst) * 1000:.0f} ms")
+    r.check("each survivor completes its next exchange within 150 ms", max(worst) <= 0.15,
+            f"{max(worst) * 1000:.0f} ms")
     r.goes_on(c)
 
 

@@ -1,6 +1,4 @@
 """Rows 13, 16b, 17, 18: what a stream can do that packets cannot; a proxy stands before every agent."""
-import socket
-import struct
 import time
 
 from agents import PORT, wait_for
@@ -57,14 +55,6 @@ def slow_receiver(r):
     r.same_views(c, 40)
     r.goes_on(c)
     r.alive_still(c)
-
-
-def replay(address, data, hard):
-    """One connection that says these bytes and ends."""
-    with socket.create_connection((address, PORT), 5) as s:
-        s.sendall(data)
-        if hard:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def sweep(r, net, doors, c):

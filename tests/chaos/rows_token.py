@@ -51,7 +51,7 @@ def quiet(r, c, window=6, timeout=60):
 @row("39", "token lost: its holder dies between hops", ("netns",), pr=True, backend="NS+SIM")
 def token_lost(r):
     simulate(r, "test_digest_faults")
-    net, c = r.trained(8, **DIGEST)
+    _, c = r.trained(8, **DIGEST)
     made, kills = total(c, "tokens_regenerated"), []
     order = list(range(1, 8))
     r.random.shuffle(order)

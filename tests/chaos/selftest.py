@@ -134,8 +134,9 @@ class Proxied:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         script = pathlib.Path(__file__).with_name("proxy.py")
-        self.process = subprocess.Popen([sys.executable, str(script), f"127.0.0.1:{self.port}=127.0.0.1:{self.echo.port}"],
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pair = f"127.0.0.1:{self.port}=127.0.0.1:{self.echo.port}"
+        self.process = subprocess.Popen([sys.executable, str(script), pair], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
         self.process.stdout.readline()
         return self
 

@@ -187,11 +187,11 @@ class Agent:
         return json.loads(lines[-2])[key] if len(lines) > 2 or len(lines) == 2 and lines[0][:1] == b"{" else 0
 
     def events(self, since=0.0):
-        """Changes of membership seen by this agent, over all lives, with unix time >= since."""
+        """Changes of membership seen by this agent, over all lives, with unix time "t" >= since."""
         found = []
         for life in range(1, self.life + 1):
             found += whole_lines(self.folder / f"run{life}" / "events.jsonl")
-        return [e for e in found if e["time"] >= since]
+        return [e for e in found if e["event"] == "member" and e["t"] >= since]
 
     # -- asking it ----------------------------------------------------------------------------------
 
@@ -336,7 +336,7 @@ class Cluster:
         for a in observers:
             for e in a.events(since):
                 if e["to"] in to and e["id"] in about:
-                    first.setdefault((a.index, e["id"]), e["time"] - since)
+                    first.setdefault((a.index, e["id"]), e["t"] - since)
         return first
 
     def wait_told(self, observers, about, to, since, timeout):

@@ -117,7 +117,7 @@ class Run:
         """No agent has declared a living one dead since then."""
         c.need_events()
         ids = {a.id for a in about or c.living}
-        dead = [(o.id, e["id"], e.get("evidence")) for o, e in c.changes(since, "dead", ids)]
+        dead = [(o.id, e["id"], e["evidence"]) for o, e in c.changes(since, "dead", ids)]
         self.check("no false death", not dead, f"(observer, member, evidence): {dead[:6]}" if dead else None)
         return len(dead)
 

@@ -1,7 +1,7 @@
 """Row DK: ten containers by one service name; three are killed, two paused, one disconnected for 30 s.
 
 Engine, base image and build are those of tests/docker/run; the cluster is docker/compose.yml with a command of its
-own: places for all ten, a target that is some minutes away."""
+own: places for all ten, a target that is about a minute away."""
 import importlib.machinery
 import importlib.util
 import json
@@ -18,13 +18,13 @@ from rows import row
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NODES, KILLED, PAUSED = 10, 3, 2
-TARGET = 0.74
+TARGET = 0.70
 COMMAND = """services:
   node:
     command: >-
       agent --join node:7946 --listen 0.0.0.0:7946 --nodes {nodes}
-      --algorithm gossip:every=5 --task softmax --data /data/fashion-mnist --split label:k=4
-      --pace 20 --steps 0 --time 240 --target-accuracy {target} --step-size constant:value=0.002
+      --algorithm gossip:every=5 --task softmax --data /data/fashion-mnist --split iid
+      --pace 20 --steps 0 --time 180 --target-accuracy {target} --step-size constant:value=0.002
 """
 
 
@@ -155,14 +155,13 @@ def containers(r):
 
 
 def words(r, cluster, rest):
-    """The log of each undisturbed agent tells in words who was lost, and who came back."""
+    """The log of each undisturbed agent tells in words who was lost, why, and who came back."""
     lost, back, sample = [], [], []
     for name in rest:
         text = cluster.log(name)
-        dead = {m for m in re.findall(r"(?:node|member|peer) (\S+).*\b(?:dead|lost)\b", text)}
-        lost.append(len(dead))
-        back.append(len(re.findall(r"\b(?:alive again|is back|came back|returned)\b", text)))
-        sample = [line for line in text.splitlines() if re.search(r"\b(dead|suspect|alive|back)\b", line)][:6] or sample
-    r.note("\n".join(sample))
-    r.check("logs name at least the three that died", min(lost) >= KILLED, lost)
-    r.check("logs name those that came back", min(back) >= 1, back)
+        lost.append(len(set(re.findall(r"node (\d+) is taken for dead: \S", text))))
+        back.append(len(set(re.findall(r"node (\d+) is (?:back|alive)", text))))
+        sample = [line for line in text.splitlines() if re.search(r"taken for dead|suspected|is back|is alive", line)]
+    r.note("a log: " + " | ".join(sample[:12]))
+    r.check("each log names at least the three that died, with the reason", min(lost) >= KILLED, lost)
+    r.check("each log names those that came back", min(back) >= 1, back)

@@ -142,7 +142,7 @@ def m4(r):
     since, seconds = time.time(), 1800 if r.full else 120
     time.sleep(seconds)
     r.proof("nothing is injected; all ran all the time", len(c.living) == 32, seconds)
-    doubts = [(o.id, e["id"]) for o, e in c.changes(since, "suspect") if e.get("accuser") == o.id]
+    doubts = [(o.id, e["id"]) for o, e in c.changes(since, "suspect") if e["accuser"] == o.id]
     r.nobody_dead(c, since)
     r.figure("suspicions", len(doubts))
     r.check("at most 2 suspicions", len(doubts) <= 2, doubts[:4] or None)
@@ -219,7 +219,7 @@ def bumps_of(c, before):
     seen = {i: set() for i in before}
     for a in c.agents:
         for e in a.events():
-            if e["id"] in seen and e["to"] == "alive" and e.get("incarnation", 0) > before[e["id"]]:
+            if e["id"] in seen and e["to"] == "alive" and e["incarnation"] > before[e["id"]]:
                 seen[e["id"]].add(e["incarnation"])
     return {i: len(v) for i, v in seen.items()}
 
@@ -291,7 +291,7 @@ def m11(r):
     r.figure("ping_p99_s", percentile(trips or [9.9], 0.99))
     r.figure("silence_max_s", max(silent or [9.9]))
     r.check("p99 of the pings' round trips at most 500 ms", trips and percentile(trips, 0.99) <= 0.5)
-    doubts = [(o.id, e["id"], e.get("evidence")) for o, e in c.changes(since, "suspect")]
+    doubts = [(o.id, e["id"], e["evidence"]) for o, e in c.changes(since, "suspect")]
     r.check("no suspicion", not doubts, doubts[:4] or None)
     r.nobody_dead(c, since)
     trains, _ = wait_for(lambda: c[2].newest("steps") > 0, 20)

@@ -19,8 +19,8 @@ def relayed_cluster(r, count, **options):
 def suspicions(c, since):
     """Suspicions that an agent raised itself, not those it heard of."""
     c.need_events()
-    return [(o.id, e["id"], e.get("evidence")) for o, e in c.changes(since, "suspect")
-            if e.get("accuser") in (None, 0, o.id)]
+    return [(o.id, e["id"], e["evidence"]) for o, e in c.changes(since, "suspect")
+            if e["accuser"] == o.id]
 
 
 def linked(agent, peer):
@@ -89,7 +89,7 @@ def spread(c):
 def bipartition(r):
     count, cut_s = (16, 60) if r.full else (8, 25)
     half = count // 2
-    net, c = r.trained(count, split="label:k=4", step_size="constant:value=0.05", **COMPLETE)
+    net, c = r.trained(count, split="sorted", **COMPLETE)
     time.sleep(5)
     before = sum(spread(c) for _ in range(3)) / 3
     net.cut(range(half), range(half, count))

@@ -28,7 +28,7 @@ class Fake(Agent):
         return frozenset(self.planted_view)
 
     def events(self, since=0.0):
-        return [e for e in self.planted if e["time"] >= since]
+        return [e for e in self.planted if e["t"] >= since]
 
 
 class FakeCluster(Cluster):
@@ -40,7 +40,7 @@ class FakeCluster(Cluster):
 
 
 def event(time_, number, to, accuser=0):
-    return {"time": time_, "id": number, "from": "alive", "to": to, "accuser": accuser, "evidence": "timeout"}
+    return {"t": time_, "event": "member", "id": number, "from": "alive", "to": to, "accuser": accuser, "evidence": "timeout"}
 
 
 def new_run():

@@ -110,6 +110,7 @@ class Run:
         done, took = wait_for(more, timeout, 0.1)
         stuck = [a.index for a in agents if a.newest("steps") <= before[a.index][0]]
         unmixed = [a.index for a in agents if a.newest("mixes") <= before[a.index][1] + 1]
+        self.figures["exchanges_again_s"] = max(round(took, 2), self.figures.get("exchanges_again_s", 0))
         self.check("training goes on, with exchanges", done,
                    f"after {took:.1f} s" if done else f"no steps: {stuck}, no mixes: {unmixed}")
 

@@ -23,7 +23,7 @@ def wait_saved(agents, timeout=15):
     began = time.time()
 
     def newest(a):
-        return max((p.stat().st_mtime for p in a.state.glob("checkpoint-*")), default=0)
+        return max((p.stat().st_mtime for p in a.state.glob("checkpoint-[01]")), default=0)
     before = {a.index: a.newest("steps") for a in agents}
     done, _ = wait_for(lambda: all(newest(a) > began + 0.5 for a in agents), timeout, 0.1)
     return before if done else None

@@ -37,7 +37,7 @@ def damaged(r):
     saved = wait_saved([c[2]])
     time.sleep(4)
     c[2].kill()
-    files = sorted(c[2].state.glob("checkpoint-*"), key=lambda p: p.stat().st_mtime)
+    files = sorted(c[2].state.glob("checkpoint-[01]"), key=lambda p: p.stat().st_mtime)
     data = bytearray(files[-1].read_bytes())
     data[len(data) // 2] ^= 4
     files[-1].write_bytes(data)

@@ -108,7 +108,8 @@ def token_doubled(r):
 
 @row("41", "split with tokens on both sides, healed", ("netns", "iptables"), pr=True, backend="NS+SIM")
 def token_split(r):
-    simulate(r, "test_storm", "--seed", str(r.seed), "--count", "200", "--algorithm", "digest")
+    simulate(r, "test_storm", "--seed", str(r.seed), "--count", "200", "--algorithm",
+             "digest:streams=path,sync_every=10,reweigh=no")
     net, c = r.trained(8, **DIGEST)
     steps = {a.index: a.newest("steps_handed_over") for a in c.agents}
     made = total(c, "tokens_regenerated")

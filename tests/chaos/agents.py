@@ -222,12 +222,12 @@ class Agent:
 
     def view(self):
         """Ids of those it holds to be alive (suspects are), itself included."""
-        members = self.members()
-        if members is None:
+        status = self.status()
+        if status is None:
             return None
-        if any("state" not in m or m["state"] == "linked" for m in members.values()):
-            raise Lacking("status tells no state of members")
-        return frozenset([self.id, *(i for i, m in members.items() if m["state"] in ("alive", "suspect"))])
+        if not status.get("membership"):
+            raise Lacking("status tells nothing of membership")
+        return frozenset([self.id, *(m["id"] for m in status["members"] if m["state"] in ("alive", "suspect"))])
 
     def snapshot(self):
         """The floats of its present model."""

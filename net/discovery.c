@@ -188,15 +188,31 @@ static bool entry_is_due(const struct discovery *d, const struct entry *e, uint6
 {
     if (e->trying || e->own || now_us < e->next_us) return false;
     if (d->links == 0) return true;
-    if (e->source == DISCOVERY_BOOK || (e->source == DISCOVERY_SEED && !again)) return false;
-    return e->by_name || d->config.is_member == NULL || !d->config.is_member(d->config.ctx, e->address);
+    if (e->source != DISCOVERY_FOUND && !again) return false;
+    if (d->config.is_member == NULL) return e->source != DISCOVERY_BOOK;
+    return e->by_name || !d->config.is_member(d->config.ctx, e->address);
+}
+
+/* The next whose turn it is: the first in order; while linked one tried least, so that a long book is gone
+ * through. */
+static struct entry *next_due(struct discovery *d, uint64_t now_us, bool again)
+{
+    struct entry *best = NULL;
+    for (uint32_t i = 0; i < d->count; i++) {
+        struct entry *e = &d->entry[i];
+        bool better = best == NULL || (d->links > 0 && e->source == DISCOVERY_BOOK &&
+                                       e->failures < best->failures && best->source == DISCOVERY_BOOK);
+        if (better && entry_is_due(d, e, now_us, again)) best = e;
+        if (best != NULL && d->links == 0) break;
+    }
+    return best;
 }
 
 static void tries_begin(struct discovery *d, uint64_t now_us, bool again)
 {
-    for (uint32_t i = 0; i < d->count && d->trying < DISCOVERY_DIAL_MAX; i++) {
-        struct entry *e = &d->entry[i];
-        if (!entry_is_due(d, e, now_us, again)) continue;
+    while (d->trying < DISCOVERY_DIAL_MAX) {
+        struct entry *e = next_due(d, now_us, again);
+        if (e == NULL) return;
         e->trying = true;
         e->next_us = time_after(now_us, d->config.try_us);
         d->trying++;

@@ -7,10 +7,11 @@
  *    (seeds) before those found on the local network, and these before the book's, in the order in which they
  *    came.
  *  - a link is up: nothing is wanted any more; whoever answered tells of the others.
- *  - seeds are asked again after 10 s, then after twice as long each time, up to 8 min: two parts of a
- *    cluster that started apart find each other so. Not those that are members' addresses
- *    (discovery_is_member); a name always, since what it stands for changes. One found on the network is
- *    asked at once unless it is a member.
+ *  - seeds, then the book's, are asked again after 10 s, then after twice as long each time, up to 8 min: two
+ *    parts of a cluster that started apart find each other so, also when all restart at once and have but
+ *    their books. Not those that are living members' addresses (is_member; without it the book is left alone
+ *    while linked); a name always, since what it stands for changes. One found on the network is asked at once
+ *    unless it is a member.
  * Failure courses
  *  - an address refuses, is silent for try_us, or its name does not resolve: the next try after a jittered
  *    back-off, from 250 ms up to backoff_max_us. A name is so resolved anew at every try.

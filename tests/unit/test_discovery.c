@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -197,7 +198,7 @@ static void a_link_that_does_not_last_does_not_end_the_back_off(void **state)
 }
 
 /* Two parts of a cluster, each with one of the two seeds. */
-static void while_linked_seeds_are_asked_again_seldom_unless_they_are_members(void **state)
+static void while_linked_seeds_and_book_are_asked_again_seldom_unless_they_are_members(void **state)
 {
     (void)state;
     struct fixture f;
@@ -216,14 +217,40 @@ static void while_linked_seeds_are_asked_again_seldom_unless_they_are_members(vo
         wait(&f);
         if (wants(&f, "10.0.0.2:1") && !before) {
             assert_true(wants(&f, "name.example:1"));
+            assert_true(wants(&f, "10.0.0.9:1"));
             if (rounds++ == 0) assert_true(f.now_us - start_us <= 10 * SECOND_US);
             last_us = f.now_us;
         }
         assert_false(wants(&f, "10.0.0.1:1"));
-        assert_false(wants(&f, "10.0.0.9:1"));
     }
     assert_true(last_us > start_us + 1800 * SECOND_US);
     assert_in_range(rounds, 8, 20);
+    discovery_free(f.d);
+}
+
+/* A cluster whose nodes all restarted: this one has met some, and has but the book to find the others. */
+static void while_linked_a_long_book_is_gone_through_in_turns(void **state)
+{
+    (void)state;
+    enum { BOOK = 3 * DISCOVERY_DIAL_MAX };
+    struct fixture f;
+    bool tried[BOOK] = {false};
+    begin(&f);
+    for (unsigned i = 0; i < BOOK; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "10.0.1.%u:1", i);
+        assert_true(discovery_add(f.d, text, DISCOVERY_BOOK));
+    }
+    discovery_links(f.d, f.now_us, 1);
+    assert_int_equal(wanted_count(&f), 0);
+    uint64_t end_us = f.now_us + 120 * SECOND_US;
+    while (f.now_us < end_us) {
+        const char *address[DISCOVERY_DIAL_MAX];
+        wait(&f);
+        for (uint32_t i = discovery_wanted(f.d, address); i-- > 0;)
+            tried[strtoul(address[i] + 7, NULL, 10)] = true;
+    }
+    for (unsigned i = 0; i < BOOK; i++) assert_true(tried[i]);
     discovery_free(f.d);
 }
 
@@ -436,7 +463,8 @@ int main(void)
         cmocka_unit_test(failures_back_off_up_to_half_a_minute_with_jitter),
         cmocka_unit_test(who_is_silent_leaves_its_place_to_others),
         cmocka_unit_test(a_link_that_does_not_last_does_not_end_the_back_off),
-        cmocka_unit_test(while_linked_seeds_are_asked_again_seldom_unless_they_are_members),
+        cmocka_unit_test(while_linked_seeds_and_book_are_asked_again_seldom_unless_they_are_members),
+        cmocka_unit_test(while_linked_a_long_book_is_gone_through_in_turns),
         cmocka_unit_test(one_found_on_the_network_is_dialled_at_once_unless_a_member),
         cmocka_unit_test(our_own_address_is_never_dialled),
         cmocka_unit_test(a_name_of_ourselves_alone_is_tried_again_a_number_is_not),

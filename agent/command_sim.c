@@ -5,7 +5,7 @@
  *    is reached; at every interval each node writes a line of metrics.
  *  - at the end: the result, the worst node, the baselines, a table, the run directory.
  * Failure courses
- *  - data, topology or algorithm do not fit, --out cannot be written: one line, exit 2, nothing was started.
+ *  - data, topology, algorithm or --faults do not fit, --out cannot be written: one line, exit 2, nothing was started.
  *  - Ctrl-C: the run ends at the next event, the directory is complete, exit 130; a second one kills.
  *  - training diverges or the disk is full: one line, exit 1.
  *  - the target is not reached: exit 3. */
@@ -92,6 +92,13 @@ static void on_report(void *ctx)
     on_look(s);
 }
 
+static void on_fault(void *ctx, const char *text)
+{
+    struct sim_command *s = ctx;
+    if (s->config->json) return;
+    fprintf(stderr, "%s%.3f virtual s  %s\n", s->terminal ? "\r\033[K" : "", sim_run_virtual_s(&s->run), text);
+}
+
 /* -- the result -------------------------------------------------------------------------------- */
 
 /* Every node's own model; the last lines of metrics say how good it is. */
@@ -170,6 +177,10 @@ static void summary_fill(const struct sim_command *s, struct summary *m, char tr
         .evaluated_on = r->experiment.info.test_rows > 0 ? "held-out" : "train",
         .stopped_by = r->stopped_by,
     };
+    if (r->faults != NULL) {
+        m->faults_given = true;
+        sim_faults_totals(r->faults, &m->faults);
+    }
     summary_count(m, &t.algo);
 }
 
@@ -220,10 +231,13 @@ static int run_opened(struct sim_command *s)
     s->run.ctx = s;
     s->run.on_report = on_report;
     s->run.on_look = on_look;
+    s->run.on_fault = on_fault;
     interrupt_catch();
-    int err = sim_run_to_the_end(&s->run, &why);
+    int err = s->run.faults != NULL ? rundir_append(&s->dir, "faults.jsonl", &s->run.faults_log, &why) : 0;
+    if (err == 0) err = sim_run_to_the_end(&s->run, &why);
     if (err == 0) err = finish(s, &why);
     int status = err == 0 ? exit_status(s) : run_failed(s, &why, EXIT_FAILED);
+    if (s->run.faults_log != NULL) fclose(s->run.faults_log);
     rundir_close(&s->dir);
     return status;
 }

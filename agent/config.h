@@ -82,6 +82,7 @@ struct config {
     double pace;           /* up, agent: local steps per second at most; 0 = as fast as it goes */
     char *state;           /* agent: what it comes back from; NULL = `state` in the run directory */
     double save_every_s;   /* between checkpoints */
+    char *faults;      /* up, sim: scenario file; NULL = none */
     bool launched;     /* hidden: started by `up`, reports as JSON lines on stdout */
     char *control;         /* path of the control socket, or "off"; NULL = one named by id */
 

@@ -150,6 +150,8 @@ const struct config_option config_options[] = {
     {.name = "save-every", .kind = OPTION_SECONDS, .commands = ON_AGENT, .properties = OPTION_ABOVE_LOW,
      .initial = "60s", .metavar = "T", FIELD(save_every_s), RANGE(0, TIME_MAX_S), .example = "60s",
      .help = "between saves of the state (60s)"},
+    {.name = "faults", .kind = OPTION_TEXT, .commands = ON_UP | ON_SIM, .metavar = "FILE", FIELD(faults),
+     .example = "scenario.yml", .help = "inject the faults of a scenario file (none)"},
     {.name = "launched", .kind = OPTION_FLAG, .commands = ON_AGENT,
      .properties = OPTION_HIDDEN | OPTION_NOT_KEPT, .initial = "off", FIELD(launched), .example = "on"},
 

@@ -199,6 +199,15 @@ int rundir_open(const struct config *config, struct rundir *out, struct err_text
     return err;
 }
 
+int rundir_append(const struct rundir *r, const char *name, FILE **out, struct err_text *why)
+{
+    char *path = path_in(r->path, name);
+    *out = fopen(path, "ae");
+    int err = *out != NULL ? 0 : err_set(why, ERR_IO, "--out: cannot write %s: %s", path, strerror(errno));
+    free(path);
+    return err;
+}
+
 /* -- during and after the run ------------------------------------------------------------------ */
 
 void rundir_metrics(struct rundir *r, const struct metrics_line *line)

@@ -9,6 +9,7 @@
 #include "agent/config.h"
 #include "agent/experiment.h"
 #include "agent/node.h"
+#include "agent/scenario_run.h"
 
 /* One line of metrics.jsonl. */
 struct metrics_line {
@@ -57,6 +58,8 @@ struct summary {
     const char *stopped_by;   /* "steps", "time", "target", "interrupt" */
     const struct lost_node *lost;
     uint32_t lost_count;
+    bool faults_given; /* --faults: then faults counts those of the scenario */
+    struct scenario_totals faults;
     uint64_t memory_per_agent_max; /* bytes resident, largest agent; 0 = unknown */
 };
 
@@ -75,6 +78,9 @@ struct rundir {
 /* The directory alone, `out` or runs/<time>-<stem> when that is NULL: owned in *path. Errors likewise. */
 int rundir_make(const char *out, const char *stem, char **path, struct err_text *why);
 int rundir_open(const struct config *config, struct rundir *out, struct err_text *why);
+
+/* Opens a file of the directory to append lines to; owned. ERR_IO. */
+int rundir_append(const struct rundir *r, const char *name, FILE **out, struct err_text *why);
 
 /* What a node reports, as a line; time_s and accuracy are the caller's. */
 struct metrics_line metrics_of_node(const struct node_report *r, double time_s, double accuracy);

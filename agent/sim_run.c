@@ -7,6 +7,7 @@
  *    model trains, and where it goes is chance.
  * Failure courses
  *  - data, topology or algorithm do not fit: sim_run_open says so, nothing is left open.
+ *  - --faults: between events, at the times of the scenario; its file does not fit: as data that do not.
  *  - a node fails (training diverged): ERR_LIMIT with the node's reason.
  *  - Ctrl-C: the run ends at the next event, stopped by "interrupt". */
 #include "agent/sim_run.h"
@@ -94,6 +95,8 @@ int sim_run_open(const struct config *config, struct sim_run *out, struct err_te
     if (err != 0) return err;
     out->x = mem_new_zero(out->experiment.dim, sizeof *out->x);
     err = experiment_load_all(&out->experiment, &out->data, why);
+    if (err == 0 && config->faults != NULL)
+        err = sim_faults_open(config->faults, config->nodes, &out->faults, why);
     if (err == 0) err = make_cluster(out, why);
     if (err != 0) sim_run_close(out);
     return err;
@@ -101,6 +104,7 @@ int sim_run_open(const struct config *config, struct sim_run *out, struct err_te
 
 void sim_run_close(struct sim_run *r)
 {
+    sim_faults_close(r->faults);
     simulation_free(r->simulation);
     dataset_deinit(&r->data);
     experiment_close(&r->experiment);
@@ -168,6 +172,19 @@ static int report(struct sim_run *r, struct err_text *why)
     return err;
 }
 
+/* Events up to limit_us, with the faults that are due before. */
+static int run_with_faults(struct sim_run *r, uint64_t limit_us, struct err_text *why)
+{
+    int err = 0;
+    while (r->faults != NULL && err == 0 && r->stopped_by == NULL) {
+        uint64_t at_us = sim_faults_next_us(r->faults);
+        if (at_us > limit_us) break;
+        err = run_until(r, at_us, why);
+        if (err == 0 && r->stopped_by == NULL) err = sim_faults_advance(r->faults, why);
+    }
+    return err == 0 && r->stopped_by == NULL ? run_until(r, limit_us, why) : err;
+}
+
 int sim_run_to_the_end(struct sim_run *r, struct err_text *why)
 {
     const struct config *c = r->config;
@@ -176,9 +193,10 @@ int sim_run_to_the_end(struct sim_run *r, struct err_text *why)
     uint64_t end_us = c->virtual_time_s > 0 ? (uint64_t)(c->virtual_time_s * 1e6) : TIME_NEVER - 1;
     uint64_t next_us = interval_us;
     int err = 0;
+    if (r->faults != NULL) sim_faults_begin(r->faults, r->simulation, r->faults_log, r->on_fault, r->ctx);
     while (r->stopped_by == NULL && err == 0) {
         uint64_t limit_us = next_us < end_us ? next_us : end_us;
-        err = run_until(r, limit_us, why);
+        err = run_with_faults(r, limit_us, why);
         if (err != 0 || r->stopped_by != NULL) break;
         err = report(r, why);
         if (r->reached)
@@ -187,5 +205,6 @@ int sim_run_to_the_end(struct sim_run *r, struct err_text *why)
             r->stopped_by = "time";
         next_us += interval_us;
     }
+    if (r->faults != NULL) sim_faults_finish(r->faults);
     return err;
 }

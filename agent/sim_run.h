@@ -7,23 +7,27 @@
 
 #include "agent/config.h"
 #include "agent/experiment.h"
+#include "agent/sim_faults.h"
 #include "agent/simulation.h"
 
 struct sim_run {
-    const struct config *config; /* borrowed */
+    const struct config *config;  /* borrowed */
     struct experiment experiment; /* the trainers point into the run: it stays where it was opened */
     struct dataset data;
     struct simulation *simulation;
-    float *x;               /* (dim) the result as last evaluated */
-    double loss, accuracy;  /* of x; NAN before the first evaluation */
-    double began_s;         /* wall clock */
-    const char *stopped_by; /* "steps", "time", "target", "interrupt"; NULL while running */
-    bool reached;           /* the asked target */
+    float *x;                  /* (dim) the result as last evaluated */
+    double loss, accuracy;     /* of x; NAN before the first evaluation */
+    double began_s;            /* wall clock */
+    const char *stopped_by;    /* "steps", "time", "target", "interrupt"; NULL while running */
+    bool reached;              /* the asked target */
+    struct sim_faults *faults; /* NULL = no --faults */
 
     /* The owner's, set after sim_run_open; each may be NULL. */
     void *ctx;
     void (*on_report)(void *ctx); /* every report_every_s of virtual time, after an evaluation */
     void (*on_look)(void *ctx);   /* every few hundred events: to show progress */
+    void (*on_fault)(void *ctx, const char *text); /* an injected fault begins or ends */
+    FILE *faults_log;                              /* borrowed */
 };
 
 /* Opens data, split, model and cluster; sums are in a fixed order (vec_ref), so that nothing depends on the

@@ -205,8 +205,8 @@ static void simulated_attach(struct simulated *e, bool rejoining)
     };
     struct transport_sink transport_sink = node_transport_sink(e->node);
     struct host_sink host_sink = node_host_sink(e->node);
-    node_attach(e->node, sim_transport(s->world, e->v, &transport, &transport_sink),
-                sim_host(s->world, e->v, &host_sink));
+    e->transport = sim_transport(s->world, e->v, &transport, &transport_sink);
+    node_attach(e->node, e->transport, sim_host(s->world, e->v, &host_sink));
 }
 
 static int simulated_start(struct simulated *e, struct err_text *why)
@@ -316,6 +316,12 @@ struct node *simulation_node(const struct simulation *s, uint32_t v)
     return s->each[v].node;
 }
 
+struct transport *simulation_transport(const struct simulation *s, uint32_t v)
+{
+    CHECK(v < s->setup.node_count);
+    return s->each[v].transport;
+}
+
 const struct graph *simulation_graph(const struct simulation *s)
 {
     return &s->graph;
@@ -361,6 +367,7 @@ void simulation_crash(struct simulation *s, uint32_t v, bool reset)
     sim_crash(s->world, v, reset);
     node_free(e->node);
     e->node = NULL;
+    e->transport = NULL;
     s->alive--;
     s->finished -= e->finished;
 }

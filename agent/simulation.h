@@ -67,6 +67,7 @@ bool simulation_finished(const struct simulation *s); /* every living node has d
 
 struct sim_world *simulation_world(struct simulation *s); /* borrowed: to cut, pause, reset, heal */
 struct node *simulation_node(const struct simulation *s, uint32_t v); /* NULL while crashed */
+struct transport *simulation_transport(const struct simulation *s, uint32_t v);    /* likewise; borrowed */
 const struct graph *simulation_graph(const struct simulation *s);
 uint32_t simulation_node_count(const struct simulation *s);
 uint64_t simulation_patience_us(const struct simulation *s);

@@ -11,6 +11,7 @@ struct simulated {
     uint32_t lives;
     struct simulation_life life; /* dynamic */
     struct node *node;           /* NULL while crashed */
+    struct transport *transport; /* likewise */
     uint64_t boot;
     bool finished;
     char seed_address[32];

@@ -96,6 +96,10 @@ static void add_costs(json_t *o, const struct summary *s)
     add_measure(o, "divergence_up", s->divergence_up);
     add_measure(o, "divergence_down", s->divergence_down);
     json_object_set_new(o, "lost", lost_nodes(s));
+    if (s->faults_given) {
+        json_object_set_new(o, "faults", json_integer(s->faults.begun));
+        json_object_set_new(o, "faults_bit", json_integer(s->faults.bit));
+    }
     uint64_t memory = s->memory_per_agent_max;
     json_object_set_new(o, "memory_per_agent_max", json_count_or_null(memory == 0 ? UINT64_MAX : memory));
     json_object_set_new(o, "wall_s", json_number_or_null(s->wall_s));

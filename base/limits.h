@@ -22,6 +22,9 @@
 #define LINK_QUEUE_MAX (8u * 1024u * 1024u) /* queued bytes per link beside one message in flight */
 #define FAULT_RULE_MAX 1024u                /* injected faults of one node, ended ones that are told of included */
 #define FAULT_LINE_MAX (1024u * 1024u)      /* bytes in the delay line of one direction of a link */
+#define SCENARIO_FAULT_MAX 1024u            /* entries of one scenario file */
+#define SCENARIO_REPEAT_MAX 100000u         /* times that one entry happens */
+#define SCENARIO_RULE_MAX 65536u            /* faults of single nodes that one entry stands for */
 #define TAG_TEXT_MAX 64u                    /* bytes of one member's tag with terminator */
 #define ADDRESS_TEXT_MAX 272u               /* "host:port" with terminator; a DNS name is <= 253 */
 

@@ -5,6 +5,7 @@
 #ifndef GADABOUT_AGENT_COMMAND_AGENT_H
 #define GADABOUT_AGENT_COMMAND_AGENT_H
 
+#include <jansson.h>
 #include <uv.h>
 
 #include "agent/checkpoint.h"
@@ -17,6 +18,7 @@
 #include "agent/worker.h"
 
 struct agent_state;
+struct agent_orders;
 
 struct agent {
     const struct config *config;
@@ -48,6 +50,7 @@ struct agent {
     bool loop_open;
     bool transport_closed; /* nothing but the job that runs is waited for */
     char address[ADDRESS_TEXT_MAX];
+    struct agent_orders *orders; /* command_agent_orders.c; NULL = `up` gives none */
     node_id id;
     uint64_t boot;
     uint64_t steps_before;     /* of former lives */
@@ -89,6 +92,10 @@ uint64_t agent_make_boot(void); /* greater at every start, as membership expects
 struct transport_config agent_transport_settings(const struct agent *a);
 struct node_config agent_node_settings(const struct agent *a); /* borrows from a and its state */
 
+/* -- command_agent_orders.c: with --launched, what `up` asks for on our standard input, when that is a pipe */
+void agent_orders_open(struct agent *a);
+void agent_orders_close(struct agent *a); /* before the loop ends; does nothing when there are none */
+
 /* -- command_agent_save.c: the state directory. All but the first do nothing when none is open. */
 
 /* Opens and locks the directory, settles a->id, loads what is there and says so. Before the node is made. What it has
@@ -122,6 +129,7 @@ void agent_say_ranked(struct agent *a, rank_t rank);
 void agent_say_finished(struct agent *a);
 void agent_say_failed(struct agent *a);
 void agent_say_steps(struct agent *a);      /* with --launched: when the count has changed */
+void agent_say_answer(struct agent *a, json_t *answer); /* to an order; takes answer */
 void agent_say_state(struct agent *a);      /* each interval: metrics line and progress */
 void agent_say_evaluation(struct agent *a); /* a->loss and a->accuracy are new */
 void agent_say_metrics(struct agent *a, const struct node_report *report);

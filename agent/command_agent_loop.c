@@ -45,6 +45,7 @@ static uint64_t milliseconds(double seconds)
 
 static void close_own_handles(struct agent *a)
 {
+    agent_orders_close(a);
     control_close(a->control);
     a->control = NULL;
     while (a->own_count > 0) uv_close(a->own[--a->own_count], NULL);
@@ -412,6 +413,7 @@ static void watch_signals(struct agent *a)
 void agent_loop_run(struct agent *a)
 {
     watch_signals(a);
+    if (a->config->launched) agent_orders_open(a);
     agent_say_listening(a);
     uint64_t interval_ms = milliseconds(a->config->report_every_s);
     agent_state_start(a);

@@ -4,7 +4,7 @@
  *  - to a person: lines on stderr (waiting for members, steps, loss, accuracy, links, bytes), nothing with
  *    --json; metrics.jsonl in the run directory.
  *  - to `up` (--launched): one JSON object per line on stdout. {"event": "listening" | "ranked" | "steps" |
- *    "evaluated" | "note" | "failed", ...}; a line without "event" is a line of metrics.
+ *    "evaluated" | "note" | "answer" | "failed", ...}; a line without "event" is a line of metrics.
  * Failure courses
  *  - stdout is gone: so is `up`, and the agent stops. */
 #include <inttypes.h>
@@ -84,6 +84,12 @@ void agent_say_steps(struct agent *a)
 void agent_say_failed(struct agent *a)
 {
     if (a->config->launched) send_text(a, "failed", a->failure.text);
+}
+
+void agent_say_answer(struct agent *a, json_t *answer)
+{
+    json_object_set_new(answer, "event", json_string("answer"));
+    send_line(a, answer);
 }
 
 void agent_say_evaluation(struct agent *a)

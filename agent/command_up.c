@@ -25,6 +25,7 @@
 #include "agent/interrupt.h"
 #include "agent/launcher.h"
 #include "agent/result.h"
+#include "agent/scenario.h"
 #include "base/check.h"
 
 struct up {
@@ -32,6 +33,7 @@ struct up {
     struct experiment experiment;
     struct progress progress;
     struct rundir dir;
+    struct scenario scenario; /* of --faults */
     struct launcher_result launched;
     struct result result;
     struct baseline_result baseline;
@@ -96,6 +98,8 @@ static void summary_fill(const struct up *u, struct summary *s)
         .stopped_by = u->launched.stopped_by,
         .lost = u->launched.lost,
         .lost_count = u->launched.lost_count,
+        .faults_given = u->config->faults != NULL,
+        .faults = u->launched.faults,
         .memory_per_agent_max = u->launched.memory_max,
     };
     for (uint32_t v = 0; v < u->config->nodes; v++) {
@@ -216,7 +220,8 @@ static int exit_status(const struct up *u)
 static int run_opened(struct up *u)
 {
     struct err_text why = {""};
-    int err = launcher_run(u->config, &u->dir, &u->progress, &u->launched, &why);
+    const struct scenario *scenario = u->config->faults != NULL ? &u->scenario : NULL;
+    int err = launcher_run(u->config, scenario, &u->dir, &u->progress, &u->launched, &why);
     u->wall_s = wall_clock_s() - u->began_s;
     if (err == 0) err = judge(u, &why);
     struct summary s;
@@ -237,7 +242,9 @@ int command_up(struct config *config)
     if (experiment_open(config, &vec_blas, &u.experiment, &why) != 0)
         return progress_error(&u.progress, why.text, EXIT_USAGE);
     int status;
-    if (algorithm_check(&u.experiment, &u.gap, &why) != 0 || launcher_check(config, &why) != 0 ||
+    bool faults = config->faults != NULL;
+    if ((faults && scenario_read(config->faults, config->nodes, &u.scenario, &why) != 0) ||
+        algorithm_check(&u.experiment, &u.gap, &why) != 0 || launcher_check(config, &why) != 0 ||
         rundir_open(config, &u.dir, &why) != 0) {
         status = progress_error(&u.progress, why.text, EXIT_USAGE);
     } else {
@@ -245,6 +252,7 @@ int command_up(struct config *config)
         rundir_close(&u.dir);
     }
     launcher_result_deinit(&u.launched);
+    scenario_deinit(&u.scenario);
     result_deinit(&u.result);
     experiment_close(&u.experiment);
     return status;

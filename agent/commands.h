@@ -22,5 +22,6 @@ int command_reproduce(struct config *config);
 int command_status(struct config *config);
 int command_invite(struct config *config);
 int command_doctor(struct config *config);
+int command_fault(struct config *config);
 
 #endif

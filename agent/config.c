@@ -27,6 +27,7 @@ static const char *const command_names[COMMAND_COUNT] = {
     [COMMAND_UP] = "up",     [COMMAND_AGENT] = "agent",           [COMMAND_SIM] = "sim",
     [COMMAND_EVAL] = "eval", [COMMAND_ALGORITHMS] = "algorithms", [COMMAND_REPRODUCE] = "reproduce",
     [COMMAND_STATUS] = "status", [COMMAND_INVITE] = "invite",       [COMMAND_DOCTOR] = "doctor",
+    [COMMAND_FAULT] = "fault",
 };
 
 const char *command_name(enum command command)

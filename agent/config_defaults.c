@@ -23,6 +23,7 @@ static const char *initial_nodes(const struct config *c)
     case COMMAND_REPRODUCE:
     case COMMAND_STATUS:
     case COMMAND_INVITE:
+    case COMMAND_FAULT:
     case COMMAND_COUNT:
         return "1";
     case COMMAND_DOCTOR:
@@ -178,6 +179,7 @@ int config_check(const struct config_parse *p, struct err_text *why)
     case COMMAND_ALGORITHMS:
     case COMMAND_STATUS:
     case COMMAND_INVITE:
+    case COMMAND_FAULT:
         return 0;
     case COMMAND_REPRODUCE:
         if (c->study != NULL) return 0;

@@ -9,7 +9,7 @@
 #include "agent/config.h"
 
 #define UP_NODE_MAX 1024u               /* processes that one `up` starts */
-#define CONFIG_OPTION_MAX 64u           /* options in the table */
+#define CONFIG_OPTION_MAX 96u           /* options in the table */
 #define CONFIG_VALUE_MAX 8192u          /* bytes of one value's text with terminator */
 #define CONFIG_FILE_MAX (1024u * 1024u) /* bytes of a YAML file */
 #define TOPOLOGY_EARLY_MAX 4096u        /* nodes up to which a topology is tried before the start */
@@ -38,6 +38,7 @@ enum {
     ON_REPRODUCE = 1 << COMMAND_REPRODUCE,
     ON_STATUS = 1 << COMMAND_STATUS,
     ON_INVITE = 1 << COMMAND_INVITE,
+    ON_FAULT = 1 << COMMAND_FAULT,
     ON_RUN = ON_UP | ON_AGENT | ON_SIM,
 };
 

@@ -2,6 +2,7 @@
  *
  *   {"op": "status"}                  everything that `gadabout status` shows
  *   {"op": "snapshot", "path": FILE}  the present model as safetensors; whole or not at all
+ *   {"op": "fault", ...}              injected faults: fault_request.h
  *   {"op": "leave"}                   says goodbye and ends, as at the end of its steps
  *
  * Failure courses
@@ -12,6 +13,7 @@
 #include <string.h>
 
 #include "agent/command_agent.h"
+#include "agent/fault_request.h"
 #include "agent/json.h"
 #include "agent/safetensors.h"
 #include "base/check.h"
@@ -72,6 +74,15 @@ static int run_snapshot(struct agent *a, struct control_call *call)
     return 0;
 }
 
+/* -- fault ------------------------------------------------------------------------------------- */
+
+static int run_fault(struct agent *a, struct control_call *call)
+{
+    if (a->stopped_by != NULL) return err_set(&call->why, ERR_CLOSED, "fault: the agent is stopping");
+    json_object_set_new(call->reply, "id", json_count_or_null(a->id));
+    return fault_request(a->transport, a->host->ops->now_us(a->host), call->request, call->reply, &call->why);
+}
+
 /* -- leave ------------------------------------------------------------------------------------- */
 
 static int run_leave(struct agent *a, struct control_call *call)
@@ -86,6 +97,7 @@ static int run_leave(struct agent *a, struct control_call *call)
 const struct control_op control_ops[] = {
     {"status", control_status},
     {"snapshot", run_snapshot},
+    {"fault", run_fault},
     {"leave", run_leave},
     {"invite", control_invite},
 };

@@ -20,6 +20,8 @@ static const struct command_help {
                       "eval --model runs/first/model.safetensors --json"},
     [COMMAND_ALGORITHMS] = {"list all choices with parameters, defaults and sources", "algorithms --json"},
     [COMMAND_REPRODUCE] = {"repeat a published comparison and judge its claims", "reproduce digest --quick"},
+    [COMMAND_FAULT] = {"disturb the links of a running agent, for a test",
+                       "fault --agent 3 --peer 5 --kind drop --for 30s"},
     [COMMAND_STATUS] = {"what the agents on this machine do, and whom they know", "status --watch"},
     [COMMAND_INVITE] = {"print the line with which others join a running agent", "invite --agent 17"},
     [COMMAND_DOCTOR] = {"what is wrong with the set-up of an agent, in words",

@@ -11,6 +11,7 @@
  *  - STOPPING: every agent gets SIGTERM, writes its model and exits.
  * Failure courses
  *  - an agent dies while it STARTS: the cluster can never be complete, so the run fails.
+ *  - an agent that --faults kills and starts again is not lost (launcher_faults.c), unless the run ends before.
  *  - an agent dies later: it is noted as lost, the others go on; when none is left the run fails.
  *  - nobody makes a step any more, as when a method needs more nodes than are left: one line says so.
  *  - an agent does not stop in time: it is killed and noted as lost.
@@ -69,6 +70,7 @@ static void stop(struct launcher *l, const char *stopped_by)
 {
     if (l->stage == STAGE_STOPPING) return;
     if (l->stage == STAGE_TRAINING) l->result->trained_s = wall_clock_s() - l->ranked_s;
+    launcher_faults_finish(l);
     l->stage = STAGE_STOPPING;
     l->result->stopped_by = stopped_by;
     launcher_sample_memory(l);
@@ -96,6 +98,7 @@ static void settled_cb(uv_timer_t *timer)
 static void settle(struct launcher *l, const char *stopped_by)
 {
     if (l->stage != STAGE_TRAINING) return;
+    launcher_faults_finish(l); /* before the agents are told: who is stopped hears nothing */
     l->stage = STAGE_SETTLING;
     l->result->stopped_by = stopped_by;
     l->result->trained_s = wall_clock_s() - l->ranked_s;
@@ -140,6 +143,8 @@ static bool steps_done(const struct launcher *l)
 void launcher_listening(struct launcher *l, struct child *c, const char *address)
 {
     c->phase = CHILD_LISTENING;
+    snprintf(c->address, sizeof c->address, "%s", address);
+    launcher_faults_listening(c);
     if (c->rank != 0 || l->stage != STAGE_STARTING) return;
     snprintf(l->address, sizeof l->address, "%s", address);
     struct err_text why;
@@ -158,6 +163,7 @@ void launcher_ranked(struct launcher *l, struct child *c)
         if (l->child[v].phase < CHILD_RANKED) return;
     l->stage = STAGE_TRAINING;
     l->ranked_s = wall_clock_s();
+    launcher_faults_begin(l);
     if (l->config->time_s > 0)
         uv_timer_start(&l->limit, time_over_cb, (uint64_t)(l->config->time_s * 1e3), 0);
 }
@@ -189,6 +195,11 @@ void launcher_gone(struct launcher *l, struct child *c)
     CHECK(l->alive > 0);
     l->alive--;
     l->result->node[c->rank].last = c->last;
+    c->address[0] = '\0';
+    if (launcher_faults_gone(c)) {
+        close_when_empty(l);
+        return;
+    }
     char how[ERR_TEXT_MAX];
     child_how(c, how, sizeof how);
     struct err_text why;
@@ -199,7 +210,7 @@ void launcher_gone(struct launcher *l, struct child *c)
         fail(l, &why);
     } else if (is_lost(l, c)) {
         launcher_note_lost(l, c);
-        if (l->alive == 0 && l->stage != STAGE_STOPPING) {
+        if (l->alive == 0 && l->stage != STAGE_STOPPING && !launcher_faults_await(l)) {
             err_set(&why, ERR_IO, "all agents are lost; the last one, agent %" PRIu32 ": %s", c->rank, how);
             fail(l, &why);
         }
@@ -264,6 +275,9 @@ static int open_handles(struct launcher *l)
     int err = take_handle(l, uv_timer_init(&l->loop, &l->report), (uv_handle_t *)&l->report);
     if (err == 0) err = take_handle(l, uv_timer_init(&l->loop, &l->limit), (uv_handle_t *)&l->limit);
     CHECK(err == 0); /* timers need nothing from the system */
+    if (err == 0)
+        err = take_handle(l, uv_timer_init(&l->loop, &l->fault_timer), (uv_handle_t *)&l->fault_timer);
+    CHECK(err == 0);
     err = take_handle(l, uv_signal_init(&l->loop, &l->interrupt), (uv_handle_t *)&l->interrupt);
     if (err == 0) err = take_handle(l, uv_signal_init(&l->loop, &l->terminate), (uv_handle_t *)&l->terminate);
     if (err == 0) err = uv_signal_start(&l->interrupt, signal_cb, SIGINT);
@@ -291,11 +305,12 @@ static void run_loop(struct launcher *l)
 
 int launcher_check(const struct config *config, struct err_text *why)
 {
-    return open_files_check(OPEN_FILES_LOOP + config->nodes, why); /* a pipe to each agent */
+    uint32_t pipes = config->faults != NULL ? 2 : 1; /* to each agent: for orders, and for what it tells */
+    return open_files_check(OPEN_FILES_LOOP + pipes * config->nodes, why);
 }
 
-int launcher_run(const struct config *config, struct rundir *dir, struct progress *p,
-                 struct launcher_result *out, struct err_text *why)
+int launcher_run(const struct config *config, const struct scenario *scenario, struct rundir *dir,
+                 struct progress *p, struct launcher_result *out, struct err_text *why)
 {
     *out = (struct launcher_result){.stopped_by = "failure"};
     struct launcher *l = mem_new_zero(1, sizeof *l);
@@ -314,7 +329,12 @@ int launcher_run(const struct config *config, struct rundir *dir, struct progres
     if (err == 0) {
         l->arguments = config_experiment_arguments(config, &l->argument_count);
         l->read_buffer = mem_new(READ_SIZE, 1);
-        run_loop(l);
+        err = scenario != NULL ? launcher_faults_open(l, scenario, &l->failure) : 0;
+        if (err == 0)
+            run_loop(l);
+        else
+            uv_loop_close(&l->loop);
+        launcher_faults_close(l);
         for (size_t i = 0; i < l->argument_count; i++) free(l->arguments[i]);
         free(l->arguments);
         free(l->read_buffer);

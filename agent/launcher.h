@@ -5,6 +5,7 @@
 
 #include "agent/progress.h"
 #include "agent/rundir.h"
+#include "agent/scenario_run.h"
 
 /* What became of one agent. */
 struct launcher_node {
@@ -21,17 +22,18 @@ struct launcher_result {
     uint64_t memory_max; /* bytes: the largest agent's anonymous and shared memory (RssAnon + RssShmem of
                                   * /proc/<pid>/status: resident without the pages of program and libraries,
                                   * which all agents share), sampled each interval; 0 = unknown */
-    double trained_s;    /* wall seconds of training: from the last agent's ranking to the stop */
+    struct scenario_totals faults; /* of the scenario */
+    double trained_s;              /* wall seconds of training: from the last agent's ranking to the stop */
 };
 
 /* Whether enough files can be opened for as many agents. ERR_LIMIT with the remedy. */
 int launcher_check(const struct config *config, struct err_text *why);
 
-/* Runs the whole life of the agents; config is that of `up`. Metrics go to dir, progress to p. Returns 0 when
+/* Runs the whole life of the agents; config is that of `up`, scenario what --faults names or NULL. Metrics go to dir, progress to p. Returns 0 when
  * the run came to its end, with whatever losses; ERR_IO with why when it could not start or all agents died.
  * *out is to be released in both cases. When it returns, SIGINT and SIGTERM are caught (interrupt.h). */
-int launcher_run(const struct config *config, struct rundir *dir, struct progress *p,
-                 struct launcher_result *out, struct err_text *why);
+int launcher_run(const struct config *config, const struct scenario *scenario, struct rundir *dir,
+                 struct progress *p, struct launcher_result *out, struct err_text *why);
 void launcher_result_deinit(struct launcher_result *r);
 
 #endif

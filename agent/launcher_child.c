@@ -56,6 +56,8 @@ static void child_event(struct child *c, const char *name, const json_t *object)
         json_int_t given = json_integer_value(json_object_get(object, "steps_handed_over"));
         if (steps > 0) child_steps(c, (uint64_t)steps, given > 0 ? (uint64_t)given : 0);
         launcher_steps(l);
+    } else if (strcmp(name, "answer") == 0) {
+        launcher_faults_answer(c, object);
     } else if (strcmp(name, "failed") == 0) {
         snprintf(c->failure, sizeof c->failure, "%s", text_of(object, "text"));
     } else if (strcmp(name, "note") == 0 && l->stage < STAGE_STOPPING) {
@@ -112,6 +114,7 @@ static void close_once(uv_handle_t *handle)
 static void exit_cb(uv_process_t *process, int64_t exit_status, int exit_signal)
 {
     struct child *c = process->data;
+    if (c->launcher->faults != NULL) close_once((uv_handle_t *)&c->in);
     c->exit_status = exit_status;
     c->exit_signal = exit_signal;
     close_once((uv_handle_t *)process);
@@ -145,7 +148,7 @@ static void add_argument(char **argv, size_t *count, const char *name, const cha
 static char **make_argv(const struct child *c, const char *join, size_t *own_from)
 {
     const struct launcher *l = c->launcher;
-    char **argv = mem_new_zero(l->argument_count + 12, sizeof *argv);
+    char **argv = mem_new_zero(l->argument_count + 16, sizeof *argv);
     static char command[] = "agent", launched[] = "--launched";
     size_t count = 0;
     argv[count++] = (char *)(uintptr_t)l->program;
@@ -161,6 +164,11 @@ static char **make_argv(const struct child *c, const char *join, size_t *own_fro
     add_argument(argv, &count, "--listen", "127.0.0.1:0");
     if (join != NULL) add_argument(argv, &count, "--join", join);
     char tag[TAG_TEXT_MAX];
+    if (l->faults != NULL) { /* who is killed comes back with what it had saved */
+        snprintf(path, sizeof path, "%s/state/%" PRIu32, l->dir->path, c->rank);
+        add_argument(argv, &count, "--state", path);
+        add_argument(argv, &count, "--save-every", "2s");
+    }
     if (site_tag_at(l->config->tags, c->rank, tag)) add_argument(argv, &count, "--tag", tag);
     return argv;
 }
@@ -173,15 +181,20 @@ int child_start(struct child *c, const char *join, struct err_text *why)
     uv_stdio_container_t stdio[3] = {
         {.flags = UV_IGNORE}, {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE}, {.flags = UV_INHERIT_FD}};
     stdio[1].data.stream = (uv_stream_t *)&c->out;
+    if (l->faults != NULL) stdio[0].flags = UV_CREATE_PIPE | UV_READABLE_PIPE;
+    stdio[0].data.stream = (uv_stream_t *)&c->in;
     stdio[2].data.fd = 2;
     uv_process_options_t options = {
         .file = l->program, .args = argv, .exit_cb = exit_cb, .stdio_count = 3, .stdio = stdio};
     int err = uv_pipe_init(&l->loop, &c->out, 0);
     CHECK(err == 0); /* it opens nothing yet */
-    c->process.data = c->out.data = c;
-    c->open_handles = 2;
+    err = uv_pipe_init(&l->loop, &c->in, 0);
+    CHECK(err == 0);
+    c->process.data = c->out.data = c->in.data = c;
+    c->open_handles = 3;
     c->started = true;
     l->alive++;
+    if (l->faults == NULL) close_once((uv_handle_t *)&c->in); /* no orders */
     err = uv_spawn(&l->loop, &c->process, &options);
     if (err == 0) err = uv_read_start((uv_stream_t *)&c->out, alloc_cb, read_cb);
     for (size_t i = own_from; argv[i] != NULL; i++) free(argv[i]);
@@ -189,8 +202,34 @@ int child_start(struct child *c, const char *join, struct err_text *why)
     if (err == 0) return 0;
     close_once((uv_handle_t *)&c->process); /* to be closed also when it was not started */
     close_once((uv_handle_t *)&c->out);
+    close_once((uv_handle_t *)&c->in);
     return err_set(why, ERR_IO, "cannot start agent %" PRIu32 " (%s): %s", c->rank, l->program,
                    err == UV_EMFILE ? "too many open files; raise ulimit -n" : uv_strerror(err));
+}
+
+static void order_written_cb(uv_write_t *request, int status)
+{
+    (void)status; /* who is gone does not answer */
+    free(request->data);
+    free(request);
+}
+
+int child_order(struct child *c, json_t *order)
+{
+    bool ears = child_alive(c) && c->launcher->faults != NULL && !uv_is_closing((uv_handle_t *)&c->in);
+    char *text = ears ? json_dumps(order, JSON_COMPACT | JSON_REAL_PRECISION(17)) : NULL;
+    json_decref(order);
+    if (text == NULL) return ERR_CLOSED;
+    size_t length = strlen(text);
+    text[length] = '\n'; /* in the terminator's place */
+    uv_write_t *request = mem_new_zero(1, sizeof *request);
+    request->data = text;
+    uv_buf_t buf = uv_buf_init(text, (unsigned)length + 1);
+    int err = uv_write(request, (uv_stream_t *)&c->in, &buf, 1, order_written_cb);
+    if (err == 0) return 0;
+    free(text);
+    free(request);
+    return ERR_CLOSED;
 }
 
 bool child_alive(const struct child *c)

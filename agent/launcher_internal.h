@@ -1,8 +1,9 @@
 /* What the files of the launcher share: launcher.c (the course of a run), launcher_child.c (one process),
- * launcher_report.c (sums over all, progress). Private to them. */
+ * launcher_report.c (sums over all, progress), launcher_faults.c (--faults). Private to them. */
 #ifndef GADABOUT_AGENT_LAUNCHER_INTERNAL_H
 #define GADABOUT_AGENT_LAUNCHER_INTERNAL_H
 
+#include <jansson.h>
 #include <uv.h>
 
 #include "agent/launcher.h"
@@ -21,8 +22,13 @@ struct child {
     enum child_phase phase;
     uv_process_t process;
     uv_pipe_t out; /* its standard output */
+    uv_pipe_t in;  /* its standard input: orders; with --faults only */
     bool started;
-    uint32_t open_handles; /* of the two; 0 after the start = it is gone and all it said was read */
+    bool comes_back, start_due; /* killed by the scenario, which starts it again; and that time has come */
+    bool stopped;               /* by SIGSTOP */
+    char address[ADDRESS_TEXT_MAX]; /* where it listens; "" = not told yet */
+    uint32_t lives;                 /* before this one */
+    uint32_t open_handles;          /* of these; 0 after the start = it is gone and all it said was read */
     int64_t exit_status;
     int exit_signal;
     const char *killed;        /* by us: why (static); NULL = not */
@@ -38,6 +44,8 @@ struct child {
 
 enum launcher_stage { STAGE_STARTING, STAGE_TRAINING, STAGE_SETTLING, STAGE_STOPPING };
 
+struct launcher_faults;
+
 struct launcher {
     const struct config *config;
     struct rundir *dir;
@@ -47,7 +55,8 @@ struct launcher {
     uv_loop_t loop;
     uv_timer_t report, limit; /* limit: of --time, of settling, of stopping */
     uv_signal_t interrupt, terminate;
-    uv_handle_t *own[4]; /* (own_count) of these four, those that are open */
+    uv_timer_t fault_timer;
+    uv_handle_t *own[5]; /* (own_count) of these five, those that are open */
     uint32_t own_count;
     struct child *child;            /* (nodes) */
     uint32_t alive;                 /* processes not gone */
@@ -61,8 +70,9 @@ struct launcher {
         double since_s; /* wall_clock_s; 0 = training has not begun */
         bool told;
     } standstill;
-    struct err_text failure; /* "" = none */
-    char *read_buffer;       /* (READ_SIZE) for the callback that runs */
+    struct launcher_faults *faults; /* NULL = no --faults */
+    struct err_text failure;        /* "" = none */
+    char *read_buffer;              /* (READ_SIZE) for the callback that runs */
 };
 
 /* -- launcher.c: called by children */
@@ -72,7 +82,18 @@ void launcher_metrics(struct launcher *l, struct child *c);
 void launcher_steps(struct launcher *l);
 void launcher_gone(struct launcher *l, struct child *c);
 
+/* -- launcher_faults.c: does nothing without --faults. What a child's end or start means to the scenario */
+int launcher_faults_open(struct launcher *l, const struct scenario *scenario, struct err_text *why);
+void launcher_faults_begin(struct launcher *l);  /* training begins: time counts from now */
+void launcher_faults_finish(struct launcher *l); /* it is over: all faults end */
+void launcher_faults_close(struct launcher *l);  /* takes the totals into the result */
+bool launcher_faults_gone(struct child *c);      /* true: it comes back, or is meant to; it is not lost */
+void launcher_faults_listening(struct child *c); /* a new life takes orders */
+void launcher_faults_answer(struct child *c, const json_t *answer);
+bool launcher_faults_await(const struct launcher *l); /* somebody is to come back */
+
 /* -- launcher_child.c */
+int child_order(struct child *c, json_t *order); /* takes order; 0, or ERR_CLOSED: it has no ears */
 int child_start(struct child *c, const char *join, struct err_text *why); /* join: NULL for the first */
 bool child_alive(const struct child *c);
 void child_end(struct child *c, int signal);

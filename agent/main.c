@@ -30,6 +30,7 @@ static const struct command_entry {
     [COMMAND_ALGORITHMS] = {"list methods, compressors, topologies, models, ... and parameters",
                             command_algorithms},
     [COMMAND_REPRODUCE] = {"repeat a published comparison and judge its claims", command_reproduce},
+    [COMMAND_FAULT] = {"disturb the links of a running agent, for a test", command_fault},
     [COMMAND_STATUS] = {"what the agents on this machine do, and whom they know", command_status},
     [COMMAND_INVITE] = {"print the line with which others join a running agent", command_invite},
     [COMMAND_DOCTOR] = {"what is wrong with the set-up of an agent", command_doctor},

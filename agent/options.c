@@ -156,11 +156,33 @@ const struct config_option config_options[] = {
      .properties = OPTION_HIDDEN | OPTION_NOT_KEPT, .initial = "off", FIELD(launched), .example = "on"},
 
     /* talking to a running agent */
-    {.name = "agent", .kind = OPTION_TEXT, .commands = ON_STATUS | ON_INVITE,
+    {.name = "agent", .kind = OPTION_TEXT, .commands = ON_STATUS | ON_INVITE | ON_FAULT,
      .properties = OPTION_NOT_KEPT | OPTION_BARE, .metavar = "ID|PATH", FIELD(agent), .example = "4611",
      .help = "beginning of its id, or its socket (all)"},
     {.name = "watch", .kind = OPTION_FLAG, .commands = ON_STATUS, .properties = OPTION_NOT_KEPT,
      .initial = "off", FIELD(watch), .example = "on", .help = "again each second, until Ctrl-C"},
+
+    {.name = "kind", .kind = OPTION_TEXT, .commands = ON_FAULT, .properties = OPTION_NOT_KEPT,
+     .metavar = "KIND", FIELD(fault_kind), .example = "drop",
+     .help = "drop delay limit half_open reset corrupt (list)"},
+    {.name = "peer", .kind = OPTION_TEXT, .commands = ON_FAULT, .properties = OPTION_NOT_KEPT,
+     .metavar = "ID|any", FIELD(fault_peer), .example = "5", .help = "links with whom (any)"},
+    {.name = "direction", .kind = OPTION_TEXT, .commands = ON_FAULT, .properties = OPTION_NOT_KEPT,
+     .metavar = "WAY", FIELD(fault_direction), .example = "both", .help = "in, out or both (both)"},
+    {.name = "for", .kind = OPTION_SECONDS, .commands = ON_FAULT,
+     .properties = OPTION_NOT_KEPT | OPTION_ABOVE_LOW, .metavar = "T", FIELD(fault_for_s), RANGE(0, TIME_MAX_S),
+     .example = "30s", .help = "how long (until healed)"},
+    {.name = "delay", .kind = OPTION_SECONDS, .commands = ON_FAULT, .properties = OPTION_NOT_KEPT,
+     .metavar = "T", FIELD(fault_delay_s), RANGE(0, TIME_MAX_S), .example = "50ms", .help = "of kind delay"},
+    {.name = "jitter", .kind = OPTION_SECONDS, .commands = ON_FAULT, .properties = OPTION_NOT_KEPT,
+     .metavar = "T", FIELD(fault_jitter_s), RANGE(0, TIME_MAX_S), .example = "10ms",
+     .help = "of kind delay: so much more or less (0)"},
+    {.name = "rate", .kind = OPTION_U64, .commands = ON_FAULT, .properties = OPTION_NOT_KEPT, .initial = "0",
+     .metavar = "N", FIELD(fault_rate), .example = "100000", .help = "of kind limit: bytes per second"},
+    {.name = "one-in", .kind = OPTION_U64, .commands = ON_FAULT, .properties = OPTION_NOT_KEPT, .initial = "0",
+     .metavar = "N", FIELD(fault_one_in), .example = "10000", .help = "of kind corrupt: one byte in N"},
+    {.name = "heal", .kind = OPTION_FLAG, .commands = ON_FAULT, .properties = OPTION_NOT_KEPT, .initial = "off",
+     FIELD(fault_heal), .example = "on", .help = "end all faults of the agent, say what each did"},
 
     /* output; `out` is not kept because a run never writes into the directory of an older one */
     {.name = "out", .kind = OPTION_TEXT, .commands = ON_RUN | ON_REPRODUCE,
@@ -170,7 +192,7 @@ const struct config_option config_options[] = {
      .properties = OPTION_PASSED | OPTION_ABOVE_LOW | OPTION_RARE, .metavar = "T", FIELD(report_every_s),
      RANGE(0, VIRTUAL_TIME_MAX_S), .example = "1s",
      .help = "between metrics lines (1s; sim 1/20 of the run)"},
-    {.name = "json", .kind = OPTION_FLAG, .commands = ON_RUN | ON_EVAL | ON_ALGORITHMS | ON_STATUS,
+    {.name = "json", .kind = OPTION_FLAG, .commands = ON_RUN | ON_EVAL | ON_ALGORITHMS | ON_STATUS | ON_FAULT,
      .properties = OPTION_NOT_KEPT, .initial = "off", FIELD(json), .example = "on",
      .help = "print the result as JSON and nothing else"},
 };

@@ -38,8 +38,8 @@ struct course {
     uint64_t ended_us;
     struct placed *placed; /* (placed_count) owned */
     uint32_t placed_count, owed;
-    bool asking; /* answers may come from inside: the end is told when all are asked */
-    uint32_t nodes_hit;
+    bool asking;  /* answers may come from inside: the end is told when all are asked */
+    uint32_t hit; /* nodes, or rules that were placed */
     struct fault_counts counts;
 };
 
@@ -83,7 +83,7 @@ static bool is_of_links(const struct course *c)
 
 static bool has_bitten(const struct course *c)
 {
-    return is_of_links(c) ? fault_has_bitten(&c->counts) : c->nodes_hit > 0;
+    return is_of_links(c) ? fault_has_bitten(&c->counts) : c->hit > 0;
 }
 
 static void write_line(const struct scenario_run *r, const struct course *c, const char *event,
@@ -98,8 +98,8 @@ static void write_line(const struct scenario_run *r, const struct course *c, con
     json_object_set_new(o, "line", json_integer((json_int_t)c->fault->line));
     json_object_set_new(o, "time", json_integer(c->happened));
     json_object_set_new(o, "what", json_text_or_null(c->fault->what));
-    json_object_set_new(o, "nodes_hit", json_integer(c->nodes_hit));
     if (strcmp(event, "ends") == 0) {
+        json_object_set_new(o, is_of_links(c) ? "rules" : "nodes_hit", json_integer(c->hit));
         json_object_set_new(o, "bit", json_boolean(has_bitten(c)));
         if (is_of_links(c)) {
             json_object_set_new(o, "bytes_held", json_count_or_null(n->bytes_held));
@@ -135,7 +135,7 @@ static void tell_end(struct scenario_run *r, struct course *c)
 {
     char text[SCENARIO_TEXT_MAX + FAULT_TEXT_MAX + 64], did[FAULT_TEXT_MAX];
     fault_counts_print(&c->counts, did);
-    if (!is_of_links(c)) snprintf(did, sizeof did, "%s", c->nodes_hit > 0 ? "done" : "it met nothing");
+    if (!is_of_links(c)) snprintf(did, sizeof did, "%s", c->hit > 0 ? "done" : "it met nothing");
     snprintf(text, sizeof text, "fault ends: %s; %s", c->fault->what, did);
     bool momentary = c->fault->kind == SCENARIO_KILL;
     if (!momentary || !has_bitten(c)) r->ops.say(r->ops.ctx, text);
@@ -156,7 +156,7 @@ static void place(struct scenario_run *r, struct course *c)
         if ((i & (i - 1)) == 0) c->placed = mem_resize(c->placed, i == 0 ? 1 : 2 * i, sizeof *c->placed);
         p.tag = ++r->next_tag;
         p.told = r->ops.inject(r->ops.ctx, p.node, &p.rule, p.tag);
-        c->nodes_hit += p.told;
+        c->hit += p.told;
         c->placed[c->placed_count++] = p;
     }
 }
@@ -181,7 +181,7 @@ static void begin(struct scenario_run *r, struct course *c, uint64_t now_us)
 {
     const struct scenario_fault *f = c->fault;
     c->happened++;
-    c->nodes_hit = 0;
+    c->hit = 0;
     c->counts = (struct fault_counts){0};
     c->stage = STAGE_ON;
     r->totals.begun++;
@@ -189,7 +189,7 @@ static void begin(struct scenario_run *r, struct course *c, uint64_t now_us)
     if (is_of_links(c))
         place(r, c);
     else
-        for (uint32_t i = 0; i < f->group[0].count; i++) c->nodes_hit += do_begin(r, c, f->group[0].node[i]);
+        for (uint32_t i = 0; i < f->group[0].count; i++) c->hit += do_begin(r, c, f->group[0].node[i]);
     bool at_once = f->kind == SCENARIO_KILL || f->kind == SCENARIO_RESTART;
     c->next_us = f->for_us > 0 || at_once ? now_us + f->for_us : TIME_NEVER;
 }
@@ -242,13 +242,19 @@ void scenario_run_healed(struct scenario_run *r, uint32_t tag, const struct faul
     }
 }
 
+static void replace(struct scenario_run *r, struct course *c, struct placed *p)
+{
+    bool first = !p->told;
+    p->told = r->ops.inject(r->ops.ctx, p->node, &p->rule, p->tag);
+    c->hit += first && p->told;
+}
+
 void scenario_run_started(struct scenario_run *r, uint32_t v)
 {
     for (uint32_t i = 0; i < r->course_count; i++) {
         struct course *c = &r->course[i];
         for (uint32_t k = 0; k < c->placed_count && c->stage == STAGE_ON; k++)
-            if (c->placed[k].node == v)
-                c->placed[k].told = r->ops.inject(r->ops.ctx, v, &c->placed[k].rule, c->placed[k].tag);
+            if (c->placed[k].node == v) replace(r, c, &c->placed[k]);
     }
 }
 

@@ -30,8 +30,10 @@
 
 struct link_fault {
     struct fault_lens *in, *out;
-    long ended;   /* what the socket said when it ended, 0 = not yet: told when the line is empty */
-    bool reading; /* uv_read is on */
+    long ended; /* what the socket said when it ended, 0 = not yet: told when the line is empty */
+    uint64_t
+        held_most; /* of what goes out, since it is blocked: a conn that gives up forgets its queue first */
+    bool reading;  /* uv_read is on */
     bool lens_write;
     bool buries; /* when it closes, even if only what comes in is held: nobody has ever answered */
     bool resets; /* when it closes */
@@ -53,7 +55,8 @@ static uint64_t held_out(const struct link *l)
 {
     struct link_stats stats;
     conn_stats(l->conn, &stats);
-    return stats.queue_bytes + fault_lens_held(l->fault->out);
+    uint64_t held = stats.queue_bytes + fault_lens_held(l->fault->out);
+    return held > l->fault->held_most ? held : l->fault->held_most;
 }
 
 static struct fault_status *blocker(const struct fault_lens *lens)
@@ -66,6 +69,7 @@ static void count_held(const struct link *l)
     struct fault_status *in = blocker(l->fault->in), *out = blocker(l->fault->out);
     if (in != NULL) in->counts.bytes_held += held_in(l);
     if (out != NULL) out->counts.bytes_held += held_out(l);
+    l->fault->held_most = 0;
 }
 
 /* -- graves ------------------------------------------------------------------------------------ */
@@ -259,6 +263,7 @@ static void feed(struct link *l, uint64_t now_us)
 
 static void pump_out(struct link *l)
 {
+    if (l->fault != NULL && blocker(l->fault->out) != NULL) l->fault->held_most = held_out(l);
     while (!l->writing && l->fault != NULL && l->state != LINK_CLOSING) {
         uint64_t now_us = tcp_now_us();
         const uint8_t *from;
@@ -338,7 +343,7 @@ int fault_inject(struct uv_tcp *t, const struct fault_rule *rule)
     tcp_want_turn(t);
     tcp_wake_at(t, fault_set_next_us(&t->faults));
     fault_rule_print(rule, text);
-    trace_line(t->config.trace, TRACE_WARN, "fault %d begins: %s", id, text);
+    trace_line(t->config.trace, TRACE_INFO, "fault %d begins: %s", id, text);
     return id;
 }
 
@@ -347,7 +352,7 @@ static void say_ended(const struct uv_tcp *t, const struct fault_status *f)
     char text[FAULT_TEXT_MAX], did[FAULT_TEXT_MAX];
     fault_rule_print(&f->rule, text);
     fault_counts_print(&f->counts, did);
-    trace_line(t->config.trace, TRACE_WARN, "fault %d ends: %s; %s", f->id, text, did);
+    trace_line(t->config.trace, TRACE_INFO, "fault %d ends: %s; %s", f->id, text, did);
 }
 
 int fault_heal(struct uv_tcp *t, int id)

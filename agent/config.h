@@ -95,6 +95,8 @@ struct config {
     /* status, invite */
     char *agent; /* which one: the beginning of its id, or a socket's path; NULL = all */
     bool watch;  /* again each second */
+
+    /* fault */
     char *fault_kind, *fault_peer, *fault_direction; /* as typed; NULL = not given */
     double fault_for_s, fault_delay_s, fault_jitter_s;
     uint64_t fault_rate, fault_one_in; /* bytes per second; one byte in so many */

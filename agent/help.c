@@ -86,6 +86,12 @@ void config_print_help(enum command command, bool all, FILE *to)
         fprintf(to, "Give it the options of the agent, all of them: with -n it opens the experiment\n"
                     "and compares it with that of the members. It joins nothing and changes nothing.\n"
                     "Exit 0: nothing is wrong; 1: each finding is a line that begins with \"wrong\".\n");
+    if (command == COMMAND_FAULT)
+        fprintf(to, "--agent may be left out when one agent runs here. Without --kind and --heal\n"
+                    "its faults are listed. Exit 0: done; 1: no agent, or no answer; 2: options that\n"
+                    "do not go together. For a whole cluster: up --faults, sim --faults.\n\n"
+                    "  gadabout fault --agent 3 --kind delay --delay 50ms --jitter 10ms\n"
+                    "  gadabout fault --agent 3 --heal\n\n");
     if (command == COMMAND_EVAL)
         fprintf(to, "What is not given is taken from config.yml beside the model file.\n");
     fprintf(to, "Example:\n  gadabout %s\n", h->example);

@@ -135,6 +135,32 @@ static void a_short_drop_loses_nothing(void **state)
     suite_close(&s);
 }
 
+static void a_link_that_lost_bytes_does_not_go_on(void **state)
+{
+    struct suite s;
+    suite_open(&s, state, 2);
+    struct endpoint *a = s.endpoint[0], *b = s.endpoint[1];
+    suite_link(&s, a, b);
+    struct fault_rule r = rule_of(FAULT_HALF_OPEN, FAULT_OUT, 1);
+    r.for_us = CONTRACT_SILENCE_US / 3;
+    send_some(&s, a, 2);
+    RUN_UNTIL(&s, endpoint_last(b)->messages[LANE_BULK] == 2);
+    int id = inject(a, &r);
+    suite_run_for(&s, 20 * MS);
+    send_some(&s, a, 3);
+    send_some(&s, b, 3);
+    RUN_UNTIL(&s, endpoint_last(a)->messages[LANE_BULK] == 3); /* one way */
+    assert_int_equal(downs(a) + downs(b), 0);
+    RUN_UNTIL(&s, downs(a) == 1 && downs(b) == 1);
+    assert_true(status_of(a, id).ended);
+    assert_int_equal(a->seen[0].why, DOWN_RESET);
+    assert_int_equal(b->seen[0].why, DOWN_RESET);
+    assert_int_equal(b->seen[0].messages[LANE_BULK], 2);
+    assert_true(status_of(a, id).counts.bytes_swallowed >= 3 * 1000);
+    RUN_UNTIL(&s, endpoint_is_up(a) && endpoint_is_up(b));
+    suite_close(&s);
+}
+
 static void a_one_way_drop_is_heard_by_one_side_only(void **state)
 {
     struct suite s;
@@ -346,6 +372,7 @@ int contract_run_faults(const struct contract_factory *factory)
         cmocka_unit_test_prestate(a_drop_is_as_silent_for_who_dials_us, f),
         cmocka_unit_test_prestate(half_open_is_as_a_host_that_vanished, f),
         cmocka_unit_test_prestate(a_short_drop_loses_nothing, f),
+        cmocka_unit_test_prestate(a_link_that_lost_bytes_does_not_go_on, f),
         cmocka_unit_test_prestate(a_one_way_drop_is_heard_by_one_side_only, f),
         cmocka_unit_test_prestate(a_delay_is_never_shorter_and_keeps_the_order, f),
         cmocka_unit_test_prestate(a_limit_is_kept_and_the_link_lives_on, f),

@@ -30,7 +30,8 @@ struct launcher_result {
 int launcher_check(const struct config *config, struct err_text *why);
 
 /* Runs the whole life of the agents; config is that of `up`, scenario what --faults names or NULL. Metrics go to
- * dir, progress to p. Returns 0 when the run came to its end, with whatever losses; ERR_IO with why when it could not start or all agents died.
+ * dir, progress to p. Returns 0 when the run came to its end, with whatever losses; ERR_IO with why when it could
+ * not start or all agents died.
  * *out is to be released in both cases. When it returns, SIGINT and SIGTERM are caught (interrupt.h). */
 int launcher_run(const struct config *config, const struct scenario *scenario, struct rundir *dir,
                  struct progress *p, struct launcher_result *out, struct err_text *why);

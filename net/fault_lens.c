@@ -216,6 +216,7 @@ void fault_lens_take(struct fault_lens *l, size_t size, uint64_t now_us)
     pay(l, size, now_us);
     l->first = (l->first + size) % FAULT_LINE_MAX;
     l->held -= size;
+    if (l->held == 0) l->first = 0; /* a line that is hardly used touches little memory */
     while (size > 0) {
         struct piece *p = &l->piece[l->piece_first];
         size_t part = p->size < size ? p->size : size;

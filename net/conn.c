@@ -246,8 +246,9 @@ static int take_goodbye(struct conn *c, uint64_t reason, const uint8_t *payload,
 static int take_ping(struct conn *c, const struct frame_header *h)
 {
     if (h->type == FRAME_PING) {
+        /* of several pings that come at once one measures (its value is not 0): that one must come back */
+        if (!c->pong_due || c->pong_value == 0) c->pong_value = h->value;
         c->pong_due = true;
-        c->pong_value = h->value;
     } else if (h->value == c->ping_stamp && c->ping_stamp != 0) {
         uint64_t taken = c->now_us - c->ping_stamp;
         c->stats.round_trip_us = taken > 0 ? taken : 1;

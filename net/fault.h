@@ -129,7 +129,7 @@ void fault_lens_put(struct fault_lens *l, const uint8_t *bytes, size_t size, uin
 /* Bytes that are due, in one piece; there may be more behind it. Borrowed until fault_lens_free: a taken piece
  * is overwritten by later puts only. take: the first `size` of them have gone on. */
 size_t fault_lens_peek(const struct fault_lens *l, uint64_t now_us, const uint8_t **bytes);
-void fault_lens_take(struct fault_lens *l, size_t size, uint64_t now_us);
+void fault_lens_take(struct fault_lens *l, size_t size);
 uint64_t fault_lens_next_us(const struct fault_lens *l); /* of the first byte; TIME_NEVER: none, or blocked */
 
 size_t fault_lens_held(const struct fault_lens *l);

@@ -3,8 +3,8 @@
  * Normal course
  *  - bytes are copied into a ring with the time at which they are due; that time never goes back, so order is
  *    kept whatever the jitter. Bytes put at one time with one due time are one piece.
- *  - with a limit the first byte may go when the ones before it have been paid for; at most a hundredth of a
- *    second's bytes go at once.
+ *  - with a limit the first byte may go when the ones before it have been paid for, with a hundredth of a second's
+ *    bytes; a loop that comes late takes what has been earned meanwhile.
  *  - corrupt: the distance to the next flipped bit is drawn uniformly from 1 to 2n - 1 bytes.
  *
  * Failures
@@ -181,14 +181,31 @@ void fault_lens_put(struct fault_lens *l, const uint8_t *bytes, size_t size, uin
 
 /* -- out --------------------------------------------------------------------------------------- */
 
+/* From when on the first byte may be counted: it is due, and those before it are paid for. */
+static uint64_t limit_from_us(const struct fault_lens *l)
+{
+    uint64_t due_us = l->piece[l->piece_first].due_us;
+    return l->free_us > due_us ? l->free_us : due_us;
+}
+
+/* Bytes that a limit lets go now: who comes late to take them finds more. */
+static size_t limit_now(const struct fault_lens *l, uint64_t rate, uint64_t now_us)
+{
+    uint64_t from_us = limit_from_us(l), burst = rate < BURSTS_PER_S ? 1 : rate / BURSTS_PER_S;
+    if (now_us < from_us) return 0;
+    double earned = (double)(now_us - from_us) * 1e-6 * (double)rate;
+    return earned < FAULT_LINE_MAX ? (size_t)earned + (size_t)burst : FAULT_LINE_MAX;
+}
+
 size_t fault_lens_peek(const struct fault_lens *l, uint64_t now_us, const uint8_t **bytes)
 {
-    uint64_t rate = rate_of(l);
     *bytes = l->line + l->first;
-    if (blocked(l) || l->piece_count == 0 || (rate > 0 && now_us < l->free_us)) return 0;
+    if (blocked(l) || l->piece_count == 0) return 0;
     size_t due = 0, whole = FAULT_LINE_MAX - l->first;
-    if (rate > 0 && whole > rate / BURSTS_PER_S)
-        whole = rate < BURSTS_PER_S ? 1 : (size_t)(rate / BURSTS_PER_S);
+    if (rate_of(l) > 0) {
+        size_t most = limit_now(l, rate_of(l), now_us);
+        if (most < whole) whole = most;
+    }
     for (uint32_t i = 0; i < l->piece_count && due < whole; i++) {
         const struct piece *p = &l->piece[(l->piece_first + i) % PIECE_MAX];
         if (p->due_us > now_us) break;
@@ -197,23 +214,21 @@ size_t fault_lens_peek(const struct fault_lens *l, uint64_t now_us, const uint8_
     return due < whole ? due : whole;
 }
 
-static void pay(struct fault_lens *l, size_t size, uint64_t now_us)
+static void pay(struct fault_lens *l, size_t size)
 {
     uint64_t rate = rate_of(l);
-    if (rate == 0) return;
-    if (l->free_us < now_us) {
-        l->free_us = now_us;
-        l->free_rest = 0;
-    }
+    if (rate == 0 || size == 0) return;
+    uint64_t from_us = limit_from_us(l);
+    if (from_us > l->free_us) l->free_rest = 0;
     uint64_t cost = (uint64_t)size * 1000000u + l->free_rest;
-    l->free_us += cost / rate;
+    l->free_us = from_us + cost / rate;
     l->free_rest = cost % rate;
 }
 
-void fault_lens_take(struct fault_lens *l, size_t size, uint64_t now_us)
+void fault_lens_take(struct fault_lens *l, size_t size)
 {
     CHECK(size <= l->held);
-    pay(l, size, now_us);
+    pay(l, size);
     l->first = (l->first + size) % FAULT_LINE_MAX;
     l->held -= size;
     if (l->held == 0) l->first = 0; /* a line that is hardly used touches little memory */
@@ -231,8 +246,7 @@ void fault_lens_take(struct fault_lens *l, size_t size, uint64_t now_us)
 uint64_t fault_lens_next_us(const struct fault_lens *l)
 {
     if (blocked(l) || l->piece_count == 0) return TIME_NEVER;
-    uint64_t due_us = l->piece[l->piece_first].due_us;
-    return rate_of(l) > 0 && l->free_us > due_us ? l->free_us : due_us;
+    return rate_of(l) > 0 ? limit_from_us(l) : l->piece[l->piece_first].due_us;
 }
 
 size_t fault_lens_held(const struct fault_lens *l)

@@ -225,7 +225,7 @@ static void pump_in(struct link *l)
         size_t space = conn_recv_space(l->conn, &to);
         if (size > space) size = space;
         memcpy(to, from, size);
-        fault_lens_take(l->fault->in, size, now_us);
+        fault_lens_take(l->fault->in, size);
         conn_received(l->conn, size, now_us);
         link_drain(l);
     }
@@ -272,7 +272,7 @@ static void pump_out(struct link *l)
         if (size == 0) return;
         uv_buf_t buf = uv_buf_init((char *)(uintptr_t)from, (unsigned)size);
         int written = uv_try_write((uv_stream_t *)&l->tcp, &buf, 1);
-        if (written > 0) fault_lens_take(l->fault->out, (size_t)written, now_us);
+        if (written > 0) fault_lens_take(l->fault->out, (size_t)written);
         if (written > 0) continue;
         if (written == UV_EAGAIN) {
             link_write_later(l, buf);
@@ -312,7 +312,7 @@ void link_fault_flush(struct link *l)
 void link_fault_written(struct link *l)
 {
     l->fault->lens_write = false;
-    fault_lens_take(l->fault->out, l->write_size, tcp_now_us());
+    fault_lens_take(l->fault->out, l->write_size);
 }
 
 bool link_fault_writes(const struct link *l)

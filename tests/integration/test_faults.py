@@ -33,7 +33,7 @@ def links_between(folder, first, last, start):
 def check_scenario(folder, summary, start):
     lines = faults_of(folder)
     begun = [(line["fault"], line["time_s"]) for line in lines if line["event"] == "begins"]
-    expected = [("partition", 2), ("restart", 7), ("delay", 11), ("stop", 14), ("stop", 15), ("stop", 16)]
+    expected = [("partition", 2), ("restart", 9), ("delay", 13), ("stop", 16), ("stop", 17), ("stop", 18)]
     check([name for name, _ in begun] == [name for name, _ in expected], f"began: {begun}")
     for (name, at), (_, told) in zip(expected, begun):
         check(at <= told <= at + 2, f"{name} began at {told}, not at {at}")
@@ -43,11 +43,11 @@ def check_scenario(folder, summary, start):
     partition = next(line for line in ended if line["fault"] == "partition")
     check(partition["links_refused"] > 0 and partition["rules"] == 8, f"partition: {partition}")
     check(next(line for line in ended if line["fault"] == "delay")["bytes_slowed"] > 0, "nothing was slowed")
-    cut = links_between(folder, 2, 5.1, start)
+    cut = links_between(folder, 2, 6.1, start)
     check(all(low == 1 for low, _ in cut.values()), f"links while there were two halves: {cut}")
-    whole = links_between(folder, 5.5, 7, start)
+    whole = links_between(folder, 6, 9, start)
     check(all(most == 3 for _, most in whole.values()), f"links after it was healed: {whole}")
-    last = links_between(folder, 16.6, 99, start)
+    last = links_between(folder, 18.6, 99, start)
     check(all(most == 3 for _, most in last.values()), f"links at the end: {last}")
     check(summary["lost"] == [], f"lost: {summary['lost']}")
 
@@ -59,7 +59,7 @@ def start_of_training(folder):
 
 def run_up(place, more):
     folder = str(place.path / "run")
-    process = place.start(["up", *COMMON, "--steps", "0", "--time", "19", "--pace", "50", "--out", folder, *more])
+    process = place.start(["up", *COMMON, "--steps", "0", "--time", "21", "--pace", "50", "--out", folder, *more])
     pids = wait_for_training(process, folder, 4)
     return folder, process, pids
 
@@ -74,7 +74,7 @@ def a_scenario_drives_real_agents():
         check(process.returncode == 0, f"exit status {process.returncode}: {err}")
         summary = check_run_directory(folder, DIM)
         check_scenario(folder, summary, start_of_training(folder))
-        for words in ("fault begins: partition of 0-1 | 2-3, for 3 s", "fault ends: partition of 0-1 | 2-3; ",
+        for words in ("fault begins: partition of 0-1 | 2-3, for 4 s", "fault ends: partition of 0-1 | 2-3; ",
                       "agent 3 is killed by the scenario", "agent 3 is back", "fault begins: stop of 1"):
             check(words in err, f"the log lacks '{words}': {err}")
         check(pathlib.Path(folder, "nodes/3.before-1/metrics.jsonl").exists(), "the first life of 3 left nothing")
@@ -82,7 +82,7 @@ def a_scenario_drives_real_agents():
 
 
 def sim_arguments(folder, more):
-    return ["sim", *COMMON, "--virtual-time", "19", "--latency", "uniform:low=1ms,high=3ms", "--step-time",
+    return ["sim", *COMMON, "--virtual-time", "21", "--latency", "uniform:low=1ms,high=3ms", "--step-time",
             "constant:value=50ms", "--patience", "2", "--out", folder, *more]
 
 
@@ -95,7 +95,7 @@ def the_same_file_drives_simulated_nodes():
             check(done.returncode == 0, f"exit status {done.returncode}: {done.stderr}")
             summary = check_run_directory(folder, DIM)
             check_scenario(folder, summary, 0)
-            check("fault begins: partition of 0-1 | 2-3, for 3 s" in done.stderr, "the log is silent")
+            check("fault begins: partition of 0-1 | 2-3, for 4 s" in done.stderr, "the log is silent")
             traces.append(summary["trace_sha256"])
         check(traces[0] == traces[1], "two runs of one seed and one scenario differ")
 

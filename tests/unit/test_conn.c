@@ -404,6 +404,36 @@ static void open_raw(struct side *s, uint16_t version)
     feed_frame(s, FRAME_HELLO, 0, 0, bytes, hello_encode(&h, bytes));
 }
 
+static void send_all(struct side *s)
+{
+    struct iov iov[4];
+    for (size_t count; (count = conn_peek_send(s->conn, iov, 4)) > 0;)
+        for (size_t i = 0; i < count; i++) conn_sent(s->conn, iov[i].size);
+}
+
+static void of_pings_at_once_the_measuring_one_is_answered(void **state)
+{
+    (void)state;
+    struct side b;
+    struct iov iov[4];
+    struct frame_header h;
+    open_raw(&b, PROTOCOL_VERSION);
+    send_all(&b);
+    feed_frame(&b, FRAME_PING, 0, 1234, NULL, 0);
+    feed_frame(&b, FRAME_PING, 0, 0, NULL, 0); /* the peer waits for the answer to its first */
+    assert_int_equal(b.err, 0);
+    assert_true(conn_peek_send(b.conn, iov, 4) >= 1);
+    assert_int_equal(frame_decode(iov[0].base, &h), 0);
+    assert_int_equal(h.type, FRAME_PONG);
+    assert_int_equal(h.value, 1234);
+    send_all(&b);
+    feed_frame(&b, FRAME_PING, 0, 0, NULL, 0);
+    assert_true(conn_peek_send(b.conn, iov, 4) >= 1);
+    assert_int_equal(frame_decode(iov[0].base, &h), 0);
+    assert_int_equal(h.value, 0);
+    conn_free(b.conn);
+}
+
 static void announced_bodies_are_checked_first(void **state)
 {
     (void)state;
@@ -588,6 +618,7 @@ int main(void)
         cmocka_unit_test(a_refused_giant_waits_for_an_empty_lane),
         cmocka_unit_test(a_goodbye_follows_what_was_queued),
         cmocka_unit_test(heartbeats_measure_and_silence_ends),
+        cmocka_unit_test(of_pings_at_once_the_measuring_one_is_answered),
         cmocka_unit_test(a_missing_hello_ends_the_link),
         cmocka_unit_test(a_visitor_is_answered_and_gone),
         cmocka_unit_test(refusals_are_told_to_the_dialler),

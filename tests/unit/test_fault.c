@@ -81,7 +81,7 @@ static void pull(struct bench *b, uint64_t now_us)
         b->last_us = now_us;
         memcpy(b->out + b->got, bytes, size);
         b->got += size;
-        fault_lens_take(b->lens, size, now_us);
+        fault_lens_take(b->lens, size);
     }
 }
 
@@ -218,8 +218,17 @@ static void a_limit_is_exact_over_time(void **state)
     run(&b, TIME_NEVER - 1);
     assert_int_equal(b.last_us, 3010 * MS);
     expect_whole(&b);
-    r.bytes_s = 1;
     bench_close(&b);
+    bench_open(&b, FAULT_OUT, &r); /* who comes late finds what was earned meanwhile, and not more */
+    put(&b, 4000, 0);
+    pull(&b, 1000 * MS);
+    assert_int_equal(b.got, 3030);
+    pull(&b, 1000 * MS + 9 * MS);
+    assert_int_equal(b.got, 3030);
+    run(&b, TIME_NEVER - 1);
+    assert_true(b.last_us >= 1320 * MS && b.last_us <= 1334 * MS);
+    bench_close(&b);
+    r.bytes_s = 1;
     bench_open(&b, FAULT_IN, &r);
     put(&b, 3, 0);
     run(&b, 1500 * MS);

@@ -228,6 +228,12 @@ static void a_limit_is_exact_over_time(void **state)
     run(&b, TIME_NEVER - 1);
     assert_true(b.last_us >= 1320 * MS && b.last_us <= 1334 * MS);
     bench_close(&b);
+    r.bytes_s = 3; /* a third of a second each: the rests of microseconds add up */
+    bench_open(&b, FAULT_OUT, &r);
+    put(&b, 31, 0);
+    run(&b, TIME_NEVER - 1);
+    assert_int_equal(b.last_us, 10000 * MS);
+    bench_close(&b);
     r.bytes_s = 1;
     bench_open(&b, FAULT_IN, &r);
     put(&b, 3, 0);

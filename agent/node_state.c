@@ -1,8 +1,8 @@
 /* The node's side of the model's transfer: fetching it before training, giving it once we train (transfer.h).
  *
  * Normal course
- *  - FETCHING: each linked member that trains, and has at least half the progress of the best, is a donor; what comes goes into a buffer of its own and becomes x0
- *    when it is whole.
+ *  - FETCHING: each linked member that trains, and has at least half the progress of the best, is a donor; what
+ *    comes goes into a buffer of its own and becomes x0 when it is whole.
  *  - training: whoever asks is answered out of a snapshot of our model; chunks go in the bulk lane while it takes them.
  * Failure courses
  *  - we are asked and do not train (yet): BUSY, for a second.

@@ -49,8 +49,8 @@ struct simulation_setup {
 struct simulation;
 
 /* Builds the graph, whose delays are the mean delays of the simulated links, and starts every node. Returns 0
- * and an owned simulation, or ERR_USAGE, ERR_IO, ERR_FORMAT with why (topology, algorithm, trainer). Dynamic: delays of the
- * graph are 1, since places are nobody's for good. */
+ * and an owned simulation, or ERR_USAGE, ERR_IO, ERR_FORMAT with why (topology, algorithm, trainer). Dynamic:
+ * delays of the graph are 1, since places are nobody's for good. */
 int simulation_new(const struct simulation_setup *setup, struct simulation **out, struct err_text *why);
 void simulation_free(struct simulation *s);
 

@@ -18,13 +18,14 @@ static void list_add(char *list, const char *name)
 int algo_fit_topology(const struct algo_type *type, const struct choice_spec *topology, struct err_text *why)
 {
     bool overlay = strcmp(topology->name, "overlay") == 0;
-    if (overlay && type->any_peers) return 0;
-    if (overlay)
-        return err_set(why, ERR_USAGE,
-                       "--topology: 'overlay' does not fit --algorithm %s, which counts on fixed neighbours; give "
-                       "--topology regular or complete",
-                       type->spec.name);
-    if (type->links == ALGO_LINKS_ANY || strcmp(topology->name, "complete") == 0) return 0;
+    if (strcmp(topology->name, "complete") == 0 || (overlay && type->any_peers)) return 0;
+    if (overlay && type->links == ALGO_LINKS_ANY)
+        return err_set(
+            why, ERR_USAGE,
+            "--topology: 'overlay' does not fit --algorithm %s, which counts on fixed neighbours; give "
+            "--topology regular",
+            type->spec.name);
+    if (type->links == ALGO_LINKS_ANY) return 0;
     return err_set(why, ERR_USAGE,
                    "--topology: '%s' does not fit --algorithm %s, any two nodes of which may have to speak; "
                    "give --topology complete",

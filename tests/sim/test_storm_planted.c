@@ -16,7 +16,7 @@
 #include "algo/delicoco/internal.h"
 #include "tests/sim/storm.h"
 
-enum { SEEDS_MAX = 50, VICTIM = 5 };
+enum { SEEDS_MAX = 150, VICTIM = 5 };
 
 static float *floats(const struct blob *b)
 {

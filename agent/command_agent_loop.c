@@ -309,6 +309,10 @@ static void on_job_done(void *ctx, struct job *j)
 static void make_node(struct agent *a)
 {
     struct node_config config = agent_node_settings(a);
+    struct membership_config membership;
+    membership_defaults(&membership);
+    membership.local_health = a->config->local_health;
+    config.membership = &membership;
     struct node_sink sink = {
         .ctx = a, .on_ranked = on_ranked, .on_failed = on_failed, .on_finished = on_finished, .on_member = on_member};
     a->node = node_new(&config, &sink);

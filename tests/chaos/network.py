@@ -157,17 +157,30 @@ class Network:
         """Appends a rule of iptables to what node `at` receives."""
         self.inside(self.names[at], "iptables", "-w", "-A", CHAIN, *words)
 
+    def everywhere(self, scripts):
+        """Runs a shell script in each node's namespace ({node: script}), all at once; {node: output}."""
+        started = {i: subprocess.Popen(self.command(i, "sh", "-c", script), stdout=subprocess.PIPE,
+                                       stderr=subprocess.PIPE, text=True) for i, script in scripts.items()}
+        outputs = {i: p.communicate() for i, p in started.items()}
+        failed = [outputs[i][1] for i, p in started.items() if p.returncode != 0]
+        if failed:
+            raise Broken(failed[0].strip())
+        return {i: out for i, (out, _) in outputs.items()}
+
+    def drops(self, heard):
+        """{node: those from whom it hears nothing any more}"""
+        lines = {at: "".join(f"-A {CHAIN} -s {self.address(s)} -j DROP\\n" for s in sources)
+                 for at, sources in heard.items()}
+        self.everywhere({at: f"printf '*filter\\n{rules}COMMIT\\n' | iptables-restore --noflush"
+                         for at, rules in lines.items()})
+
     def drop(self, at, sources):
         """Node `at` hears nothing from these nodes any more."""
-        rules = "".join(f"-A {CHAIN} -s {self.address(s)} -j DROP\n" for s in sources)
-        self.inside(self.names[at], "iptables-restore", "--noflush", input=f"*filter\n{rules}COMMIT\n")
+        self.drops({at: sources})
 
     def cut(self, left, right):
         """Nothing passes between the two groups, in no direction."""
-        for a in left:
-            self.drop(a, right)
-        for b in right:
-            self.drop(b, left)
+        self.drops({**{a: list(right) for a in left}, **{b: list(left) for b in right}})
 
     def counted(self, at):
         """[(packets, bytes)] of node at's rules, in their order."""
@@ -179,11 +192,9 @@ class Network:
 
     def heal(self, nodes=None):
         """Removes all rules; returns how many packets they had caught, by node."""
-        caught = {}
-        for i in range(self.count) if nodes is None else nodes:
-            caught[i] = self.packets(i)
-            self.inside(self.names[i], "iptables", "-w", "-F", CHAIN)
-        return caught
+        chosen = range(self.count) if nodes is None else nodes
+        shown = self.everywhere({i: f"iptables -w -nvxL {CHAIN} && iptables -w -F {CHAIN}" for i in chosen})
+        return {i: sum(int(line.split()[0]) for line in text.splitlines()[2:]) for i, text in shown.items()}
 
     def watch_dials(self, at, address):
         """Counts connections that node `at` tries to open to an address; read it by dials()."""

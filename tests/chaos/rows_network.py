@@ -98,10 +98,10 @@ def bipartition(r):
     parted = spread(c)
     parts = [{a.view() for a in c.agents[:half]}, {a.view() for a in c.agents[half:]}]
     r.figure("views in the halves", [sorted(len(v or ()) for v in p) for p in parts])
+    healed, healed_at = time.time(), time.monotonic()
     caught = net.heal()
-    healed = time.time()
     r.proof("each of them dropped packets", all(n > 0 for n in caught.values()), sum(caught.values()))
-    r.figure("one_view_s", r.same_views(c, 40))
+    r.same_views(c, 40, since=healed_at)
     near, took = wait_for(lambda: spread(c) <= before, 60, 0.5)
     r.figure("distance before", before)
     r.figure("distance parted", parted)
@@ -117,8 +117,7 @@ def bipartition(r):
 def majorities_ring(r):
     count, cut_s = 8, 60 if r.full else 30
     net, c = r.trained(count)
-    for i in range(count):
-        net.drop(i, [(i + k) % count for k in (3, 4, 5)])
+    net.drops({i: [(i + k) % count for k in (3, 4, 5)] for i in range(count)})
     began = time.time()
     time.sleep(cut_s)
     r.goes_on(c)
@@ -154,10 +153,11 @@ def isolated(r):
     grew, _ = wait_for(lambda: lone.newest("steps") > steps + 20, 10)
     r.check("it trains on alone", grew, f"{steps} -> {lone.newest('steps')}")
     r.goes_on(c, others)
+    healed = time.monotonic()
     caught = net.heal()
     r.proof("packets dropped there and at the others", caught[3] > 0 and sum(caught.values()) > caught[3],
             (caught[3], sum(caught.values())))
-    r.figure("one_view_s", r.same_views(c, 40))
+    r.same_views(c, 40, since=healed)
     r.check("it came back without a restart", lone.life == 1 and lone.alive)
     r.goes_on(c)
     r.alive_still(c)

@@ -50,7 +50,7 @@ def kill_one(r):
     r.figure("trains_again_s", time.monotonic() - began)
     first = (victim.metrics() or [{"steps": 0}])[0]["steps"]
     r.check("its steps go on from what was saved", saved is not None and first >= saved[5], f"{saved} -> {first}")
-    r.figure("one_view_s", r.same_views(c, 40))
+    r.same_views(c, 40, since=began)
     r.goes_on(c)
     r.alive_still(c)
 
@@ -96,9 +96,9 @@ def freeze(r):
     r.goes_on(c, others)
     r.nobody_dead(c, since, others)
     time.sleep(max(0.0, 30 - (time.time() - since)))
-    steps, woken = frozen.newest("steps"), time.time()
+    steps, woken, woken_at = frozen.newest("steps"), time.time(), time.monotonic()
     frozen.go_on()
-    r.figure("one_view_s", r.same_views(c, 40))
+    r.same_views(c, 40, since=woken_at)
     grew, _ = wait_for(lambda: frozen.newest("steps") > steps + 20, 20)
     r.check("it trains again, without a restart", grew and frozen.life == 1)
     r.goes_on(c)

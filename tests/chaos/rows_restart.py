@@ -70,9 +70,10 @@ def empty_disk(r):
     r.proof("killed, and its state is gone", status == -9 and not victim.state.exists(), f"existed: {existed}")
     since = time.time()
     time.sleep(1)
+    began = time.monotonic()
     victim.start([c[0].address()])
     c.wait_training([victim])
-    r.figure("one_view_s", r.same_views(c, 30))
+    r.same_views(c, 30, since=began)
     r.goes_on(c)
     last = {o.index: e for o, e in c.changes(since, "alive", {victim.id}) if o is not victim}
     wrong = [i for i, a in enumerate(c.agents) if a is not victim

@@ -116,9 +116,10 @@ def train_split(r, count, split_s, total_s):
         net.cut(range(half), range(half, count))
         time.sleep(split_s)
         found["parted"] = spread()
-        found["caught"] = net.heal()
         healed = time.monotonic()
-        held, found["view_s"], found["view"] = c.wait_views(c.agents, c.agents, 60)
+        found["caught"] = net.heal()
+        held, _, found["view"] = c.wait_views(c.agents, c.agents, 60)
+        found["view_s"] = time.monotonic() - healed
         near, _ = wait_for(lambda: spread() <= found["before"], max(1, 90 - (time.monotonic() - healed)), 0.5)
         found["mixed_s"] = time.monotonic() - healed if near else 999.0
         found["held"] = held

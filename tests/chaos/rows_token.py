@@ -70,8 +70,8 @@ def token_lost(r):
     for a in c.agents:
         if not a.alive:
             a.start([c[0].address()])
-    r.same_views(c, 40, c.agents)
-    r.goes_on(c, c.agents, 30)
+    r.same_views(c, 40)
+    r.goes_on(c, timeout=30)
 
 
 @row("40", "token doubled: its acknowledgement is lost", ("netns",), pr=True, backend="PX+SIM")

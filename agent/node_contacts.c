@@ -7,6 +7,8 @@
  *  - before training: the seeds; up to DONOR_MAX of those who train; and of the known members those 1, 2, 4, ... places
  *    further in the ring of ids, so that what one knows is soon known to all.
  *  - without any link: the seeds. Always: what the owner seeks (node_seek).
+ * The dial that brought a link is kept for KEEP_US, so that the transport's back-off governs a link that breaks
+ * again and again; without it each new dial would begin at once.
  * A link that nobody needs is closed by the side that dialled it after IDLE_US, but never the last LINK_LEAST.
  * Failure courses
  *  - an address fails: whoever asked for a probe there hears it. It is dialled on as long as it is wanted.
@@ -23,6 +25,7 @@
 #define IDLE_US 15000000u
 #define REFUSED_US 30000000u
 #define DIAL_BOTH_US 1000000u
+#define KEEP_US 10000000u /* less than IDLE_US: a link that we close is not dialled again */
 #define LINK_LEAST 3u
 #define DONOR_MAX 3u
 
@@ -67,11 +70,11 @@ static void contact_remove(struct node *n, struct contact *c)
     *c = n->contact[--n->contact_count];
 }
 
-static void contacts_sweep(struct node *n)
+static void contacts_sweep(struct node *n, uint64_t now_us)
 {
     for (uint32_t i = 0; i < n->contact_count;) {
         struct contact *c = &n->contact[i];
-        if (c->wanted) {
+        if (c->wanted || now_us < c->keep_us) {
             c->wanted = false;
             i++;
             continue;
@@ -142,6 +145,8 @@ void node_contacts_unreachable(struct node *n, const char *address, int err)
 void node_contacts_up(struct node *n, const struct link *l)
 {
     if (!l->dialled) return;
+    struct contact *c = contact_find(n, l->address);
+    if (c != NULL) c->keep_us = node_now_us(n) + KEEP_US;
     for (uint32_t i = n->probe_count; i-- > 0;) {
         if (i >= n->probe_count || n->probe[i].id == l->peer) continue;
         if (strcmp(n->probe[i].address, l->address) == 0 && node_link_of(n, n->probe[i].id) == NULL)
@@ -245,7 +250,7 @@ void node_contacts_review(struct node *n)
     if (n->algo == NULL || n->link_count == 0)
         for (size_t i = 0; i < n->seed_count; i++) contact_want(n, n->seed[i]);
     for (uint32_t i = 0; i < n->sought_count; i++) contact_want(n, n->sought[i]);
-    contacts_sweep(n);
+    contacts_sweep(n, now_us);
     links_review(n, now_us);
 }
 

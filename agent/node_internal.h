@@ -65,6 +65,7 @@ struct contact {
     char *address;       /* owned */
     bool wanted;         /* by the review that runs */
     uint64_t refused_us; /* when the transport gave it up; 0 = it has not */
+    uint64_t keep_us;    /* until then the dial is kept, wanted or not */
 };
 
 /* Somebody whom a machine wants to have linked for a while. */

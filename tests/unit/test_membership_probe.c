@@ -209,6 +209,34 @@ static void a_member_without_a_link_is_dialled_and_then_asked(void **state)
     rig_close(&r);
 }
 
+/* A path of 400 ms: dial and hello take most of the interval, and the answer comes after its end. */
+static void a_link_that_comes_late_in_the_interval_gets_the_time_of_an_answer(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_open(&r);
+    rig_friend(&r, FIRST);
+    rig_tell_one(&r, FIRST, dialable(TARGET));
+    uint64_t until_us = r.now_us + 5 * (uint64_t)SECOND;
+    while (rig_next(&r, until_us) && rig_find(&r, MEMBERSHIP_CONNECT, TARGET) == NULL) rig_answer_pings(&r);
+    uint64_t dialled_us = r.now_us;
+    while (rig_next(&r, dialled_us + 900000)) rig_answer_pings(&r);
+    r.now_us = dialled_us + 900000;
+    rig_link(&r, TARGET);
+    const struct swim_msg *ping = rig_sent(&r, SWIM_PING, TARGET);
+    assert_non_null(ping);
+    uint64_t number = ping->number;
+    r.mute = TARGET;
+    while (rig_next(&r, dialled_us + 1300000)) rig_answer_pings(&r);
+    assert_int_equal(rig_state(&r, TARGET), MEMBER_ALIVE);
+    r.now_us = dialled_us + 1300000;
+    rig_say(&r, TARGET, (struct swim_msg){.kind = SWIM_ACK, .number = number});
+    assert_int_equal(rig_state(&r, TARGET), MEMBER_ALIVE);
+    assert_true(until_state(&r, MEMBER_SUSPECT, 20 * (uint64_t)SECOND) !=
+                TIME_NEVER); /* it is silent from now on */
+    rig_close(&r);
+}
+
 static void one_that_cannot_be_dialled_is_left_to_those_that_have_its_link(void **state)
 {
     (void)state;
@@ -304,6 +332,7 @@ int main(void)
         cmocka_unit_test(a_broken_link_is_looked_into_at_once),
         cmocka_unit_test(a_goodbye_is_no_evidence),
         cmocka_unit_test(a_member_without_a_link_is_dialled_and_then_asked),
+        cmocka_unit_test(a_link_that_comes_late_in_the_interval_gets_the_time_of_an_answer),
         cmocka_unit_test(one_that_cannot_be_dialled_is_left_to_those_that_have_its_link),
         cmocka_unit_test(an_answer_is_handed_on_to_who_asked),
         cmocka_unit_test(without_an_answer_we_say_so_in_time),

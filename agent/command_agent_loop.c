@@ -311,7 +311,8 @@ static void make_node(struct agent *a)
     struct node_config config = agent_node_settings(a);
     struct membership_config membership;
     membership_defaults(&membership);
-    membership.local_health = a->config->local_health;
+    membership.local_health = a->config->lifeguard;
+    if (!a->config->lifeguard) membership.suspicion_spread = 1; /* a fixed timer, confirmations or not */
     config.membership = &membership;
     struct node_sink sink = {
         .ctx = a, .on_ranked = on_ranked, .on_failed = on_failed, .on_finished = on_finished, .on_member = on_member};

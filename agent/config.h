@@ -85,7 +85,7 @@ struct config {
     double save_every_s;   /* between checkpoints */
     char *faults;      /* up, sim: scenario file; NULL = none */
     bool launched;     /* hidden: started by `up`, reports as JSON lines on stdout */
-    bool local_health; /* hidden: off only to show what Lifeguard's local health is for (tests/chaos, M-5) */
+    bool lifeguard;    /* hidden: off = plain SWIM, only to show what Lifeguard is for (tests/chaos, M-5) */
     char *control;         /* path of the control socket, or "off"; NULL = one named by id */
 
     /* output */

@@ -154,8 +154,8 @@ const struct config_option config_options[] = {
      .example = "scenario.yml", .help = "inject the faults of a scenario file (none)"},
     {.name = "launched", .kind = OPTION_FLAG, .commands = ON_AGENT,
      .properties = OPTION_HIDDEN | OPTION_NOT_KEPT, .initial = "off", FIELD(launched), .example = "on"},
-    {.name = "local-health", .kind = OPTION_SWITCH, .commands = ON_AGENT, .metavar = "on|off",
-     .properties = OPTION_HIDDEN | OPTION_NOT_KEPT, .initial = "on", FIELD(local_health), .example = "off"},
+    {.name = "lifeguard", .kind = OPTION_SWITCH, .commands = ON_AGENT, .metavar = "on|off",
+     .properties = OPTION_HIDDEN | OPTION_NOT_KEPT, .initial = "on", FIELD(lifeguard), .example = "off"},
 
     /* talking to a running agent */
     {.name = "agent", .kind = OPTION_TEXT, .commands = ON_STATUS | ON_INVITE | ON_FAULT,

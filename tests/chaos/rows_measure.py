@@ -148,9 +148,10 @@ def m4(r):
 
 
 def with_and_without(r, seconds, stopped_s):
-    """The gray storm with local health, and the control without. Returns what was seen in both."""
-    if not r.program.has("local-health"):
-        raise Lacking("agent has no --local-health off for the control run")
+    """The gray storm, and the control: plain SWIM, without Lifeguard's local health and confirmations. Returns what was
+    seen in both."""
+    if not r.program.has("lifeguard"):
+        raise Lacking("agent has no --lifeguard off for the control run")
     c, on = gray(r, 16, 4, seconds, stopped_s, **SPARSE)
     r.proof("agents were stopped again and again", on["stops"] >= 3 * seconds / (stopped_s + 0.2), on["stops"])
     r.figure("deaths of the 12", on["deaths"])
@@ -160,17 +161,17 @@ def with_and_without(r, seconds, stopped_s):
     r.figure("one_view_s", on["one_view_s"])
     r.goes_on(c)
     r.stack.close()
-    _, off = gray(r, 16, 4, seconds, stopped_s, **SPARSE, **{"local-health": "off"})
+    _, off = gray(r, 16, 4, seconds, stopped_s, **SPARSE, lifeguard="off")
     r.figure("control: deaths of the 12", off["deaths"])
     r.figure("control: suspicions of the 12", off["suspicions"])
     return on, off
 
 
-@row("M-5", "gray: 4 of 16 cycle SIGSTOP 2 s, SIGCONT 0.2 s; with and without local health", ("netns",), alone=True,
+@row("M-5", "gray: 4 of 16 cycle SIGSTOP 2 s, SIGCONT 0.2 s; with and without Lifeguard", ("netns",), alone=True,
      limit=500)
 def m5(r):
     on, off = with_and_without(r, 120, 2.0)
-    r.check("the control, without local health, suspects ten times as many", off["suspicions"] >= 10 and
+    r.check("the control, without Lifeguard, suspects ten times as many", off["suspicions"] >= 10 and
             off["suspicions"] >= 10 * on["suspicions"], (on["suspicions"], off["suspicions"]))
 
 
@@ -178,7 +179,7 @@ def m5(r):
      limit=500)
 def m5b(r):
     _, off = with_and_without(r, 90, 8.0)
-    r.check("the control, without local health, declares a healthy one dead", off["deaths"] >= 1, off["deaths"])
+    r.check("the control, without Lifeguard, declares a healthy one dead", off["deaths"] >= 1, off["deaths"])
 
 
 @row("M-7", "one-way partition between two of 16 for 60 s", ("netns", "iptables"), limit=300)

@@ -7,6 +7,7 @@
  *  - opens one TAP per argument, each in its namespace (as `ip netns` names them), prints {"ready": PORTS}.
  *  - a frame goes to the port where its destination was seen last, to all others when that is not known or is a
  *    group; each ordered pair of ports has its own impairment (impair.h) and draws.
+ *  - ARP passes untouched: what is imitated is a path with routers, which asks nobody for addresses.
  *  - a line on stdin is answered by one line on stdout:
  *      set FROM TO WORDS   ports by number, * = all; replaces what was set; no words = no impairment
  *      stats               {"now": totals, "pairs": [...]}: those pairs that have seen frames

@@ -9,6 +9,8 @@
  *  - without any link: the seeds. Always: what the owner seeks (node_seek).
  * The dial that brought a link is kept for KEEP_US, so that the transport's back-off governs a link that breaks
  * again and again; without it each new dial would begin at once.
+ * A dial is kept for DIAL_LEAST_US though the peer's own has come through meanwhile: the transport decides between
+ * the two, in the same way at both ends. If each end gave up its own for the other's, no link would stay.
  * A link that nobody needs is closed by the side that dialled it after IDLE_US, but never the last LINK_LEAST.
  * Failure courses
  *  - an address fails: whoever asked for a probe there hears it. It is dialled on as long as it is wanted.
@@ -26,6 +28,7 @@
 #define REFUSED_US 30000000u
 #define DIAL_BOTH_US 1000000u
 #define KEEP_US 10000000u /* less than IDLE_US: a link that we close is not dialled again */
+#define DIAL_LEAST_US 3000000u
 #define LINK_LEAST 3u
 #define DONOR_MAX 3u
 
@@ -60,7 +63,8 @@ static bool contact_want(struct node *n, const char *address)
         n->contact_capacity = n->contact_capacity == 0 ? 8 : 2 * n->contact_capacity;
         n->contact = mem_resize(n->contact, n->contact_capacity, sizeof *n->contact);
     }
-    n->contact[n->contact_count++] = (struct contact){.address = mem_copy_text(address), .wanted = true};
+    n->contact[n->contact_count++] = (struct contact){
+        .address = mem_copy_text(address), .wanted = true, .keep_us = node_now_us(n) + DIAL_LEAST_US};
     return true;
 }
 

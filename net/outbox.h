@@ -14,7 +14,7 @@
 #include "net/frame.h"
 
 #define OUTBOX_FRAME_MAX 64u
-#define OUTBOX_PLAN_MAX (2u * FRAME_CHUNK_MAX)
+#define OUTBOX_PLAN_MAX FRAME_CHUNK_MAX
 #define OUTBOX_MESSAGE_COST 64u /* bytes counted for each message beside its own */
 
 struct iov {

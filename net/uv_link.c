@@ -24,7 +24,7 @@
 
 #define FLUSH_ROUND_MAX 4 /* of OUTBOX_PLAN_MAX each, then the other links have their turn */
 #define NOT_SENT_MAX                                                                                         \
-    (256 * 1024) /* bytes the kernel may hold unsent: control overtakes bulk in front of it */
+    (32 * 1024) /* bytes the kernel may hold unsent: control overtakes bulk in front of it */
 
 /* -- slots ------------------------------------------------------------------------------------- */
 

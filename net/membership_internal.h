@@ -57,6 +57,7 @@ struct probe {
     bool round, pinged;
     uint32_t asked, nacked;
     uint64_t ping_us, ack_at_us, end_at_us;
+    bool waited; /* longer than an interval, for the dial */
 };
 
 /* A PING_REQ that we serve. */

@@ -118,9 +118,15 @@ static bool is_hopeless(const struct membership *m, const struct probe *p)
     return p->dial == PROBE_DIAL_FAILED;
 }
 
-/* Time is up. True when the probe has ended. */
+/* Time is up. True when the probe has ended. A dial with its hello takes three round trips: on a long path more than
+ * an interval, so it gets a second one unless there is evidence already. */
 static bool probe_time_up(struct membership *m, struct probe *p)
 {
+    if (p->dial == PROBE_DIAL_UNDER_WAY && p->evidence == EVIDENCE_NONE && !p->waited) {
+        p->waited = true;
+        p->end_at_us = time_after(m->now_us, m->config.probe_us * membership_scale(m));
+        return false;
+    }
     bool tried = p->pinged || p->asked > 0 || p->dial == PROBE_DIAL_UNDER_WAY || p->dial == PROBE_DIAL_FAILED;
     if (tried || p->dial == PROBE_DIAL_NONE) {
         probe_failed(m, p, verdict(p));

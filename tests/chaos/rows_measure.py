@@ -147,13 +147,14 @@ def m4(r):
     r.same_views(c, 5)
 
 
-def with_and_without(r, seconds, stopped_s, running_s):
-    """The gray storm, and the control: plain SWIM, without Lifeguard's local health and confirmations. Returns what was
-    seen in both."""
+@row("M-5", "gray: 4 of 16 cycle SIGSTOP 2 s, SIGCONT 0.2 s; with and without Lifeguard", ("netns",), alone=True,
+     limit=500)
+def m5(r):
     if not r.program.has("lifeguard"):
         raise Lacking("agent has no --lifeguard off for the control run")
-    c, on = gray(r, 16, 4, seconds, stopped_s, running_s, **SPARSE)
-    r.proof("agents were stopped again and again", on["stops"] >= 3 * seconds / (stopped_s + running_s), on["stops"])
+    seconds = 120
+    c, on = gray(r, 16, 4, seconds, **SPARSE)
+    r.proof("agents were stopped again and again", on["stops"] >= 3 * seconds / 2.2, on["stops"])
     r.figure("deaths of the 12", on["deaths"])
     r.figure("suspicions of the 12", on["suspicions"])
     r.check("no death of the 12 healthy ones is declared", on["deaths"] == 0, on["who"] or None)
@@ -161,25 +162,13 @@ def with_and_without(r, seconds, stopped_s, running_s):
     r.figure("one_view_s", on["one_view_s"])
     r.goes_on(c)
     r.stack.close()
-    _, off = gray(r, 16, 4, seconds, stopped_s, running_s, **SPARSE, lifeguard="off")
+    # The control: plain SWIM, no local health, a fixed time of suspicion. Its suspicions are refuted before they kill,
+    # so it is judged by how many there are.
+    _, off = gray(r, 16, 4, seconds, **SPARSE, lifeguard="off")
     r.figure("control: deaths of the 12", off["deaths"])
     r.figure("control: suspicions of the 12", off["suspicions"])
-    return on, off
-
-
-@row("M-5", "gray: 4 of 16 cycle SIGSTOP 2 s, SIGCONT 0.2 s; with and without Lifeguard", ("netns",), alone=True,
-     limit=500)
-def m5(r):
-    on, off = with_and_without(r, 120, 2.0, 0.2)
-    r.check("the control, without Lifeguard, suspects ten times as many", off["suspicions"] >= 10 and
+    r.check("the control, without Lifeguard, accuses ten times as many", off["suspicions"] >= 10 and
             off["suspicions"] >= 10 * on["suspicions"], (on["suspicions"], off["suspicions"]))
-
-
-@row("M-5b", "as M-5 with stops of 8 s, longer than a suspicion, and runs of 20 ms: the control must kill", ("netns",), alone=True,
-     limit=500)
-def m5b(r):
-    _, off = with_and_without(r, 90, 8.0, 0.02)
-    r.check("the control, without Lifeguard, declares a healthy one dead", off["deaths"] >= 1, off["deaths"])
 
 
 @row("M-7", "one-way partition between two of 16 for 60 s", ("netns", "iptables"), limit=300)

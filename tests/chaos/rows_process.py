@@ -137,12 +137,12 @@ class Cycles:
             t.join()
 
 
-def gray(r, count, stalled, seconds, stopped_s=2.0, running_s=0.2, **options):
-    """Some of count cycle between stopped_s stopped and running_s running. Returns (cluster, {what was seen})."""
+def gray(r, count, stalled, seconds, **options):
+    """Some of count cycle between 2 s stopped and 0.2 s running. Returns (cluster, {what was seen})."""
     _, c = r.trained(count, **options)
     healthy = c.agents[stalled:]
     since = time.time()
-    with Cycles(c.agents[:stalled], stopped_s, running_s, r.seed) as cycles:
+    with Cycles(c.agents[:stalled], 2.0, 0.2, r.seed) as cycles:
         time.sleep(seconds)
     ids = {a.id for a in healthy}
     held, took, text = c.wait_views(c.agents, c.agents, 40)

@@ -271,6 +271,8 @@ void node_unseek(struct node *n, const char *address)
     uint32_t at = 0;
     while (at < n->sought_count && strcmp(n->sought[at], address) != 0) at++;
     CHECK(at < n->sought_count);
+    struct contact *c = contact_find(n, address);
+    if (c != NULL && n->link_count == 0) c->keep_us = 0; /* no link that it could be about to become */
     free(n->sought[at]);
     n->sought[at] = n->sought[--n->sought_count];
     n->dirty = true;

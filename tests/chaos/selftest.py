@@ -40,7 +40,8 @@ class FakeCluster(Cluster):
 
 
 def event(time_, number, to, accuser=0):
-    return {"t": time_, "event": "member", "id": number, "from": "alive", "to": to, "accuser": accuser, "evidence": "timeout"}
+    return {"t": time_, "event": "member", "id": number, "from": "alive", "to": to, "accuser": accuser,
+            "evidence": "timeout"}
 
 
 def new_run():

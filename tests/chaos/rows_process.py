@@ -234,7 +234,7 @@ def descriptors(r):
     since = time.time()
     few = c[3]
     used = max(int(p.name) for p in pathlib.Path(f"/proc/{few.process.pid}/fd").iterdir()) + 1
-    resource.prlimit(few.process.pid, resource.RLIMIT_NOFILE, (used, used))
+    before = resource.prlimit(few.process.pid, resource.RLIMIT_NOFILE, (used, used))
     program = ("import socket, time\nheld = []\nfor _ in range(40):\n"
                f"    held.append(socket.create_connection(('{net.address(3)}', {PORT}), 3))\n"
                "time.sleep(8)\nprint(len(held))\n")
@@ -242,5 +242,6 @@ def descriptors(r):
     r.proof("connections were opened to an agent that had no descriptor left", refused == 40, refused)
     r.nobody_dead(c, since)
     r.goes_on(c)
+    resource.prlimit(few.process.pid, resource.RLIMIT_NOFILE, before)
     r.same_views(c, 40)
     r.alive_still(c)

@@ -167,7 +167,7 @@ def cycles(r):
 
 @row("23", "CPU of 5 %", ("netns", "cpu quota"))
 def starved(r):
-    _, c = r.trained(8, data="mixture:rows=2000,features=800")
+    _, c = r.trained(8, data="mixture:rows=2000,test=200,features=12000", pace=20)
     since = time.time()
     with Quota(0.05) as quota:
         for i in (2, 6):
@@ -234,7 +234,8 @@ def descriptors(r):
     since = time.time()
     few = c[3]
     used = max(int(p.name) for p in pathlib.Path(f"/proc/{few.process.pid}/fd").iterdir()) + 1
-    before = resource.prlimit(few.process.pid, resource.RLIMIT_NOFILE, (used, used))
+    before = resource.prlimit(few.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(few.process.pid, resource.RLIMIT_NOFILE, (used, before[1]))
     program = ("import socket, time\nheld = []\nfor _ in range(40):\n"
                f"    held.append(socket.create_connection(('{net.address(3)}', {PORT}), 3))\n"
                "time.sleep(8)\nprint(len(held))\n")

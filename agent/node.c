@@ -57,6 +57,7 @@ void node_free(struct node *n)
     node_members_deinit(n);
     for (size_t i = 0; i < n->seed_count; i++) free(n->seed[i]);
     free(n->seed);
+    free(n->seed_err);
     graph_deinit(&n->own_graph);
     places_deinit(&n->places);
     free(n->weight);
@@ -80,6 +81,7 @@ int node_start(struct node *n, struct err_text *why)
                        (unsigned long long)n->config.id, n->config.node_count);
     n->started_us = node_now_us(n);
     n->seed = mem_new_zero(n->config.seed_count, sizeof *n->seed);
+    n->seed_err = mem_new_zero(n->config.seed_count, sizeof *n->seed_err);
     for (size_t i = 0; i < n->config.seed_count; i++) {
         const char *address = n->config.seeds[i];
         if (n->transport->ops->dial(n->transport, address) != 0)

@@ -148,7 +148,8 @@ struct node {
     struct link *oldest, *newest;
     uint32_t link_count;
     char **seed; /* owned copies */
-    size_t seed_count, seeds_refused, seeds_self;
+    size_t seed_count;
+    int *seed_err; /* (seed_count) owned: why each refused us; 0 = it has not */
     char *sought[NODE_SEEK_MAX]; /* (sought_count) owned: node_seek */
     uint32_t sought_count;
     struct contact *contact; /* (contact_count) */

@@ -256,6 +256,22 @@ void node_link_down(struct node *n, struct link_id id, enum down_reason why)
     node_state_down(n, peer);
 }
 
+/* True when that was the last of the seeds, and nobody can be reached any more. Addresses that peers have named, and
+ * single ones of a name, are no seeds: they may be of anybody. */
+static bool seeds_all_refuse(struct node *n, const char *address, int err)
+{
+    bool named = false, all = true, refused = false;
+    for (size_t i = 0; i < n->seed_count; i++) {
+        bool this = strcmp(n->seed[i], address) == 0;
+        if (this) n->seed_err[i] = err;
+        named |= this;
+        all &= n->seed_err[i] != 0;
+        refused |= n->seed_err[i] != 0 && n->seed_err[i] != ERR_SELF;
+    }
+    bool joining = n->phase == NODE_JOINING && !n->failed && !n->leaving;
+    return joining && named && all && refused && n->link_count == 0;
+}
+
 void node_links_refused(struct node *n, const char *address, int err, const char *reason)
 {
     trace_line(n->config.trace, err == ERR_SELF ? TRACE_DEBUG : TRACE_WARN, "%s: %s: %s", address,
@@ -264,10 +280,7 @@ void node_links_refused(struct node *n, const char *address, int err, const char
         node_redial_refused(n, address);
     else
         node_contacts_refused(n, address);
-    if (n->phase != NODE_JOINING || n->failed || n->leaving || n->seed_count == 0) return;
-    *(err == ERR_SELF ? &n->seeds_self : &n->seeds_refused) += 1;
-    if (n->seeds_refused == 0 || n->seeds_refused + n->seeds_self < n->seed_count || n->link_count > 0)
-        return;
+    if (!seeds_all_refuse(n, address, err)) return;
     struct err_text why;
     err_set(&why, err, "--join: %s refused us: %s", address, reason);
     node_fail(n, &why);

@@ -8,6 +8,7 @@
 /* Cluster. */
 #define NODE_COUNT_MAX 65536u   /* ranks in one experiment */
 #define LINK_COUNT_MAX 1024u    /* links one node keeps */
+#define MEMBER_COUNT_MAX 8192u  /* members one node knows, the dead included; places of it are kept for links */
 #define EDGE_COUNT_MAX 8388608u /* edges of one mixing graph: a complete one of 4096 nodes fits */
 #define STREAM_COUNT_MAX 65536u /* DIGEST streams of one plan */
 #define BOOT_UNITS_PER_US 1024u /* boot ids count microseconds since 1970, with room for a drawn part */
@@ -54,6 +55,7 @@
 #define DATASET_LINE_MAX (256u * 1024u * 1024u) /* bytes of one line of text */
 
 static_assert(MESSAGE_HEAD_MAX <= FRAME_CHUNK_MAX, "a head travels in one frame");
+static_assert(MEMBER_COUNT_MAX > 2u * LINK_COUNT_MAX, "there is room for whom we only hear of");
 static_assert(ALGO_BITS_MAX * 8u >= NODE_COUNT_MAX, "a visited map covers every rank");
 static_assert((unsigned long long)TRANSFER_CHUNK_MAX * TRANSFER_CHUNK_COUNT_MAX >= 4 * MODEL_DIM_MAX,
               "every model can be cut");

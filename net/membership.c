@@ -110,6 +110,7 @@ static void put_off(struct membership *m, uint64_t by_us)
     for (uint32_t i = 0; i < m->record_count; i++) {
         struct suspicion *s = &m->record[i]->suspicion;
         s->start_us = time_after(s->start_us, by_us);
+        m->record[i]->news_us = time_after(m->record[i]->news_us, by_us);
     }
     for (uint32_t i = 0; i < m->probe_count; i++) {
         m->probe[i].ack_at_us = time_after(m->probe[i].ack_at_us, by_us);
@@ -217,6 +218,7 @@ static void on_link_down(struct membership *m, node_id peer, enum member_evidenc
     membership_link_remove(m, peer);
     struct record *r = membership_record(m, peer);
     if (r != NULL && evidence != EVIDENCE_NONE) r->missed = true;
+    if (r != NULL) r->news_us = m->now_us;
     if (m->left || r == NULL || !is_live(r)) return;
     if (evidence == EVIDENCE_NONE)
         membership_probe_unlinked(m, peer);

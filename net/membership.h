@@ -31,9 +31,12 @@
  *  - we are called SUSPECT or DEAD: we raise our incarnation above it and say ALIVE; health score + 1.
  *  - we were stopped ourselves (a DEADLINE that comes late by more than an interval): nobody is judged by what
  *    we did not hear meanwhile; running suspicions are put off by as much, the health score rises.
+ *  - a member that cannot be dialled and whose link nobody has any more: it is SUSPECT when it has said nothing new
+ *    for long.
  *  - DEAD members are kept and dialled (CONNECT) for ever with jittered back-off up to redial_max_us, so that
  *    healed halves meet; they are forgotten after forget_us.
- *  - a malformed or impossible record: dropped and counted; the others of the message count.
+ *  - a malformed or impossible record, or one more than MEMBER_COUNT_MAX: dropped and counted; the others of the
+ *    message count.
  */
 #ifndef GADABOUT_NET_MEMBERSHIP_H
 #define GADABOUT_NET_MEMBERSHIP_H
@@ -133,7 +136,8 @@ struct membership_event {
 enum membership_action_kind {
     MEMBERSHIP_SEND, /* to a linked member; dropped when its link has just gone */
     MEMBERSHIP_CONNECT, /* dial `id` at `address` if there is no link; the owner keeps such a link for 10 s and more */
-    MEMBERSHIP_CHANGED, /* a member's record changed in a way the owner may care for: new, state, address, meta, boot */
+    MEMBERSHIP_CHANGED, /* a member's record changed in a way the owner may care for: new, state, address, meta, boot;
+                         * or it was forgotten: membership_find has none */
     MEMBERSHIP_SEEN_AS, /* a peer sees us under `address`: the owner may make it ours with SELF */
 };
 
@@ -155,7 +159,7 @@ struct membership_actions {
 struct membership_totals {
     uint64_t suspicions, deaths; /* declared by us, not heard */
     uint64_t refutations;        /* of our own */
-    uint64_t records_dropped;    /* impossible ones */
+    uint64_t records_dropped;    /* impossible ones, and those for which there was no room */
     uint64_t stops;              /* times we noticed that we had been stopped */
     uint32_t health;             /* 0 = well .. 7 */
 };

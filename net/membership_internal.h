@@ -29,6 +29,7 @@ struct record {
     struct member m;
     struct suspicion suspicion; /* SUSPECT; its accusers stay for DEAD */
     uint64_t ended_us;          /* DEAD, LEFT: since when */
+    uint64_t news_us;           /* when it last was known to live: a new word of its own, its link, an ACK */
     uint64_t redial_at_us, redial_wait_us;
     uint64_t dialling_us; /* a CONNECT is under way, and believed in until then; 0 = none */
     uint32_t sent;        /* as a rumour, so many times */
@@ -128,6 +129,8 @@ struct record *membership_record(const struct membership *m, node_id id); /* NUL
 /* Takes a valid record that is not known. The state is as in from; nothing is announced. */
 struct record *membership_record_add(struct membership *m, const struct member *from);
 void membership_record_forget(struct membership *m, uint32_t at); /* leaves a tomb */
+/* For a stranger; forgets one that has ended if it must. False: there is none. */
+bool membership_make_room(struct membership *m, const struct member *u);
 bool membership_is_buried(const struct membership *m, const struct member *u);
 struct member_link *membership_link(const struct membership *m, node_id id); /* NULL */
 struct member_link *membership_link_add(struct membership *m, node_id id, const char *address);
@@ -177,6 +180,7 @@ void membership_sync_short(struct membership *m, const struct member_link *l); /
 void membership_sync_reply(struct membership *m, const struct member_link *l);
 void membership_sync_random(struct membership *m);
 uint64_t membership_sync_interval_us(const struct membership *m);
+uint64_t membership_unheard_us(const struct membership *m); /* how long who cannot be asked is believed in */
 uint32_t membership_pick_links(struct membership *m, uint32_t wanted, node_id but);
 
 /* -- membership_probe.c ------------------------------------------------------------------------- */

@@ -11,8 +11,8 @@
  *  - a new SUSPECT that is linked hears of it at once.
  *  - somebody says of us what is not so (SUSPECT, DEAD, LEFT, or a former life with a greater incarnation): we go
  *    above it.
- *  - impossible values, unfinished or unprintable text, an incarnation more than a day ahead of our own time:
- *    dropped and counted. */
+ *  - impossible values, unfinished or unprintable text, an incarnation more than a day ahead of our own time, a
+ *    stranger for whom there is no room: dropped and counted. */
 #include <string.h>
 
 #include "base/check.h"
@@ -45,15 +45,14 @@ static bool record_is_sound(const struct membership *m, const struct member *u)
     return u->incarnation <= incarnation_max(m);
 }
 
-static void drop(struct membership *m, node_id from, const struct member *u)
+static void drop(struct membership *m, node_id from, const struct member *u, const char *why)
 {
     uint64_t count = ++m->totals.records_dropped;
     if ((count & (count - 1)) == 0) /* a line for the 1st, 2nd, 4th, ... */
         trace_line(m->config.trace, TRACE_WARN,
-                   "membership: %llu impossible records dropped, now one of %016llx (incarnation %llu) from "
-                   "%016llx; if clocks differ by a day and more, set them",
+                   "membership: %llu records dropped, now one of %016llx (incarnation %llu) from %016llx: %s",
                    (unsigned long long)count, (unsigned long long)u->id, (unsigned long long)u->incarnation,
-                   (unsigned long long)from);
+                   (unsigned long long)from, why);
 }
 
 /* -- ourselves --------------------------------------------------------------------------------- */
@@ -156,9 +155,13 @@ static void accused_hears(struct membership *m, struct record *r)
     if (r->m.state == MEMBER_SUSPECT && membership_link(m, r->m.id) != NULL) membership_tell(m, r->m.id, r);
 }
 
-static void hear_of_stranger(struct membership *m, const struct member *u)
+static void hear_of_stranger(struct membership *m, node_id from, const struct member *u)
 {
     if (membership_is_buried(m, u)) return;
+    if (!membership_make_room(m, u)) {
+        drop(m, from, u, "there are too many members");
+        return;
+    }
     struct member clean;
     clean_copy(&clean, u);
     struct record *r = membership_record_add(m, &clean);
@@ -175,6 +178,7 @@ static void take(struct membership *m, struct record *r, const struct member *u,
     struct member clean = *u;
     clean.state = state;
     clean_copy(&r->m, &clean);
+    if (before.incarnation != r->m.incarnation) r->news_us = m->now_us;
     fill_address(m, r, &before);
     m->live += (uint32_t)is_live(state) - (uint32_t)is_live(before.state);
     enter_state(m, r);
@@ -203,7 +207,7 @@ static bool is_newer(const struct member *a, enum member_state state, const stru
 void membership_hear(struct membership *m, node_id from, const struct member *u, bool sync)
 {
     if (!record_is_sound(m, u)) {
-        drop(m, from, u);
+        drop(m, from, u, "it is impossible; if clocks differ by a day and more, set them");
         return;
     }
     const struct member_link *l = membership_link(m, from);
@@ -214,7 +218,7 @@ void membership_hear(struct membership *m, node_id from, const struct member *u,
     }
     struct record *r = membership_record(m, u->id);
     if (r == NULL) {
-        hear_of_stranger(m, u);
+        hear_of_stranger(m, from, u);
         r = membership_record(m, u->id);
         if (r != NULL) r->told = serial;
         return;

@@ -13,7 +13,9 @@
  *    when the host refuses: its process is gone.
  *  - we could neither ask the member nor anybody else: nothing is concluded, the probe waits for a dial; but a
  *    member that cannot be dialled and whose link broke is suspected.
- *  - a member that is not linked and cannot be dialled is left to those that have its link. */
+ *  - a member that is not linked and cannot be dialled is left to those that have its link, and says by itself that
+ *    it is there; helpers are asked about one of which nothing new has come for membership_unheard_us: who had its
+ *    link may have died with it. */
 #include <string.h>
 
 #include "base/check.h"
@@ -203,7 +205,8 @@ static bool is_due(const struct membership *m, const struct record *r)
     if (r == NULL || r == m->self) return false;
     if (r->m.state != MEMBER_ALIVE && r->m.state != MEMBER_SUSPECT) return false;
     if (probe_of(m, r->m.id) != NULL) return false;
-    return membership_link(m, r->m.id) != NULL || r->m.address[0] != '\0';
+    if (membership_link(m, r->m.id) != NULL || r->m.address[0] != '\0') return true;
+    return m->link_count > 0 && m->now_us >= time_after(r->news_us, membership_unheard_us(m));
 }
 
 static struct record *round_next(struct membership *m)
@@ -231,6 +234,8 @@ void membership_probe_round(struct membership *m)
     if (membership_link(m, r->m.id) != NULL) {
         p->stage = PROBE_DIRECT;
         ping(m, p);
+    } else if (r->m.address[0] == '\0') {
+        ask_helpers(m, p);
     } else {
         p->stage = PROBE_WAIT;
         p->dial = PROBE_DIAL_WANTED;
@@ -306,6 +311,8 @@ void membership_probe_acked(struct membership *m, node_id from, uint64_t number)
     struct probe *p = probe_numbered(m, number);
     if (p == NULL || (p->target != from && p->asked == 0)) return;
     struct member_link *l = membership_link(m, from);
+    struct record *r = membership_record(m, p->target);
+    if (r != NULL) r->news_us = m->now_us;
     if (p->target == from && l != NULL && p->pinged) l->round_trip_us = m->now_us - p->ping_us;
     probe_end(m, p);
     membership_health_add(m, -1);

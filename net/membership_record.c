@@ -1,7 +1,10 @@
 /* What membership knows: records of members and links to them, both ascending by id, and tombs.
  *
  * A tomb keeps the incarnation of a forgotten member for as long again as it was remembered, so that a peer that
- * forgets a little later does not bring it back. */
+ * forgets a little later does not bring it back.
+ *
+ * There is room for MEMBER_COUNT_MAX, whatever peers invent; the last LINK_COUNT_MAX places of it are for members that
+ * are linked. Who comes then takes the place of the one that has been DEAD or LEFT for longest, or is not kept. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +43,7 @@ struct record *membership_record_add(struct membership *m, const struct member *
     m->record_count++;
     struct record *r = m->record[at] = mem_new_zero(1, sizeof *r);
     r->m = *from;
+    r->news_us = m->now_us;
     if (from->state == MEMBER_ALIVE || from->state == MEMBER_SUSPECT) m->live++;
     return r;
 }
@@ -58,12 +62,29 @@ void membership_record_forget(struct membership *m, uint32_t at)
     struct record *r = m->record[at];
     CHECK(r != m->self);
     CHECK(r->m.state == MEMBER_DEAD || r->m.state == MEMBER_LEFT);
+    membership_changed(m, r, false, r->m.state, 0);
     tomb_add(m, &r->m);
     membership_rumour_stop(m, r);
     membership_probe_drop(m, r->m.id);
     m->record_count--;
     memmove(m->record + at, m->record + at + 1, (m->record_count - at) * sizeof *m->record);
     free(r);
+}
+
+bool membership_make_room(struct membership *m, const struct member *u)
+{
+    bool linked = membership_link(m, u->id) != NULL;
+    if (m->record_count < (linked ? MEMBER_COUNT_MAX : MEMBER_COUNT_MAX - LINK_COUNT_MAX)) return true;
+    if (u->state == MEMBER_DEAD || u->state == MEMBER_LEFT) return false;
+    uint32_t oldest = m->record_count;
+    for (uint32_t i = 0; i < m->record_count; i++) {
+        const struct record *r = m->record[i];
+        if (r == m->self || (r->m.state != MEMBER_DEAD && r->m.state != MEMBER_LEFT)) continue;
+        if (oldest == m->record_count || r->ended_us < m->record[oldest]->ended_us) oldest = i;
+    }
+    if (oldest == m->record_count) return false;
+    membership_record_forget(m, oldest);
+    return true;
 }
 
 bool membership_is_buried(const struct membership *m, const struct member *u)

@@ -8,6 +8,7 @@
  *    about load or progress, and most links are made for one probe.
  *  - SYNC: all records, ours first, in parts of SWIM_UPDATE_MAX; only the last part is a SYNC and asks, those
  *    before it are SYNC_REPLYs. The answer holds what the asker did not tell or told older, and our own record.
+ *  - who cannot be dialled says anew, with each SYNC, that it is there: those without its link cannot ask.
  * Failure courses
  *  - a message to a member that is not ALIVE for us says so first, that it may refute.
  *  - nobody is linked: rumours wait. */
@@ -259,9 +260,23 @@ uint64_t membership_sync_interval_us(const struct membership *m)
     return m->config.sync_us * ((uint64_t)ceil(log2((double)m->live) - 5) + 1);
 }
 
+uint64_t membership_unheard_us(const struct membership *m)
+{
+    return 4 * membership_sync_interval_us(m);
+}
+
+static void say_that_we_are_here(struct membership *m)
+{
+    if (m->self->m.address[0] != '\0') return;
+    m->self->m.incarnation++;
+    m->self->told = 0;
+    membership_rumour_start(m, m->self);
+}
+
 void membership_sync_random(struct membership *m)
 {
     if (m->now_us < m->sync_at_us) return;
     m->sync_at_us = time_after(m->now_us, membership_sync_interval_us(m));
+    say_that_we_are_here(m);
     if (membership_pick_links(m, 1, NOBODY) == 1) membership_sync(m, m->link[m->scratch[0]]);
 }

@@ -354,6 +354,35 @@ static void members_are_listed_by_id(void **state)
     rig_close(&r);
 }
 
+static void a_peer_that_invents_members_fills_the_room_for_strangers_and_no_more(void **state)
+{
+    (void)state;
+    enum { INVENTED = 100000, UNKNOWN = 99999 };
+    struct member u[SWIM_UPDATE_MAX];
+    struct rig r;
+    rig_open(&r);
+    rig_friend(&r, PEER);
+    for (uint32_t told = 0; told < 2 * MEMBER_COUNT_MAX; told += SWIM_UPDATE_MAX) {
+        for (uint32_t i = 0; i < SWIM_UPDATE_MAX; i++)
+            u[i] = rig_member(INVENTED + told + i, MEMBER_ALIVE, 0);
+        rig_tell(&r, PEER, SWIM_GOSSIP, u, SWIM_UPDATE_MAX);
+    }
+    assert_int_equal(membership_count(r.m), MEMBER_COUNT_MAX - LINK_COUNT_MAX);
+    rig_friend(&r, OTHER); /* who is linked is known */
+    assert_int_equal(rig_state(&r, OTHER), MEMBER_ALIVE);
+    rig_tell_one(&r, PEER, rig_member(UNKNOWN, MEMBER_ALIVE, 0));
+    assert_null(membership_find(r.m, UNKNOWN));
+    rig_tell_one(&r, PEER, rig_member(INVENTED, MEMBER_DEAD, 1));
+    rig_tell_one(&r, PEER, rig_member(UNKNOWN, MEMBER_DEAD, 0)); /* one that has ended is no reason */
+    assert_null(membership_find(r.m, UNKNOWN));
+    rig_tell_one(&r, PEER, rig_member(UNKNOWN, MEMBER_ALIVE, 0));
+    assert_int_equal(rig_state(&r, UNKNOWN), MEMBER_ALIVE);
+    assert_null(membership_find(r.m, INVENTED));
+    assert_non_null(rig_find(&r, MEMBERSHIP_CHANGED, INVENTED)); /* the owner hears of it */
+    assert_true(rig_totals(&r).records_dropped >= MEMBER_COUNT_MAX);
+    rig_close(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -370,6 +399,7 @@ int main(void)
         cmocka_unit_test(a_message_that_cannot_be_changes_nothing),
         cmocka_unit_test(a_peer_without_a_link_is_not_heard),
         cmocka_unit_test(members_are_listed_by_id),
+        cmocka_unit_test(a_peer_that_invents_members_fills_the_room_for_strangers_and_no_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

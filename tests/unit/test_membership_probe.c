@@ -253,6 +253,44 @@ static void one_that_cannot_be_dialled_is_left_to_those_that_have_its_link(void 
     rig_close(&r);
 }
 
+static void one_that_cannot_be_dialled_and_says_nothing_new_for_long_is_asked_about(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_open(&r);
+    rig_friend(&r, FIRST);
+    rig_tell_one(&r, FIRST, rig_member(TARGET, MEMBER_ALIVE, 0));
+    rig_run(&r, 100 * SECOND);
+    rig_tell_one(&r, FIRST, rig_member(TARGET, MEMBER_ALIVE, 1)); /* its own new word */
+    rig_run(&r, 100 * SECOND);
+    struct swim_msg please = rig_await(&r, SWIM_PING_REQ, FIRST, 30 * SECOND);
+    assert_int_equal(please.target, TARGET);
+    rig_say(&r, FIRST, (struct swim_msg){.kind = SWIM_ACK, .number = please.number, .target = TARGET});
+    rig_run(&r, 100 * SECOND);
+    assert_int_equal(rig_state(&r, TARGET), MEMBER_ALIVE);
+    please = rig_await(&r, SWIM_PING_REQ, FIRST, 30 * SECOND);
+    rig_say(&r, FIRST, (struct swim_msg){.kind = SWIM_NACK, .number = please.number, .target = TARGET});
+    assert_int_equal(rig_state(&r, TARGET), MEMBER_SUSPECT);
+    assert_true(until_state(&r, MEMBER_DEAD, 30 * SECOND) != TIME_NEVER);
+    rig_close(&r);
+}
+
+static void who_cannot_be_dialled_says_now_and_then_that_it_is_there(void **state)
+{
+    (void)state;
+    for (int dialable_too = 0; dialable_too < 2; dialable_too++) {
+        struct membership_config c = rig_config();
+        if (!dialable_too) c.self.address[0] = '\0';
+        struct rig r;
+        rig_open_as(&r, &c);
+        rig_friend(&r, FIRST);
+        rig_run(&r, 100 * SECOND);
+        uint64_t words = membership_self(r.m)->incarnation - BOOT;
+        assert_true(dialable_too ? words == 0 : words >= 3 && words <= 4);
+        rig_close(&r);
+    }
+}
+
 /* -- for others -------------------------------------------------------------------------------- */
 
 static const struct swim_msg please = {.kind = SWIM_PING_REQ, .number = 4711, .target = TARGET};
@@ -334,6 +372,8 @@ int main(void)
         cmocka_unit_test(a_member_without_a_link_is_dialled_and_then_asked),
         cmocka_unit_test(a_link_that_comes_late_in_the_interval_gets_the_time_of_an_answer),
         cmocka_unit_test(one_that_cannot_be_dialled_is_left_to_those_that_have_its_link),
+        cmocka_unit_test(one_that_cannot_be_dialled_and_says_nothing_new_for_long_is_asked_about),
+        cmocka_unit_test(who_cannot_be_dialled_says_now_and_then_that_it_is_there),
         cmocka_unit_test(an_answer_is_handed_on_to_who_asked),
         cmocka_unit_test(without_an_answer_we_say_so_in_time),
         cmocka_unit_test(a_helper_without_the_link_dials_when_it_may_and_else_says_so_at_once),

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "net/discovery.h"
 
 void book_init(struct book *b)
 {
@@ -76,7 +77,7 @@ void book_load(struct book *b, const char address[][ADDRESS_TEXT_MAX], uint32_t 
 {
     CHECK(b->count == 0);
     for (uint32_t i = 0; i < count && i < BOOK_ENTRY_MAX; i++) {
-        if (address[i][0] == '\0' || memchr(address[i], '\0', ADDRESS_TEXT_MAX) == NULL) continue;
+        if (memchr(address[i], '\0', ADDRESS_TEXT_MAX) == NULL || !discovery_takes(address[i])) continue;
         struct book_entry e = entry_take(b, BOOK_ID_NONE, address[i]);
         entry_insert(b, &e);
     }
@@ -85,7 +86,7 @@ void book_load(struct book *b, const char address[][ADDRESS_TEXT_MAX], uint32_t 
 void book_answered(struct book *b, node_id id, const char *address, uint64_t now_us)
 {
     CHECK(strlen(address) < ADDRESS_TEXT_MAX);
-    if (address[0] == '\0') {
+    if (!discovery_takes(address)) {
         book_forget(b, id);
         return;
     }
@@ -98,7 +99,7 @@ void book_answered(struct book *b, node_id id, const char *address, uint64_t now
 void book_heard(struct book *b, node_id id, const char *address)
 {
     CHECK(strlen(address) < ADDRESS_TEXT_MAX);
-    if (address[0] == '\0') return;
+    if (!discovery_takes(address)) return;
     struct book_entry e = entry_take(b, id, address);
     entry_insert(b, &e);
 }
@@ -125,5 +126,16 @@ uint32_t book_list(const struct book *b, char out[][ADDRESS_TEXT_MAX], uint32_t 
 {
     uint32_t count = b->count < max ? b->count : max;
     for (uint32_t i = 0; i < count; i++) memcpy(out[i], b->entry[i].address, sizeof out[i]);
+    return count;
+}
+
+uint32_t book_append(char out[][ADDRESS_TEXT_MAX], uint32_t count, uint32_t max, char *const *given,
+                     uint32_t given_count)
+{
+    for (uint32_t i = 0; i < given_count && count < max; i++) {
+        uint32_t at = 0;
+        while (at < count && strcmp(out[at], given[i]) != 0) at++;
+        if (at == count && discovery_takes(given[i])) memcpy(out[count++], given[i], strlen(given[i]) + 1);
+    }
     return count;
 }

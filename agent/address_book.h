@@ -1,5 +1,5 @@
 /* Where members were reached, so that a node that comes back finds the cluster though every address it was
- * first given is gone. Pure; kept in checkpoint.h's list of addresses, best first.
+ * first given is gone. What nobody could dial is not kept. Pure; kept in checkpoint.h's list of addresses, best first.
  *
  * Best: those that did not fail since they last answered, the latest answer first; then those that failed,
  * the fewest times first; one that was only heard of stands between the two. A member has one address: a new
@@ -45,5 +45,10 @@ void book_forget(struct book *b, node_id id);                     /* it has left
 
 /* Copies at most max, best first; returns how many. What checkpoint.h saves. */
 uint32_t book_list(const struct book *b, char out[][ADDRESS_TEXT_MAX], uint32_t max);
+
+/* Behind the `count` of a list: those given that are not in it and can be dialled, as far as there is room. Returns the
+ * new count. */
+uint32_t book_append(char out[][ADDRESS_TEXT_MAX], uint32_t count, uint32_t max, char *const *given,
+                     uint32_t given_count);
 
 #endif

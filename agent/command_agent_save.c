@@ -18,7 +18,6 @@
 #include <string.h>
 
 #include "agent/address_book.h"
-#include "agent/book.h"
 #include "agent/command_agent.h"
 #include "agent/events.h"
 #include "agent/saver.h"
@@ -33,8 +32,8 @@ struct agent_state {
     struct saver saver;
     uv_timer_t timer;
     uv_work_t work;
-    bool running;                     /* the timer is open */
-    double saved_at_s;                /* wall_clock_s of the last save that went well; NAN */
+    bool running;      /* the timer is open */
+    double saved_at_s; /* wall_clock_s of the last save that went well; NAN */
 };
 
 /* -- coming back ------------------------------------------------------------------------------- */
@@ -144,10 +143,10 @@ static struct checkpoint snapshot(struct agent_state *s, struct blob *trainer)
         .trainer = trainer,
     };
     experiment_cluster_id(&a->experiment, c.shape);
-    char(*known)[ADDRESS_TEXT_MAX] = mem_new(BOOK_ENTRY_MAX, sizeof *known);
-    uint32_t count = agent_join_book(a, known, BOOK_ENTRY_MAX);
-    book_fill(&c, node_membership(a->node), known, count, a->config->join, a->config->join_count);
-    free(known);
+    c.address = mem_new(CHECKPOINT_ADDRESS_MAX, sizeof *c.address);
+    uint32_t count = agent_join_book(a, c.address, CHECKPOINT_ADDRESS_MAX);
+    c.address_count = book_append(c.address, count, CHECKPOINT_ADDRESS_MAX, a->config->join,
+                                  (uint32_t)a->config->join_count);
     return c;
 }
 

@@ -79,12 +79,21 @@ void discovery_free(struct discovery *d)
 
 /* -- addresses ------------------------------------------------------------------------------------- */
 
-static bool address_is_well_formed(const char *text)
+bool discovery_takes(const char *address)
 {
-    const char *colon = strrchr(text, ':');
-    if (colon == NULL || colon == text || strlen(text) >= ADDRESS_TEXT_MAX) return false;
-    size_t digits = strspn(colon + 1, "0123456789");
-    return digits > 0 && digits <= 5 && colon[1 + digits] == '\0' && strtol(colon + 1, NULL, 10) > 0;
+    const char *colon = strrchr(address, ':');
+    if (colon == NULL || colon == address || strlen(address) >= ADDRESS_TEXT_MAX) return false;
+    size_t digits = strspn(colon + 1, "0123456789"), host = (size_t)(colon - address);
+    long port = strtol(colon + 1, NULL, 10);
+    if (digits == 0 || digits > 5 || colon[1 + digits] != '\0' || port < 1 || port > 65535) return false;
+    bool bracketed = address[0] == '[' && address[host - 1] == ']' && host > 2;
+    for (size_t i = 0; i < host; i++) {
+        bool frame = bracketed && (i == 0 || i == host - 1);
+        if (address[i] <= ' ' || address[i] > '~') return false;
+        if (!frame && (address[i] == '[' || address[i] == ']')) return false;
+        if (!bracketed && address[i] == ':') return false;
+    }
+    return true;
 }
 
 /* Neither "1.2.3.4:5" nor "[v6]:5". */
@@ -138,7 +147,7 @@ static bool make_room(struct discovery *d)
 
 bool discovery_add(struct discovery *d, const char *address, enum discovery_source source)
 {
-    if (!address_is_well_formed(address)) return false;
+    if (!discovery_takes(address)) return false;
     struct entry e = {.source = source};
     struct entry *known = entry_find(d, address);
     if (known != NULL) {
@@ -405,7 +414,7 @@ int discovery_verdict(const struct discovery *d, struct err_text *why)
         const struct entry *e = &d->entry[i];
         if (e->own || (e->outcome == OUTCOME_SELF && !e->by_name)) continue;
         if (e->outcome != OUTCOME_CLUSTER && e->outcome != OUTCOME_VERSION) return 0;
-        if (one == NULL) one = e;
+        if (one == NULL && e->source == DISCOVERY_SEED) one = e;
     }
     if (one == NULL) return 0;
     return err_set(why, one->outcome == OUTCOME_CLUSTER ? ERR_CLUSTER : ERR_VERSION, "--join: %s %s",

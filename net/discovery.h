@@ -66,6 +66,9 @@ struct discovery;
 struct discovery *discovery_new(const struct discovery_config *config); /* returns owned */
 void discovery_free(struct discovery *d);
 
+/* Whether it is "host:port" or "[v6]:port" that a transport takes: what peers say of themselves need not be. */
+bool discovery_takes(const char *address);
+
 /* "host:port". One that is known already keeps its back-off, and the better source. One that is not well
  * formed or has no room is not taken: false. A tick should follow. */
 bool discovery_add(struct discovery *d, const char *address, enum discovery_source source);
@@ -89,8 +92,8 @@ uint32_t discovery_wanted(const struct discovery *d, const char *address[DISCOVE
  * linked. */
 const char *discovery_why(const struct discovery *d, uint64_t now_us, char out[DISCOVERY_WHY_MAX]);
 
-/* ERR_CLUSTER or ERR_VERSION with why when no link ever came and every address given has refused us for that;
- * else 0. Waiting on may still help: they may be started anew. */
+/* ERR_CLUSTER or ERR_VERSION with why when no link ever came and every address, one given by the user among them, has
+ * refused us for that; else 0: who comes back with nothing but an old book waits for those that dial it. Waiting on may still help: they may be started anew. */
 int discovery_verdict(const struct discovery *d, struct err_text *why);
 
 #endif

@@ -137,6 +137,33 @@ static void random_courses_keep_order_and_bounds(void **state)
     book_deinit(&b);
 }
 
+static void what_nobody_could_dial_is_not_kept(void **state)
+{
+    (void)state;
+    static const char saved[3][ADDRESS_TEXT_MAX] = {"a:1", "nonsense", "b:0"};
+    struct book b;
+    book_init(&b);
+    book_load(&b, saved, 3);
+    book_heard(&b, 7, "0.0.0.0:0");
+    book_heard(&b, 8, "c:65536");
+    list_is(&b, 1, (const char *const[]){"a:1"});
+    book_answered(&b, 9, "d:1", 10);
+    book_answered(&b, 9, "d", 20);
+    list_is(&b, 1, (const char *const[]){"a:1"});
+    book_deinit(&b);
+}
+
+static void what_was_given_stands_behind_the_book(void **state)
+{
+    (void)state;
+    char list[4][ADDRESS_TEXT_MAX] = {"a:1", "b:1"};
+    char *given[] = {"b:1", "nonsense", "c:1", "d:1", "e:1"};
+    assert_int_equal(book_append(list, 2, 4, given, 5), 4);
+    assert_string_equal(list[2], "c:1");
+    assert_string_equal(list[3], "d:1");
+    assert_int_equal(book_append(list, 0, 4, NULL, 0), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -145,6 +172,8 @@ int main(void)
         cmocka_unit_test(what_was_saved_comes_back_in_its_order),
         cmocka_unit_test(a_full_book_keeps_the_best),
         cmocka_unit_test(random_courses_keep_order_and_bounds),
+        cmocka_unit_test(what_nobody_could_dial_is_not_kept),
+        cmocka_unit_test(what_was_given_stands_behind_the_book),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -342,6 +342,46 @@ static void a_verdict_only_when_all_are_of_another_cluster(void **state)
     discovery_free(f.d);
 }
 
+static void a_book_alone_is_no_verdict(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct err_text text;
+    begin(&f);
+    discovery_add(f.d, "10.0.0.1:1", DISCOVERY_BOOK);
+    discovery_add(f.d, "10.0.0.2:1", DISCOVERY_FOUND);
+    tick(&f);
+    discovery_refused(f.d, f.now_us, "10.0.0.1:1", ERR_CLUSTER);
+    discovery_refused(f.d, f.now_us, "10.0.0.2:1", ERR_CLUSTER);
+    assert_int_equal(discovery_verdict(f.d, &text), 0); /* others may dial us */
+    discovery_add(f.d, "10.0.0.3:1", DISCOVERY_SEED);
+    assert_int_equal(discovery_verdict(f.d, &text), 0);
+    discovery_refused(f.d, f.now_us, "10.0.0.3:1", ERR_CLUSTER);
+    assert_int_equal(discovery_verdict(f.d, &text), ERR_CLUSTER);
+    assert_non_null(strstr(text.text, "10.0.0.3:1")); /* the one that the user can change */
+    discovery_free(f.d);
+}
+
+static void what_no_transport_takes_is_not_taken(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"",           "host",      ":7946",       "host:",   "host:0",
+                                      "host:65536", "host:79a6", "host:000001", "a b:1",   "::1:7946",
+                                      "[]:1",       "[::1:7946", "[a]b]:1",     "h\x7f:1", "\xc3\xa4:1",
+                                      "h\n:1",      "ho[st:1"};
+    static const char *const good[] = {"host:1", "10.0.0.1:65535", "[::1]:7946", "a-b.example:80",
+                                       "[fe80::1%eth0]:9"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        if (discovery_takes(bad[i])) fail_msg("taken: '%s'", bad[i]);
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        if (!discovery_takes(good[i])) fail_msg("not taken: '%s'", good[i]);
+    char longest[ADDRESS_TEXT_MAX + 1];
+    memset(longest, 'h', sizeof longest);
+    memcpy(longest + sizeof longest - 4, ":99", 4); /* a byte too long */
+    assert_false(discovery_takes(longest));
+    assert_true(discovery_takes(longest + 1));
+}
+
 /* -- words and bounds ------------------------------------------------------------------------------- */
 
 static void it_says_what_it_waits_for(void **state)
@@ -469,6 +509,8 @@ int main(void)
         cmocka_unit_test(our_own_address_is_never_dialled),
         cmocka_unit_test(a_name_of_ourselves_alone_is_tried_again_a_number_is_not),
         cmocka_unit_test(a_verdict_only_when_all_are_of_another_cluster),
+        cmocka_unit_test(a_book_alone_is_no_verdict),
+        cmocka_unit_test(what_no_transport_takes_is_not_taken),
         cmocka_unit_test(it_says_what_it_waits_for),
         cmocka_unit_test(what_is_no_address_is_not_taken),
         cmocka_unit_test(the_table_is_bounded_and_seeds_stay),

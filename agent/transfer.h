@@ -125,5 +125,6 @@ void donor_link_down(struct donor *d, node_id id);
 void donor_deadline(struct donor *d, uint64_t now_us, struct transfer_actions *acts);
 uint64_t donor_deadline_us(const struct donor *d);
 uint64_t donor_bytes_given(const struct donor *d);
+bool donor_serves(const struct donor *d, node_id id); /* it is a newcomer that fetches from us */
 
 #endif

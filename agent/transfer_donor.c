@@ -322,3 +322,10 @@ uint64_t donor_bytes_given(const struct donor *d)
 {
     return d->bytes_given;
 }
+
+bool donor_serves(const struct donor *d, node_id id)
+{
+    for (uint32_t i = 0; i < d->newcomer_count; i++)
+        if (d->newcomer[i].id == id) return true;
+    return false;
+}

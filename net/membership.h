@@ -25,7 +25,7 @@
  *  - no ACK within ack_us * (health + 1): PING_REQ to `indirect` random linked members, which answer ACK or, in
  *    time, NACK; none by the end of the interval: SUSPECT, with us as the accuser; missing NACKs raise our score.
  *  - LINK_DOWN by reset or silence, or CONNECT refused: the member is probed at once in other ways; SUSPECT when
- *    these fail too, or at once when the host itself refused (its process is gone).
+ *    these fail too, or at once when its link broke and the host itself refused (its process is gone).
  *  - a suspicion ends in DEAD after max - ln(c + 1) / ln(k + 1) * (max - min), c confirmations by others of k
  *    wanted, never under min = mult * max(1, log10 n) * interval.
  *  - we are called SUSPECT or DEAD: we raise our incarnation above it and say ALIVE; health score + 1.

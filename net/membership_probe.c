@@ -10,7 +10,8 @@
  *    score, each by one; without helpers it rises by one.
  *  - a link that broke, or was silent: an urgent probe, which asks helpers at once and dials beside.
  *  - nothing is left to wait for (no link, no dial under way, all helpers said NACK): SUSPECT at once; likewise
- *    when the host refuses: its process is gone.
+ *    when its link broke and its host refuses: its process is gone. A refusal alone is asked about: the address may be
+ *    one that nobody reaches it at, behind a NAT or on a loopback of another machine.
  *  - we could neither ask the member nor anybody else: nothing is concluded, the probe waits for a dial; but a
  *    member that cannot be dialled and whose link broke is suspected.
  *  - a member that is not linked and cannot be dialled is left to those that have its link, and says by itself that
@@ -287,12 +288,14 @@ void membership_probe_unlinked(struct membership *m, node_id id)
 void membership_probe_unreachable(struct membership *m, struct record *r, enum member_evidence evidence)
 {
     struct probe *p = probe_of(m, r->m.id);
-    if (evidence == EVIDENCE_REFUSED) {
-        if (p != NULL) probe_end(m, p);
+    if (p != NULL && p->evidence != EVIDENCE_NONE && evidence == EVIDENCE_REFUSED) {
+        probe_end(m, p);
         membership_suspect(m, r, evidence);
         return;
     }
-    if (p == NULL) return;
+    if (p == NULL && evidence != EVIDENCE_REFUSED) return;
+    if (p == NULL) p = probe_begin(m, r->m.id);
+    if (evidence == EVIDENCE_REFUSED) p->evidence = evidence;
     p->dial = PROBE_DIAL_FAILED;
     if (p->stage != PROBE_INDIRECT) ask_helpers(m, p);
     if (is_hopeless(m, p)) probe_failed(m, p, verdict(p));

@@ -179,6 +179,31 @@ static void a_broken_link_is_looked_into_at_once(void **state)
     }
 }
 
+/* Behind a NAT, or with an address of its own machine only. */
+static void one_that_refuses_us_and_answers_others_is_not_suspected(void **state)
+{
+    (void)state;
+    for (int answers = 0; answers < 2; answers++) {
+        struct rig r;
+        rig_open(&r);
+        rig_friend(&r, FIRST);
+        rig_tell_one(&r, FIRST, dialable(TARGET));
+        uint64_t until_us = r.now_us + 5 * (uint64_t)SECOND;
+        while (rig_find(&r, MEMBERSHIP_CONNECT, TARGET) == NULL && rig_next(&r, until_us))
+            rig_answer_pings(&r);
+        rig_step(&r, (struct membership_event){
+                         .kind = MEMBERSHIP_UNREACHABLE, .peer = TARGET, .evidence = EVIDENCE_REFUSED});
+        const struct swim_msg please = *rig_sent(&r, SWIM_PING_REQ, FIRST);
+        assert_int_equal(rig_state(&r, TARGET), MEMBER_ALIVE);
+        rig_say(&r, FIRST,
+                (struct swim_msg){
+                    .kind = answers ? SWIM_ACK : SWIM_NACK, .number = please.number, .target = TARGET});
+        assert_int_equal(rig_state(&r, TARGET), answers ? MEMBER_ALIVE : MEMBER_SUSPECT);
+        assert_int_equal(membership_find(r.m, TARGET)->evidence, answers ? EVIDENCE_NONE : EVIDENCE_REFUSED);
+        rig_close(&r);
+    }
+}
+
 static void a_goodbye_is_no_evidence(void **state)
 {
     (void)state;
@@ -368,6 +393,7 @@ int main(void)
         cmocka_unit_test(others_are_asked_before_anybody_is_suspected),
         cmocka_unit_test(without_helpers_a_failed_probe_costs_one_point),
         cmocka_unit_test(a_broken_link_is_looked_into_at_once),
+        cmocka_unit_test(one_that_refuses_us_and_answers_others_is_not_suspected),
         cmocka_unit_test(a_goodbye_is_no_evidence),
         cmocka_unit_test(a_member_without_a_link_is_dialled_and_then_asked),
         cmocka_unit_test(a_link_that_comes_late_in_the_interval_gets_the_time_of_an_answer),

@@ -6,18 +6,16 @@
  * Failure courses, each one line that begins with file:line
  *  - not YAML, not a list, an entry that is no mapping, more than SCENARIO_FAULT_MAX of them.
  *  - an unknown key or fault (the nearest known one is named), a key given twice, a value that does not fit.
- *  - a key that is missing, or does not go with the fault; nodes that the cluster does not have.
+ *  - nodes that the cluster does not have; what does not go together: scenario_check.c.
  *  - the file cannot be read or is over SCENARIO_FILE_MAX. */
-#include "agent/scenario.h"
+#include "agent/scenario_internal.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <yaml.h>
 
 #include "base/check.h"
 #include "base/choice.h"
@@ -25,52 +23,13 @@
 #define SCENARIO_FILE_MAX (1024u * 1024u)
 #define TIME_MAX_S 3.2e7 /* a year */
 
-enum key {
-    KEY_AT,
-    KEY_FOR,
-    KEY_FAULT,
-    KEY_NODES,
-    KEY_LINKS,
-    KEY_GROUPS,
-    KEY_ONE_WAY,
-    KEY_DELAY,
-    KEY_JITTER,
-    KEY_RATE,
-    KEY_ONE_IN,
-    KEY_REPEAT,
-    KEY_EVERY,
-    KEY_COUNT
-};
-
-static const char *const key_names[KEY_COUNT] = {"at",     "for",     "fault", "nodes",  "links",
-                                                 "groups", "one_way", "delay", "jitter", "rate",
-                                                 "one_in", "repeat",  "every"};
-
 static const char *const kind_names[] = {"drop",    "delay",     "limit", "half_open", "reset",
                                          "corrupt", "partition", "kill",  "stop",      "restart"};
 enum { KIND_NAME_COUNT = sizeof kind_names / sizeof kind_names[0] };
 
-struct reader {
-    const char *path;
-    uint32_t node_count;
-    yaml_document_t document;
-    unsigned long given[KEY_COUNT]; /* line of each key of this entry; 0 = not there */
-};
-
 static unsigned long line_of(const yaml_node_t *n)
 {
     return (unsigned long)n->start_mark.line + 1;
-}
-
-__attribute__((format(printf, 4, 5))) static int refuse(const struct reader *r, unsigned long line,
-                                                        struct err_text *why, const char *format, ...)
-{
-    char text[ERR_TEXT_MAX];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    return err_set(why, ERR_USAGE, "%s:%lu: %s", r->path, line, text);
 }
 
 /* -- values ------------------------------------------------------------------------------------ */
@@ -89,8 +48,9 @@ static int take_time(const struct reader *r, enum key key, const yaml_node_t *n,
     bool fits = text != NULL && parse_seconds(text, &seconds) == 0 && isfinite(seconds) && seconds >= 0 &&
                 seconds <= TIME_MAX_S && (may_be_zero || seconds * 1e6 >= 1);
     if (!fits)
-        return refuse(r, line_of(n), why, "%s: '%s' must be a time%s up to a year, as in 30s, 50ms or 2min",
-                      key_names[key], text != NULL ? text : "(a list)", may_be_zero ? "" : " above 0");
+        return scenario_refuse(
+            r, line_of(n), why, "%s: '%s' must be a time%s up to a year, as in 30s, 50ms or 2min",
+            scenario_key_names[key], text != NULL ? text : "(a list)", may_be_zero ? "" : " above 0");
     *out_us = (uint64_t)(seconds * 1e6 + 0.5);
     return 0;
 }
@@ -103,8 +63,8 @@ static int take_count(const struct reader *r, enum key key, const yaml_node_t *n
         text != NULL && text[0] != '\0' && strlen(text) <= 18 && strspn(text, "0123456789") == strlen(text);
     uint64_t number = digits ? strtoull(text, NULL, 10) : 0;
     if (number < 1 || number > most)
-        return refuse(r, line_of(n), why, "%s: '%s' must be a whole number from 1 to %" PRIu64,
-                      key_names[key], text != NULL ? text : "(a list)", most);
+        return scenario_refuse(r, line_of(n), why, "%s: '%s' must be a whole number from 1 to %" PRIu64,
+                               scenario_key_names[key], text != NULL ? text : "(a list)", most);
     *out = number;
     return 0;
 }
@@ -118,8 +78,8 @@ static int take_switch(const struct reader *r, enum key key, const yaml_node_t *
     bool no =
         text != NULL && (strcmp(text, "false") == 0 || strcmp(text, "no") == 0 || strcmp(text, "off") == 0);
     if (!yes && !no)
-        return refuse(r, line_of(n), why, "%s: '%s' must be true or false", key_names[key],
-                      text != NULL ? text : "(a list)");
+        return scenario_refuse(r, line_of(n), why, "%s: '%s' must be true or false", scenario_key_names[key],
+                               text != NULL ? text : "(a list)");
     *out = yes;
     return 0;
 }
@@ -141,10 +101,11 @@ static int take_kind(const struct reader *r, const yaml_node_t *n, struct scenar
         f->kind = SCENARIO_RESTART;
     else {
         const char *near = nearest_word(text, kind_names, KIND_NAME_COUNT);
-        return refuse(r, line_of(n), why,
-                      "fault: '%s' is none%s%s%s " FAULT_KIND_NAMES ", partition, kill, stop, restart", text,
-                      near != NULL ? ", did you mean '" : ";", near != NULL ? near : "",
-                      near != NULL ? "'? There are" : " there are");
+        return scenario_refuse(r, line_of(n), why,
+                               "fault: '%s' is none%s%s%s " FAULT_KIND_NAMES
+                               ", partition, kill, stop, restart",
+                               text, near != NULL ? ", did you mean '" : ";", near != NULL ? near : "",
+                               near != NULL ? "'? There are" : " there are");
     }
     return 0;
 }
@@ -154,11 +115,11 @@ static int take_kind(const struct reader *r, const yaml_node_t *n, struct scenar
 static int bad_nodes(const struct reader *r, enum key key, const yaml_node_t *n, struct err_text *why)
 {
     const char *text = text_of(n);
-    return refuse(r, line_of(n), why,
-                  "%s: '%s' must be nodes from 0 to %" PRIu32
-                  " of this cluster: a number, a range as in 0-3, all, "
-                  "or a list of these",
-                  key_names[key], text != NULL ? text : "(a list)", r->node_count - 1);
+    return scenario_refuse(r, line_of(n), why,
+                           "%s: '%s' must be nodes from 0 to %" PRIu32
+                           " of this cluster: a number, a range as in 0-3, all, "
+                           "or a list of these",
+                           scenario_key_names[key], text != NULL ? text : "(a list)", r->node_count - 1);
 }
 
 /* "7", "0-3", "all" */
@@ -233,15 +194,16 @@ static int take_groups(struct reader *r, enum key key, const yaml_node_t *n, str
                        struct err_text *why)
 {
     if (f->group_count > 0)
-        return refuse(r, line_of(n), why, "%s: only one of nodes, links and groups can be given",
-                      key_names[key]);
+        return scenario_refuse(r, line_of(n), why, "%s: only one of nodes, links and groups can be given",
+                               scenario_key_names[key]);
     if (key == KEY_NODES) return take_list(r, key, n, add_group(f), why);
     size_t count = n->type == YAML_SEQUENCE_NODE
                        ? (size_t)(n->data.sequence.items.top - n->data.sequence.items.start)
                        : 0;
     if (count < 2 || (key == KEY_LINKS && count != 2))
-        return refuse(r, line_of(n), why, "%s: must be a list of %s lists of nodes, as in [[0-3], [4-7]]",
-                      key_names[key], key == KEY_LINKS ? "two" : "two or more");
+        return scenario_refuse(r, line_of(n), why,
+                               "%s: must be a list of %s lists of nodes, as in [[0-3], [4-7]]",
+                               scenario_key_names[key], key == KEY_LINKS ? "two" : "two or more");
     for (size_t i = 0; i < count; i++) {
         const yaml_node_t *item = yaml_document_get_node(&r->document, n->data.sequence.items.start[i]);
         int err = take_list(r, key, item, add_group(f), why);
@@ -297,91 +259,20 @@ static int take_pair(struct reader *r, const yaml_node_pair_t *pair, struct scen
     const yaml_node_t *value = yaml_document_get_node(&r->document, pair->value);
     const char *text = text_of(name);
     for (unsigned k = 0; k < KEY_COUNT && text != NULL; k++) {
-        if (strcmp(text, key_names[k]) != 0) continue;
+        if (strcmp(text, scenario_key_names[k]) != 0) continue;
         if (r->given[k] != 0)
-            return refuse(r, line_of(name), why, "key '%s' is given twice (first in line %lu)", text,
-                          r->given[k]);
+            return scenario_refuse(r, line_of(name), why, "key '%s' is given twice (first in line %lu)", text,
+                                   r->given[k]);
         r->given[k] = line_of(name);
         return take_value(r, (enum key)k, value, f, why);
     }
-    const char *near = text != NULL ? nearest_word(text, key_names, KEY_COUNT) : NULL;
-    return refuse(
+    const char *near = text != NULL ? nearest_word(text, scenario_key_names, KEY_COUNT) : NULL;
+    return scenario_refuse(
         r, line_of(name), why,
         "unknown key '%s'%s%s%s at, for, fault, nodes, links, groups, one_way, delay, jitter, rate, "
         "one_in, repeat, every",
         text != NULL ? text : "(a list)", near != NULL ? ", did you mean '" : ";", near != NULL ? near : "",
         near != NULL ? "'? There are" : " there are");
-}
-
-/* -- an entry as a whole ----------------------------------------------------------------------- */
-
-static int needs(const struct reader *r, const struct scenario_fault *f, enum key key, const char *example,
-                 struct err_text *why)
-{
-    if (r->given[key] != 0) return 0;
-    return refuse(r, f->line, why, "%s: missing; a %s needs it, as in %s: %s", key_names[key],
-                  r->given[KEY_FAULT] != 0 ? scenario_kind_name(f) : "fault", key_names[key], example);
-}
-
-static int not_with(const struct reader *r, const struct scenario_fault *f, enum key key,
-                    struct err_text *why)
-{
-    if (r->given[key] == 0) return 0;
-    return refuse(r, r->given[key], why, "%s: does not go with the fault %s", key_names[key],
-                  scenario_kind_name(f));
-}
-
-static int check_shape(const struct reader *r, const struct scenario_fault *f, struct err_text *why)
-{
-    bool links = f->kind == SCENARIO_LINKS, partition = f->kind == SCENARIO_PARTITION;
-    int err = needs(r, f, KEY_AT, "10s", why);
-    if (err == 0) err = needs(r, f, KEY_FAULT, "drop", why);
-    if (err != 0) return err;
-    if (partition) err = needs(r, f, KEY_GROUPS, "[[0-3], [4-7]]", why);
-    if (err == 0 && !partition && r->given[KEY_LINKS] == 0) err = needs(r, f, KEY_NODES, "[0-3]", why);
-    static const enum key of_links[] = {KEY_LINKS, KEY_ONE_WAY, KEY_DELAY, KEY_JITTER, KEY_RATE, KEY_ONE_IN};
-    for (size_t i = 0; i < sizeof of_links / sizeof of_links[0] && err == 0 && !links; i++)
-        err = not_with(r, f, of_links[i], why);
-    if (err == 0 && !partition) err = not_with(r, f, KEY_GROUPS, why);
-    if (err == 0 && f->kind == SCENARIO_KILL) err = not_with(r, f, KEY_FOR, why);
-    struct err_text what;
-    if (err == 0 && links && fault_rule_check(&f->rule, &what) != 0)
-        err = refuse(r, f->line, why, "%s", what.text);
-    return err;
-}
-
-static int check_times(const struct reader *r, const struct scenario_fault *f, struct err_text *why)
-{
-    int err = 0;
-    if (r->given[KEY_REPEAT] != 0) err = needs(r, f, KEY_EVERY, "20s", why);
-    if (err == 0 && r->given[KEY_EVERY] != 0) err = needs(r, f, KEY_REPEAT, "10", why);
-    bool lasts = f->kind != SCENARIO_KILL && f->kind != SCENARIO_RESTART;
-    if (err == 0 && f->repeat > 1 && lasts && (f->for_us == 0 || f->for_us > f->every_us))
-        err = refuse(r, r->given[KEY_EVERY], why,
-                     "every: must be at least as long as for, which must be given");
-    return err;
-}
-
-static int check_groups(const struct reader *r, const struct scenario_fault *f, struct err_text *why)
-{
-    uint64_t nodes = 0, rules = 0;
-    for (uint32_t g = 0; g < f->group_count; g++) {
-        rules += 2 * nodes * f->group[g].count;
-        nodes += f->group[g].count;
-        for (uint32_t h = 0; h < g; h++)
-            for (uint32_t i = 0, k = 0; i < f->group[g].count && k < f->group[h].count;) {
-                uint32_t a = f->group[g].node[i], b = f->group[h].node[k];
-                if (a == b)
-                    return refuse(r, f->line, why, "%s: node %" PRIu32 " is on both sides",
-                                  f->kind == SCENARIO_PARTITION ? "groups" : "links", a);
-                i += a < b;
-                k += b < a;
-            }
-    }
-    if (rules > SCENARIO_RULE_MAX)
-        return refuse(r, f->line, why, "%" PRIu64 " links are too many for one entry, at most %u", rules / 2,
-                      SCENARIO_RULE_MAX / 2);
-    return 0;
 }
 
 /* -- the file ---------------------------------------------------------------------------------- */
@@ -391,15 +282,14 @@ static int read_entry(struct reader *r, const yaml_node_t *n, struct scenario_fa
     memset(r->given, 0, sizeof r->given);
     *f = (struct scenario_fault){.line = line_of(n), .repeat = 1, .rule.direction = FAULT_BOTH};
     if (n->type != YAML_MAPPING_NODE)
-        return refuse(r, f->line, why, "expected `- {at: 10s, for: 30s, fault: drop, nodes: [0-3]}`");
+        return scenario_refuse(r, f->line, why,
+                               "expected `- {at: 10s, for: 30s, fault: drop, nodes: [0-3]}`");
     int err = 0;
     for (const yaml_node_pair_t *p = n->data.mapping.pairs.start; p < n->data.mapping.pairs.top && err == 0;
          p++)
         err = take_pair(r, p, f, why);
     if (err == 0 && f->one_way) f->rule.direction = FAULT_OUT;
-    if (err == 0) err = check_shape(r, f, why);
-    if (err == 0) err = check_times(r, f, why);
-    if (err == 0) err = check_groups(r, f, why);
+    if (err == 0) err = scenario_check(r, f, why);
     if (err == 0) scenario_say(f);
     return err;
 }
@@ -408,12 +298,13 @@ static int read_entries(struct reader *r, struct scenario *out, struct err_text 
 {
     const yaml_node_t *root = yaml_document_get_root_node(&r->document);
     if (root == NULL || root->type != YAML_SEQUENCE_NODE)
-        return refuse(r, root != NULL ? line_of(root) : 1, why,
-                      "expected a list of faults, as in `- {at: 10s, for: 30s, fault: drop, nodes: [0-3]}`");
+        return scenario_refuse(
+            r, root != NULL ? line_of(root) : 1, why,
+            "expected a list of faults, as in `- {at: 10s, for: 30s, fault: drop, nodes: [0-3]}`");
     size_t count = (size_t)(root->data.sequence.items.top - root->data.sequence.items.start);
     if (count > SCENARIO_FAULT_MAX)
-        return refuse(r, line_of(root), why, "%zu faults are too many, at most %u", count,
-                      SCENARIO_FAULT_MAX);
+        return scenario_refuse(r, line_of(root), why, "%zu faults are too many, at most %u", count,
+                               SCENARIO_FAULT_MAX);
     out->fault = mem_new_zero(count, sizeof *out->fault);
     for (size_t i = 0; i < count; i++) {
         const yaml_node_t *n = yaml_document_get_node(&r->document, root->data.sequence.items.start[i]);
@@ -430,8 +321,8 @@ static int read_tree(struct reader *r, FILE *file, struct scenario *out, struct 
     yaml_parser_set_input_file(&parser, file);
     int err;
     if (yaml_parser_load(&parser, &r->document) == 0) {
-        err = refuse(r, (unsigned long)parser.problem_mark.line + 1, why, "not valid YAML: %s",
-                     parser.problem != NULL ? parser.problem : "cannot be read");
+        err = scenario_refuse(r, (unsigned long)parser.problem_mark.line + 1, why, "not valid YAML: %s",
+                              parser.problem != NULL ? parser.problem : "cannot be read");
     } else {
         err = read_entries(r, out, why);
         yaml_document_delete(&r->document);

@@ -93,7 +93,8 @@ uint32_t discovery_wanted(const struct discovery *d, const char *address[DISCOVE
 const char *discovery_why(const struct discovery *d, uint64_t now_us, char out[DISCOVERY_WHY_MAX]);
 
 /* ERR_CLUSTER or ERR_VERSION with why when no link ever came and every address, one given by the user among them, has
- * refused us for that; else 0: who comes back with nothing but an old book waits for those that dial it. Waiting on may still help: they may be started anew. */
+ * refused us for that; else 0: who comes back with nothing but an old book waits for those that dial it.
+ * Waiting on may still help: they may be started anew. */
 int discovery_verdict(const struct discovery *d, struct err_text *why);
 
 #endif

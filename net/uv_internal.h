@@ -1,5 +1,5 @@
 /* What the files of the libuv transport share: uv_tcp.c (the whole), uv_listen.c (who comes), uv_dial.c (whom
- * we call), uv_link.c (one connection), uv_peer.c (which one stays), uv_address.c (texts), uv_fault.c (faults on
+ * we call), uv_link.c (one connection), uv_slot.c (their ids), uv_peer.c (which one stays), uv_address.c (texts), uv_fault.c (faults on
  * request). Private to them.
  *
  * Everything that is found inside a downcall or deep inside a callback is noted and done by tcp_turn, which
@@ -169,11 +169,14 @@ int listen_open(struct uv_tcp *t, const char *listen, char address[ADDRESS_TEXT_
 void listen_close(struct uv_tcp *t, uv_close_cb closed);
 void listen_resume(struct uv_tcp *t, uint64_t now_us); /* accepts again when it may */
 
+/* uv_slot.c */
+uint32_t slot_take(struct uv_tcp *t);                              /* a free one; more are made when there is none */
+struct link *link_find(const struct uv_tcp *t, struct link_id id); /* NULL unless up */
+struct link *link_of_peer(const struct uv_tcp *t, node_id peer);   /* NULL unless up */
+
 /* uv_link.c */
 int link_dial(struct uv_tcp *t, struct dial_target *target);       /* 0 or a libuv error; sets target->link */
 void link_accept(struct uv_tcp *t, int fd);                        /* takes fd */
-struct link *link_find(const struct uv_tcp *t, struct link_id id); /* NULL unless up */
-struct link *link_of_peer(const struct uv_tcp *t, node_id peer);   /* NULL unless up */
 void link_flush(struct link *l);
 void link_end(struct link *l, enum down_reason why, int goodbye, bool flush); /* the one way down */
 void link_report_down(struct link *l);

@@ -4,7 +4,8 @@
  *  - each call is at most one line, written at once: who follows the file sees it as it happens.
  * Failure courses
  *  - the disk is full: one line in the log, the rest of the events are lost, the agent goes on.
- *  - a link that comes and goes all the time: what is beyond EVENTS_LINK_MAX a second is counted, not written. */
+ *  - a link that comes and goes all the time: what is beyond EVENTS_LINK_MAX a second is counted, not written. The same
+ *    of members that change all the time, as a peer may tell of ones that there are not. */
 #include "agent/events.h"
 
 #include <errno.h>
@@ -34,6 +35,8 @@ struct events {
     double link_second; /* since when link_lines counts */
     uint32_t link_lines;
     uint64_t link_hidden;
+    double member_lines, member_s; /* lines that may be written at once, by then */
+    uint64_t member_hidden;
 
     bool reported; /* what follows is known */
     enum node_phase phase;
@@ -62,6 +65,7 @@ int events_open(const struct events_config *config, struct events **out, struct 
     e->id = config->id;
     e->trace = config->trace;
     e->now_s = config->now_s != NULL ? config->now_s : clock_s;
+    e->member_lines = EVENTS_MEMBER_BURST;
     e->ctx = config->ctx;
     *out = e;
     return 0;
@@ -145,10 +149,25 @@ static void say_member(struct events *e, const struct member *m, bool is_new, en
     UNREACHABLE();
 }
 
+static bool member_may_speak(struct events *e)
+{
+    double now_s = e->now_s(e->ctx), passed_s = now_s - e->member_s;
+    e->member_s = now_s;
+    if (passed_s > 0) e->member_lines += passed_s * EVENTS_MEMBER_RATE;
+    if (e->member_lines > EVENTS_MEMBER_BURST) e->member_lines = EVENTS_MEMBER_BURST;
+    if (e->member_lines < 1) {
+        e->member_hidden++;
+        return false;
+    }
+    e->member_lines--;
+    return true;
+}
+
 void events_member(struct events *e, const struct member *m, bool is_new, enum member_state before,
                    uint32_t confirmations)
 {
     if (e == NULL || m->id == e->id || (!is_new && m->state == before)) return;
+    if (!member_may_speak(e)) return;
     bool accused = m->state == MEMBER_SUSPECT || m->state == MEMBER_DEAD;
     json_t *line = line_new(e, "member");
     put(line, "id", json_count_or_null(m->id));
@@ -159,6 +178,8 @@ void events_member(struct events *e, const struct member *m, bool is_new, enum m
     put(line, "evidence", json_string(accused ? member_evidence_name(m->evidence) : ""));
     put(line, "incarnation", json_count_or_null(m->incarnation));
     put(line, "confirmations", json_integer(confirmations));
+    if (e->member_hidden > 0) put(line, "hidden", json_count_or_null(e->member_hidden));
+    e->member_hidden = 0;
     line_write(e, line);
     say_member(e, m, is_new, before, confirmations);
 }

@@ -2,7 +2,8 @@
  * members, in words for people (the log). "t" is seconds since 1970 with fractions; ids are numbers.
  *
  *   member   id, address, from ("" = was not known), to, accuser and evidence (of suspect and dead), incarnation,
- *            confirmations
+ *            confirmations. At most EVENTS_MEMBER_BURST at once and EVENTS_MEMBER_RATE a second on and on, in words
+ *            likewise; "hidden" as below
  *   link     to (up, down), id; address and dialled, or why. At most EVENTS_LINK_MAX a second; "hidden" tells how
  *            many were left out before
  *   place    place; null = it was lost to another
@@ -18,6 +19,8 @@
 #include "net/membership.h"
 
 #define EVENTS_LINK_MAX 20u
+#define EVENTS_MEMBER_BURST 1024u /* half of a large cluster may go at once */
+#define EVENTS_MEMBER_RATE 20u
 
 struct events;
 

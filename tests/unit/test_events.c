@@ -238,6 +238,33 @@ static void a_flapping_link_is_counted_not_written(void **state)
     diary_close(&d);
 }
 
+static void members_that_change_all_the_time_are_counted_not_written(void **state)
+{
+    (void)state;
+    struct diary d;
+    diary_open(&d);
+    struct member m = {.id = 9, .state = MEMBER_SUSPECT};
+    for (int i = 0; i < 2000; i++) events_member(d.events, &m, false, MEMBER_ALIVE, 0);
+    json_t *all = diary_read(&d);
+    assert_int_equal(json_array_size(all), EVENTS_MEMBER_BURST);
+    json_decref(all);
+    d.now_s += 1;
+    for (int i = 0; i < 2000; i++) events_member(d.events, &m, false, MEMBER_ALIVE, 0);
+    all = diary_read(&d);
+    assert_int_equal(json_array_size(all), EVENTS_MEMBER_BURST + EVENTS_MEMBER_RATE);
+    assert_int_equal(number_at(all, EVENTS_MEMBER_BURST, "hidden"), 2000 - (json_int_t)EVENTS_MEMBER_BURST);
+    assert_int_equal(number_at(all, EVENTS_MEMBER_BURST + 1, "hidden"), -1);
+    json_decref(all);
+    d.now_s -= 100; /* the clock was set back: it goes on from there */
+    events_member(d.events, &m, false, MEMBER_ALIVE, 0);
+    d.now_s += 1;
+    events_member(d.events, &m, false, MEMBER_ALIVE, 0);
+    all = diary_read(&d);
+    assert_int_equal(json_array_size(all), EVENTS_MEMBER_BURST + EVENTS_MEMBER_RATE + 1);
+    json_decref(all);
+    diary_close(&d);
+}
+
 static void doubts_have_words(void **state)
 {
     (void)state;
@@ -283,6 +310,7 @@ int main(void)
         cmocka_unit_test(what_is_no_change_leaves_none),
         cmocka_unit_test(phases_places_and_saves_are_told),
         cmocka_unit_test(a_flapping_link_is_counted_not_written),
+        cmocka_unit_test(members_that_change_all_the_time_are_counted_not_written),
         cmocka_unit_test(doubts_have_words),
         cmocka_unit_test(a_folder_that_is_not_there_is_an_error),
         cmocka_unit_test(a_full_disk_is_said_once),

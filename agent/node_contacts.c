@@ -11,8 +11,8 @@
  * again and again; without it each new dial would begin at once.
  * A dial is kept for DIAL_LEAST_US though the peer's own has come through meanwhile: the transport decides between
  * the two, in the same way at both ends. If each end gave up its own for the other's, no link would stay.
- * A link that nobody needs (to fetch or to give the model, say) is closed by the side that dialled it after IDLE_US, but
- * never the last LINK_LEAST.
+ * A link that nobody needs (to fetch or to give the model, say) is closed by the side that dialled it after
+ * IDLE_US, but never the last LINK_LEAST.
  * Failure courses
  *  - an address fails: whoever asked for a probe there hears it. It is dialled on as long as it is wanted.
  *  - an address belongs to somebody else now: the member that was sought there is told unreachable.

@@ -1,6 +1,6 @@
 /* What the files of the libuv transport share: uv_tcp.c (the whole), uv_listen.c (who comes), uv_dial.c (whom
- * we call), uv_link.c (one connection), uv_slot.c (their ids), uv_peer.c (which one stays), uv_address.c (texts), uv_fault.c (faults on
- * request). Private to them.
+ * we call), uv_link.c (one connection), uv_slot.c (their ids), uv_peer.c (which one stays), uv_address.c (texts),
+ * uv_fault.c (faults on request). Private to them.
  *
  * Everything that is found inside a downcall or deep inside a callback is noted and done by tcp_turn, which
  * runs twice per loop turn, before and after the poll. Memory of a link is freed by its close callback only.

@@ -242,7 +242,7 @@ static void a_first_delta_needs_no_reference(void **state)
     struct delicoco *d = state_of(h, 0);
     assert_true(d->step > 20 && a.compared > 20 && a.unequal == 0 && harness_lost(h) == 1);
     struct delicoco_peer peer = d->peer[0];
-    struct algo_msg late = {.kind = DELICOCO_REFERENCE, .field_count = 3, .field = {1, 0, 0}};
+    struct algo_msg late = {.kind = DELICOCO_REFERENCE, .field_count = 4, .field = {1, 0, 0, d->start}};
     assert_int_equal(harness_inject(h, 1, 0, &late), 0);
     assert_true(d->peer[0].version == peer.version && d->peer[0].told == peer.told &&
                 d->peer[0].at == peer.at);

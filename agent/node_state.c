@@ -7,6 +7,8 @@
  * Failure courses
  *  - we are asked and do not train (yet): BUSY, for a second.
  *  - what comes after the fetch is over: dropped.
+ *  - a fetch ends before all has come: links on which an answer may be on its way are closed, so that it is not taken
+ *    for one to the next fetch.
  *  - a peer that membership does not know, a body where none belongs or longer than a chunk: the link is closed. */
 #include <stdlib.h>
 #include <string.h>
@@ -79,8 +81,15 @@ void node_fetch_begin(struct node *n)
     node_state_members(n);
 }
 
+static void fetch_abandon(struct node *n)
+{
+    for (struct link *l = n->oldest; l != NULL; l = l->newer)
+        if (!l->closing && fetch_awaits(n->fetch, l->peer)) node_link_close(n, l, DOWN_LOCAL);
+}
+
 void node_fetch_end(struct node *n)
 {
+    if (!fetch_done(n->fetch)) fetch_abandon(n);
     if (fetch_done(n->fetch)) {
         uint64_t steps = fetch_steps(n->fetch);
         trace_line(n->config.trace, TRACE_INFO, "the model of %llu steps has been fetched",

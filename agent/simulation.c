@@ -158,6 +158,7 @@ static struct node *simulated_make_node(struct simulated *e, bool rejoining)
         config.seeds = e->seeds;
         config.seed_count = life->seed != e->v;
         config.boot = e->boot;
+        config.incarnation = life->incarnation;
         config.min_nodes = setup->min_nodes;
         config.membership = setup->membership;
         config.overlay = setup->overlay;

@@ -105,6 +105,7 @@ struct simulation_life {
     uint32_t seed;   /* the node it dials; its own number = nobody */
     const float *x0; /* (dim) saved before, borrowed during the call; NULL = the common start */
     uint64_t steps;  /* that it has behind it */
+    uint64_t incarnation; /* greatest one of former lives; 0 = none */
     bool had_place;
     rank_t place;
     uint64_t claimed;

@@ -91,6 +91,7 @@ int fetch_message(struct fetch *f, node_id from, const struct state_msg *msg, ui
 void fetch_deadline(struct fetch *f, uint64_t now_us, struct transfer_actions *acts);
 uint64_t fetch_deadline_us(const struct fetch *f);
 bool fetch_done(const struct fetch *f);
+bool fetch_awaits(const struct fetch *f, node_id id); /* an answer of this donor's may be on its way */
 void fetch_progress(const struct fetch *f, uint64_t *chunks, uint64_t *of, uint32_t *donors);
 uint64_t fetch_steps(const struct fetch *f); /* once done: the greatest progress among donors that gave */
 

@@ -258,6 +258,14 @@ bool fetch_done(const struct fetch *f)
     return f->done;
 }
 
+bool fetch_awaits(const struct fetch *f, node_id id)
+{
+    const struct giver *g = giver_find(f, id);
+    bool awaits = g != NULL && g->asks > 0;
+    for (uint32_t i = 0; g != NULL && g->owed != NULL && i < f->grid.count; i++) awaits |= g->owed[i] > 0;
+    return awaits;
+}
+
 void fetch_progress(const struct fetch *f, uint64_t *chunks, uint64_t *of, uint32_t *donors)
 {
     *chunks = f->there;

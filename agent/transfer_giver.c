@@ -120,7 +120,7 @@ static void ask_second(struct fetch *f, uint64_t now_us, struct transfer_actions
 
 /* -- donors ------------------------------------------------------------------------------------ */
 
-struct giver *giver_find(struct fetch *f, node_id id)
+struct giver *giver_find(const struct fetch *f, node_id id)
 {
     for (uint32_t i = 0; i < f->giver_count; i++)
         if (f->giver[i].id == id) return &f->giver[i];

@@ -56,7 +56,7 @@ void giver_release(struct fetch *f, struct giver *g);
 void giver_unqueue(struct fetch *f, struct giver *g, uint32_t chunk); /* g is no longer asked for it */
 void giver_rest(struct fetch *f, struct giver *g, bool silent, uint64_t until_us);
 
-struct giver *giver_find(struct fetch *f, node_id id); /* NULL = unknown */
+struct giver *giver_find(const struct fetch *f, node_id id); /* NULL = unknown */
 uint32_t giver_active_count(const struct fetch *f);    /* ASKED or GIVING */
 
 /* When g has nothing to do: the time to ask it for a chunk that another owes; else TIME_NEVER. */

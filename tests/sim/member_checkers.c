@@ -1,0 +1,447 @@
+/* What must hold in a storm of members (member_storm.h).
+ *
+ * Always, after every event:
+ *  - no node failed; no honest node's message was refused; queues, links, dials and records are short.
+ *  - a node says of itself the place that it has; a place that is kept keeps the time of its claim; a claim from the
+ *    disk keeps its time too.
+ *  - who knows of an earlier claim to its place gives it up soon.
+ *  - steps never go back in a life, and go on from what was saved.
+ *  - who comes while others train has a model that somebody held lately, and says so only after it has come.
+ *  - no model is infinite or holds more of a place's work than was done at it.
+ *  - a leave over a sound network is heard.
+ * At rest after healing:
+ *  - every living node that can have a place has one, no two the same; all train, are linked to the holders of
+ *    neighbouring places, step and mix; all have one view, in which exactly the living are ALIVE.
+ *  - without drift the models agree, when the holders' graph is connected. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/node_internal.h"
+#include "algo/vec.h"
+#include "base/check.h"
+#include "tests/sim/member_storm.h"
+
+enum {
+    QUEUE_BYTES_MAX = 256 * 1024,
+    EVENTS_PER_SECOND_MAX = 30000,
+    DISPUTE_US_MAX = 5 * MEMBER_SECOND, /* a job, and to say so */
+    FRESH_US_MAX = 20 * MEMBER_SECOND,  /* a fetched model: since when nobody holds it */
+    DIALS_MAX = 4 * MEMBER_SLOTS_MAX,
+};
+
+static struct node *node_of(const struct member_storm *s, uint32_t v)
+{
+    return simulation_node(s->sim, v);
+}
+
+static double slack(const struct member_storm *s, uint32_t place)
+{
+    return 0.5 + 2e-4 * (double)s->counted[place];
+}
+
+/* -- models lately held ------------------------------------------------------------------------ */
+
+static uint64_t model_hash(const float *x)
+{
+    uint64_t hash = 1;
+    for (uint32_t i = 0; i < MEMBER_DIM; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        hash = (hash ^ bits) * 0x9e3779b97f4a7c15u;
+        hash ^= hash >> 29;
+    }
+    return hash != 0 ? hash : 1;
+}
+
+static struct member_model *model_find(struct member_storm *s, uint64_t hash, bool make)
+{
+    struct member_model *bucket = s->model[hash % MEMBER_MODEL_BUCKETS], *oldest = bucket;
+    for (uint32_t i = 0; i < MEMBER_MODEL_WAYS; i++) {
+        if (bucket[i].hash == hash) return &bucket[i];
+        if (bucket[i].last_us < oldest->last_us) oldest = &bucket[i];
+    }
+    if (!make) return NULL;
+    oldest->hash = hash;
+    return oldest;
+}
+
+static void model_held(struct member_storm *s, struct member_seen *seen, const struct node *n)
+{
+    uint64_t hash = model_hash(node_model(n)), now_us = member_storm_now_us(s);
+    if (hash == seen->model) return;
+    if (seen->model != 0) model_find(s, seen->model, true)->last_us = now_us;
+    seen->model = hash;
+    model_find(s, hash, true)->last_us = now_us;
+}
+
+static bool model_is_known(struct member_storm *s, uint64_t hash)
+{
+    for (uint32_t v = 0; v < s->slots; v++)
+        if (s->seen[v].alive && s->seen[v].model == hash) return true;
+    const struct member_model *m = model_find(s, hash, false);
+    return m != NULL && member_storm_now_us(s) - m->last_us <= FRESH_US_MAX;
+}
+
+/* -- lives ------------------------------------------------------------------------------------- */
+
+void member_checkers_begun(struct member_storm *s, uint32_t v, const struct member_disk *from)
+{
+    s->seen[v] = (struct member_seen){.alive = true, .from = *from, .place = RANK_NONE};
+    if (from->any) s->seen[v].began_steps = s->seen[v].progress = from->steps;
+}
+
+void member_checkers_ended(struct member_storm *s, uint32_t v)
+{
+    struct member_seen *seen = &s->seen[v];
+    if (seen->model != 0) model_find(s, seen->model, true)->last_us = member_storm_now_us(s);
+    const struct membership *m = node_membership(node_of(s, v));
+    struct membership_totals totals;
+    membership_totals(m, &totals);
+    s->tally->refutations += totals.refutations;
+    s->tally->deaths += totals.deaths;
+    *seen = (struct member_seen){.alive = false};
+}
+
+void member_checkers_resumed(struct member_storm *s, uint32_t v)
+{
+    s->seen[v].disputed_us = 0;
+}
+
+void member_checkers_left(struct member_storm *s, uint32_t v)
+{
+    for (uint32_t u = 0; u < s->slots; u++) {
+        if ((s->slot[v].witnesses >> u & 1) == 0 || !member_storm_lives(s, u)) continue;
+        const struct member *m = membership_find(node_membership(node_of(s, u)), s->slot[v].id);
+        if (m == NULL || m->state != MEMBER_LEFT)
+            member_storm_fail(s, "slot %u has not heard that slot %u leaves: %s", u, v,
+                              m == NULL ? "nothing" : member_state_name(m->state));
+    }
+}
+
+/* -- always: limits ---------------------------------------------------------------------------- */
+
+/* Several views of a sum are open to two processes of one rank: when one that was away comes back to the place that
+ * another had meanwhile, it may take the view of that one for its own, and refuses what it then hears. The link is
+ * closed, a new view follows. Counted for these methods, no problem as long as they come to rest. */
+static void refused_check(struct member_storm *s, uint32_t v)
+{
+    const char *method = s->setup.algo->spec.name;
+    uint64_t refused = node_of(s, v)->refused;
+    if (refused == s->seen[v].refused) return;
+    if (strcmp(method, "allreduce") == 0 || strcmp(method, "hsgd") == 0)
+        s->tally->refused += refused - s->seen[v].refused;
+    else
+        member_storm_fail(s, "slot %u refused a message", v);
+    s->seen[v].refused = refused;
+}
+
+static void limits_check(struct member_storm *s, uint32_t v)
+{
+    const struct node *n = node_of(s, v);
+    refused_check(s, v);
+    if (n->link_count > 2 * s->slots) member_storm_fail(s, "slot %u has %u links", v, n->link_count);
+    if (n->contact_count > DIALS_MAX || n->probe_count > DIALS_MAX)
+        member_storm_fail(s, "slot %u dials %u addresses, %u probes", v, n->contact_count, n->probe_count);
+    if (membership_count(n->membership) > s->used_count) member_storm_fail(s, "slot %u knows strangers", v);
+    for (const struct link *l = n->oldest; l != NULL; l = l->newer) {
+        struct link_stats stats;
+        if (n->transport->ops->stats(n->transport, l->id, &stats) != 0) continue;
+        if (stats.queue_bytes > QUEUE_BYTES_MAX)
+            member_storm_fail(s, "slot %u: %zu bytes wait for one peer", v, stats.queue_bytes);
+    }
+}
+
+static void flood_check(struct member_storm *s)
+{
+    uint64_t second = member_storm_now_us(s) / MEMBER_SECOND;
+    if (second != s->second) s->events_second = 0;
+    s->second = second;
+    if (++s->events_second > EVENTS_PER_SECOND_MAX)
+        member_storm_fail(s, "messages beget messages: %d events within a second", EVENTS_PER_SECOND_MAX);
+}
+
+/* -- always: places ---------------------------------------------------------------------------- */
+
+static void claim_check(struct member_storm *s, uint32_t v)
+{
+    struct member_seen *seen = &s->seen[v];
+    const struct node *n = node_of(s, v);
+    uint64_t told = membership_self(n->membership)->meta[META_PLACE];
+    if (told != (n->rank == RANK_NONE ? 0 : (uint64_t)n->rank + 1))
+        member_storm_fail(s, "slot %u has place %d and tells %d", v, (int)n->rank, (int)told - 1);
+    if (n->algo != NULL && n->rank == RANK_NONE) member_storm_fail(s, "slot %u trains without a place", v);
+    if (n->rank != RANK_NONE && n->rank == seen->place && n->claimed != seen->claimed)
+        member_storm_fail(s, "slot %u has place %u and claims it anew", v, n->rank);
+    if (n->rank != RANK_NONE && !seen->claim_seen) {
+        seen->claim_seen = true;
+        bool same = seen->from.any && seen->from.had_place && seen->from.place == n->rank;
+        if (same && n->claimed != seen->from.claimed)
+            member_storm_fail(s, "slot %u came back to place %u and forgot when it claimed it", v, n->rank);
+    }
+    seen->place = n->rank;
+    seen->claimed = n->claimed;
+}
+
+/* By its own records, not by its table of places. */
+static bool knows_earlier_claim(const struct node *n)
+{
+    for (uint32_t i = 0; i < membership_count(n->membership); i++) {
+        const struct member *m = membership_at(n->membership, i);
+        bool living = m->state == MEMBER_ALIVE || m->state == MEMBER_SUSPECT;
+        if (!living || m->id == n->config.id || m->meta[META_PLACE] != (uint64_t)n->rank + 1) continue;
+        uint64_t claimed = m->meta[META_CLAIMED];
+        if (claimed < n->claimed || (claimed == n->claimed && m->id < n->config.id)) return true;
+    }
+    return false;
+}
+
+static void dispute_check(struct member_storm *s, uint32_t v)
+{
+    struct member_seen *seen = &s->seen[v];
+    const struct node *n = node_of(s, v);
+    uint64_t now_us = member_storm_now_us(s);
+    if (n->rank == RANK_NONE || s->slot[v].paused || !knows_earlier_claim(n)) {
+        seen->disputed_us = 0;
+        return;
+    }
+    if (seen->disputed_us == 0) seen->disputed_us = now_us;
+    uint64_t lasts_us = now_us - seen->disputed_us;
+    if (lasts_us > s->tally->dispute_us_max) s->tally->dispute_us_max = lasts_us;
+    if (lasts_us > DISPUTE_US_MAX) member_storm_fail(s, "slot %u keeps place %u of another", v, n->rank);
+}
+
+/* -- always: models and steps ------------------------------------------------------------------ */
+
+static void model_check(struct member_storm *s, uint32_t v)
+{
+    const float *x = node_model(node_of(s, v));
+    if (!vec_finite(MEMBER_DIM, x)) member_storm_fail(s, "slot %u: the model is not finite", v);
+    double share = s->law->share == LAW_SHARE_BATCH ? 1 / choice_number(&s->algorithm_choice, "b") : 1;
+    for (uint32_t r = 0; r < MEMBER_DIM; r++) {
+        double held = ((double)x[r] - 1) / share, counted = (double)s->counted[r];
+        if (held > counted + slack(s, r) || held < -slack(s, r))
+            member_storm_fail(s, "slot %u: the model holds %.2f steps of place %u, which did %.0f", v, held,
+                              r, counted);
+    }
+}
+
+/* The event began or ended a fetch, or began training. */
+static void coming_check(struct member_storm *s, uint32_t v)
+{
+    struct member_seen *seen = &s->seen[v];
+    struct node *n = node_of(s, v);
+    if (seen->fetching && n->fetch == NULL && n->has_model) {
+        s->tally->fetches++;
+        if (!model_is_known(s, model_hash(node_model(n))))
+            member_storm_fail(s, "slot %u comes with a model that nobody gave", v);
+    }
+    bool own = n->config.algo->own_start && n->config.steps_done > 0;
+    bool begins = !seen->trained && n->algo != NULL;
+    if (begins && !n->has_model) {
+        s->tally->foundings++;
+        if (!own && node_trainers(n) > 0 && node_progress_best(n) > 0)
+            member_storm_fail(s, "slot %u begins anew although others train", v);
+    }
+    if (begins && n->has_model && !seen->fetching && !seen->evicted)
+        member_storm_fail(s, "slot %u has a model that it did not fetch", v);
+    if (seen->trained && n->algo == NULL) {
+        s->tally->evictions++;
+        seen->evicted = true;
+    }
+    if (seen->fetching && n->has_model) seen->evicted = true; /* it keeps what it has fetched */
+    seen->fetching = n->fetch != NULL;
+    seen->trained = n->algo != NULL;
+}
+
+static void steps_check(struct member_storm *s, uint32_t v)
+{
+    struct member_seen *seen = &s->seen[v];
+    uint64_t steps = node_of(s, v)->steps;
+    if (steps < seen->progress)
+        member_storm_fail(s, "slot %u: %llu steps after %llu", v, (unsigned long long)steps,
+                          (unsigned long long)seen->progress);
+    seen->progress = steps;
+}
+
+void member_checkers_event(struct member_storm *s)
+{
+    flood_check(s);
+    for (uint32_t v = 0; v < s->slots; v++) {
+        if ((s->touched >> v & 1) == 0 || node_of(s, v) == NULL || s->slot[v].leaving) continue;
+        steps_check(s, v);
+        limits_check(s, v);
+        claim_check(s, v);
+        dispute_check(s, v);
+        coming_check(s, v);
+        if (node_of(s, v)->algo == NULL) continue;
+        model_held(s, &s->seen[v], node_of(s, v));
+        model_check(s, v);
+    }
+}
+
+/* -- coming to rest ---------------------------------------------------------------------------- */
+
+void member_checkers_healed(struct member_storm *s)
+{
+    for (uint32_t v = 0; v < s->slots; v++) {
+        s->at_heal_progress[v] = s->at_heal_mixes[v] = 0;
+        if (node_of(s, v) == NULL) continue;
+        struct node_report r;
+        node_report(node_of(s, v), &r);
+        s->at_heal_progress[v] = r.progress;
+        s->at_heal_mixes[v] = r.algo.mixes;
+    }
+}
+
+static uint32_t slot_of(const struct member_storm *s, node_id id)
+{
+    for (uint32_t v = 0; v < s->slots; v++)
+        if (node_of(s, v) != NULL && s->slot[v].id == id) return v;
+    return UINT32_MAX;
+}
+
+/* What v knows is what is. */
+static const char *view_unrest(const struct member_storm *s, uint32_t v)
+{
+    const struct membership *m = node_membership(node_of(s, v));
+    uint32_t alive = 0, living = 0;
+    for (uint32_t i = 0; i < membership_count(m); i++) {
+        const struct member *other = membership_at(m, i);
+        bool there = slot_of(s, other->id) != UINT32_MAX;
+        if (there && other->state != MEMBER_ALIVE) return "somebody living is not alive for all";
+        if (!there && other->state != MEMBER_DEAD && other->state != MEMBER_LEFT)
+            return "somebody who is gone is alive for one";
+        alive += there;
+    }
+    for (uint32_t u = 0; u < s->slots; u++) living += node_of(s, u) != NULL;
+    return alive < living ? "somebody living is not known to all" : NULL;
+}
+
+static const char *views_unrest(const struct member_storm *s)
+{
+    uint64_t hash = 0;
+    bool any = false;
+    for (uint32_t v = 0; v < s->slots; v++) {
+        if (node_of(s, v) == NULL) continue;
+        const char *unrest = view_unrest(s, v);
+        if (unrest != NULL) return unrest;
+        uint64_t mine = membership_view_hash(node_membership(node_of(s, v)));
+        if (any && mine != hash) return "views differ";
+        hash = mine;
+        any = true;
+    }
+    return NULL;
+}
+
+/* holder[r]: slot that trains at place r; UINT32_MAX. */
+static const char *find_holders(const struct member_storm *s, uint32_t holder[MEMBER_DIM])
+{
+    uint32_t living = 0, held = 0;
+    for (uint32_t r = 0; r < MEMBER_DIM; r++) holder[r] = UINT32_MAX;
+    for (uint32_t v = 0; v < s->slots; v++) {
+        if (node_of(s, v) == NULL) continue;
+        living++;
+        struct node_report r;
+        node_report(node_of(s, v), &r);
+        if (r.rank == RANK_NONE) continue;
+        if (r.phase != NODE_TRAINING) return "a node with a place does not train";
+        if (holder[r.rank] != UINT32_MAX) return "two train at one place";
+        holder[r.rank] = v;
+        held++;
+    }
+    uint32_t can = living < s->places ? living : s->places;
+    return held == can ? NULL : "somebody who could have a place has none";
+}
+
+static uint32_t held_neighbours(const struct member_storm *s, const uint32_t *holder, uint32_t place)
+{
+    const struct graph *g = simulation_graph(s->sim);
+    uint32_t held = 0;
+    for (uint32_t i = g->offset[place]; i < g->offset[place + 1]; i++)
+        held += holder[g->neighbour[i]] != UINT32_MAX;
+    return held;
+}
+
+static const char *progress_unrest(const struct member_storm *s, const uint32_t *holder)
+{
+    uint32_t moved = 0;
+    for (uint32_t place = 0; place < s->places; place++) {
+        uint32_t v = holder[place];
+        if (v == UINT32_MAX) continue;
+        struct node_report r;
+        node_report(node_of(s, v), &r);
+        uint32_t around = held_neighbours(s, holder, place);
+        if (s->setup.overlay ? r.neighbours_up == 0 && around > 0 : r.neighbours_up != around)
+            return "a neighbour is not linked";
+        bool steps = r.progress > s->at_heal_progress[v] + 5;
+        bool mixes = r.algo.mixes != s->at_heal_mixes[v] || around == 0;
+        moved += steps && mixes;
+        if (!s->law->one_trains && !steps) return "a node does not step";
+        if (!s->law->one_trains && !mixes) return "a node is not mixed with others";
+    }
+    return moved == 0 ? "the walking model does not move" : NULL;
+}
+
+const char *member_checkers_unrest(struct member_storm *s)
+{
+    uint32_t holder[MEMBER_DIM];
+    const char *unrest = find_holders(s, holder);
+    if (unrest == NULL) unrest = views_unrest(s);
+    return unrest != NULL ? unrest : progress_unrest(s, holder);
+}
+
+void member_checkers_print(const struct member_storm *s)
+{
+    for (uint32_t v = 0; v < s->slots; v++) {
+        const struct node *n = node_of(s, v);
+        if (n == NULL) continue;
+        fprintf(stderr, "slot %u: id %llu, phase %d, place %d of %llu, %u links, view %llx; knows", v,
+                (unsigned long long)s->slot[v].id, (int)n->phase, (int)n->rank,
+                (unsigned long long)n->claimed, n->link_count,
+                (unsigned long long)membership_view_hash(n->membership));
+        for (uint32_t i = 0; i < membership_count(n->membership); i++) {
+            const struct member *m = membership_at(n->membership, i);
+            fprintf(stderr, " %llu(%s, place %d, %llu)", (unsigned long long)m->id,
+                    member_state_name(m->state), (int)m->meta[META_PLACE] - 1,
+                    (unsigned long long)m->meta[META_CLAIMED]);
+        }
+        fprintf(stderr, "\n");
+    }
+}
+
+/* -- agreement --------------------------------------------------------------------------------- */
+
+static bool are_connected(const struct member_storm *s, const uint32_t *holder)
+{
+    const struct graph *g = simulation_graph(s->sim);
+    uint32_t reached = 0, all = 0, before;
+    for (uint32_t r = 0; r < s->places; r++) all |= holder[r] != UINT32_MAX ? 1u << r : 0;
+    reached = all & -all;
+    do {
+        before = reached;
+        for (uint32_t r = 0; r < s->places; r++)
+            for (uint32_t i = g->offset[r]; (reached >> r & 1) != 0 && i < g->offset[r + 1]; i++)
+                reached |= 1u << g->neighbour[i] & all;
+    } while (reached != before);
+    return reached == all;
+}
+
+const char *member_checkers_disagreement(struct member_storm *s)
+{
+    uint32_t holder[MEMBER_DIM];
+    const char *unrest = find_holders(s, holder);
+    if (unrest != NULL) return unrest;
+    if (s->law->share == LAW_SHARE_ONE || !are_connected(s, holder)) return NULL;
+    const float *first = NULL;
+    for (uint32_t place = 0; place < s->places; place++) {
+        if (holder[place] == UINT32_MAX) continue;
+        const float *x = node_model(node_of(s, holder[place]));
+        if (first == NULL) first = x;
+        for (uint32_t r = 0; r < MEMBER_DIM; r++) {
+            double apart = fabs((double)x[r] - (double)first[r]) * s->places;
+            if (apart > slack(s, r)) return "models differ";
+        }
+    }
+    return NULL;
+}

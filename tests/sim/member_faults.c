@@ -1,0 +1,486 @@
+/* The faults of a storm of members (member_storm.h): single ones, drawn by weights that the seed gives, partitions
+ * and swizzles of many links (as in storm_shapes.c, over all pairs of slots), and the disks, which are written every
+ * now and then and read when a node comes back. Whom a node dials when it comes is somebody who knows others, if there
+ * is one: nobody finds a cluster of which no address is left to him. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/node_internal.h"
+#include "base/check.h"
+#include "net/sim_internal.h"
+#include "tests/sim/member_storm.h"
+
+enum {
+    LEAVE_US = MEMBER_SECOND, /* from the words to the end */
+    SEEK_US = 5 * MEMBER_SECOND,
+    MAJORITY_SHARE = 3, /* ring: a node sees slots / 3 to either side */
+};
+
+static const char *const fault_name[MEMBER_FAULT_COUNT] = {
+    "crash", "back, old disk", "back, no disk", "back, new id", "leave",  "pause", "resume",
+    "cut",   "cut one way",    "heal",          "reset",        "inject", "power"};
+static const char *const shape_name[MEMBER_SHAPE_COUNT] = {"halves", "coin",    "one alone",
+                                                           "ring",   "one way", "swizzle"};
+
+static void say(const struct member_storm *s, const char *what, uint32_t a, uint32_t b)
+{
+    if (s->loud) fprintf(stderr, "%9.3f  -- %s %u %u\n", (double)member_storm_now_us(s) / 1e6, what, a, b);
+}
+
+/* What happens to the network of v may keep a leave from being heard. */
+static void witness_disturbed(struct member_storm *s, uint32_t v)
+{
+    s->slot[v].witnesses = 0;
+    for (uint32_t u = 0; u < s->slots; u++) s->slot[u].witnesses &= ~(1u << v);
+}
+
+/* -- lives ------------------------------------------------------------------------------------- */
+
+void member_faults_save(struct member_storm *s)
+{
+    uint64_t now_us = member_storm_now_us(s);
+    for (uint32_t v = 0; v < s->slots; v++) {
+        struct member_slot *slot = &s->slot[v];
+        struct node *n = simulation_node(s->sim, v);
+        if (n == NULL || now_us < slot->save_us || slot->paused) continue;
+        slot->save_us = now_us + s->save_gap_us;
+        struct node_report r;
+        node_report(n, &r);
+        if (node_algo(n) == NULL) continue;
+        slot->disk = (struct member_disk){.any = true,
+                                          .id = slot->id,
+                                          .steps = r.progress,
+                                          .claimed = r.claimed,
+                                          .incarnation = r.incarnation,
+                                          .had_place = r.place != RANK_NONE,
+                                          .place = r.place};
+        memcpy(slot->disk.x, node_model(n), sizeof slot->disk.x);
+    }
+}
+
+/* What the agent's discovery does (net/discovery.h): the address that a node was given is tried again and again while
+ * whoever is there is not a living member for it. */
+void member_faults_seek(struct member_storm *s)
+{
+    uint64_t now_us = member_storm_now_us(s);
+    if (now_us < s->seek_us) return;
+    s->seek_us = now_us + SEEK_US;
+    for (uint32_t v = 0; v < s->slots; v++) {
+        struct member_slot *slot = &s->slot[v];
+        if (!member_storm_lives(s, v) || slot->paused || slot->seed == v) continue;
+        struct node *n = simulation_node(s->sim, v);
+        const struct member *m = membership_find(n->membership, s->slot[slot->seed].id);
+        bool known = m != NULL && (m->state == MEMBER_ALIVE || m->state == MEMBER_SUSPECT);
+        char address[32];
+        snprintf(address, sizeof address, "sim:%u", slot->seed);
+        if (known == slot->seeking) (known ? node_unseek : node_seek)(n, address);
+        slot->seeking = !known;
+    }
+}
+
+/* Somebody who knows others; else somebody who is there; else anybody but v. */
+static uint32_t draw_seed(struct member_storm *s, uint32_t v)
+{
+    uint32_t first = prng_below(&s->prng, s->slots), found = (v + 1) % s->slots;
+    int best = 0;
+    for (uint32_t i = 0; i < s->slots; i++) {
+        uint32_t u = (first + i) % s->slots;
+        if (u == v || !member_storm_lives(s, u)) continue;
+        int worth = simulation_node(s->sim, u)->places.living > 1 ? 2 : 1;
+        if (worth <= best) continue;
+        best = worth;
+        found = u;
+    }
+    return found;
+}
+
+static node_id draw_id(struct member_storm *s)
+{
+    CHECK(s->used_count < MEMBER_IDS_MAX);
+    node_id id = 0;
+    bool fresh = false;
+    while (!fresh) {
+        id = prng_below(&s->prng, 2) == 0 ? prng_below(&s->prng, 1000000) : prng_next(&s->prng) >> 8;
+        fresh = true;
+        for (uint32_t i = 0; i < s->used_count; i++) fresh &= s->used[i] != id;
+    }
+    s->used[s->used_count++] = id;
+    return id;
+}
+
+static void begin_life(struct member_storm *s, uint32_t v, enum member_fault how)
+{
+    struct member_slot *slot = &s->slot[v];
+    struct err_text why = {""};
+    if (how == MEMBER_BACK_NEW_ID && s->used_count < MEMBER_IDS_MAX) slot->id = draw_id(s);
+    struct member_disk from = {.any = false};
+    if (how == MEMBER_BACK_OLD_DISK && slot->disk.any && slot->disk.id == slot->id) from = slot->disk;
+    slot->disk.any = from.any;
+    slot->seed = draw_seed(s, v);
+    slot->seeking = false;
+    struct simulation_life life = {.id = slot->id, .seed = slot->seed};
+    bool wrong_claim = s->mutant != NULL && s->mutant->forgets_claim;
+    bool wrong_steps = s->mutant != NULL && s->mutant->forgets_steps;
+    if (from.any) {
+        life.x0 = from.x;
+        life.steps = wrong_steps ? 0 : from.steps;
+        life.incarnation = from.incarnation;
+        life.had_place = from.had_place;
+        life.place = from.place;
+        life.claimed = wrong_claim ? 0 : from.claimed;
+    }
+    member_checkers_begun(s, v, &from);
+    slot->save_us = member_storm_now_us(s) + s->save_gap_us;
+    if (simulation_join(s->sim, v, &life, &why) != 0)
+        member_storm_fail(s, "slot %u cannot start: %s", v, why.text);
+}
+
+static void end_life(struct member_storm *s, uint32_t v, bool reset)
+{
+    struct member_slot *slot = &s->slot[v];
+    if (simulation_node(s->sim, v) == NULL) return;
+    if (slot->leaving) member_checkers_left(s, v);
+    witness_disturbed(s, v);
+    member_checkers_ended(s, v);
+    slot->paused = slot->leaving = false;
+    simulation_crash(s->sim, v, reset);
+}
+
+static uint32_t count_living(const struct member_storm *s)
+{
+    uint32_t living = 0;
+    for (uint32_t v = 0; v < s->slots; v++) living += member_storm_lives(s, v);
+    return living;
+}
+
+static bool may_go(const struct member_storm *s, uint32_t v)
+{
+    return member_storm_lives(s, v) && count_living(s) > s->slots / 3 + 1;
+}
+
+/* Whom the words of v should reach: linked both ways over a network without faults. */
+static uint32_t find_witnesses(const struct member_storm *s, uint32_t v)
+{
+    struct sim_world *w = simulation_world(s->sim);
+    const struct node *n = simulation_node(s->sim, v);
+    uint32_t witnesses = 0;
+    for (uint32_t u = 0; u < s->slots; u++) {
+        if (u == v || !member_storm_lives(s, u) || s->slot[u].paused) continue;
+        const struct sim_pair *p = sim_pair_get(w, v, u);
+        bool clean =
+            p->live && !p->end[0].cut && !p->end[1].cut && p->end[0].shape == NULL && p->end[1].shape == NULL;
+        const struct node *other = simulation_node(s->sim, u);
+        if (clean && node_link_of(n, s->slot[u].id) != NULL && node_link_of(other, s->slot[v].id) != NULL &&
+            membership_find(other->membership, s->slot[v].id) != NULL)
+            witnesses |= 1u << u;
+    }
+    return witnesses;
+}
+
+static void leave(struct member_storm *s, uint32_t v)
+{
+    struct member_slot *slot = &s->slot[v];
+    if (!may_go(s, v) || slot->paused) return;
+    slot->witnesses = find_witnesses(s, v);
+    slot->leaving = true;
+    slot->gone_us = member_storm_now_us(s) + LEAVE_US;
+    if (s->mutant == NULL || !s->mutant->leaves_in_silence) simulation_leave(s->sim, v);
+}
+
+static void leavers_go(struct member_storm *s)
+{
+    for (uint32_t v = 0; v < s->slots; v++)
+        if (s->slot[v].leaving && s->slot[v].gone_us <= member_storm_now_us(s)) end_life(s, v, true);
+}
+
+static uint64_t leavers_due_us(const struct member_storm *s)
+{
+    uint64_t at_us = TIME_NEVER;
+    for (uint32_t v = 0; v < s->slots; v++)
+        if (s->slot[v].leaving && s->slot[v].gone_us < at_us) at_us = s->slot[v].gone_us;
+    return at_us;
+}
+
+/* The power goes and comes back: everybody with what was saved, in random order, all dialling the first. */
+static void power(struct member_storm *s)
+{
+    for (uint32_t v = 0; v < s->slots; v++) end_life(s, v, prng_below(&s->prng, 2) == 0);
+    uint32_t first = prng_below(&s->prng, s->slots);
+    for (uint32_t i = 0; i < s->slots; i++) begin_life(s, (first + i) % s->slots, MEMBER_BACK_OLD_DISK);
+}
+
+/* -- single faults ----------------------------------------------------------------------------- */
+
+static void pause_or_resume(struct member_storm *s, uint32_t v, bool pause)
+{
+    struct member_slot *slot = &s->slot[v];
+    if (!member_storm_lives(s, v) || slot->paused == pause) return;
+    slot->paused = pause;
+    witness_disturbed(s, v);
+    if (pause) {
+        sim_pause(simulation_world(s->sim), v);
+    } else {
+        sim_resume(simulation_world(s->sim), v);
+        member_checkers_resumed(s, v);
+    }
+}
+
+static void inject(struct member_storm *s, uint32_t a, uint32_t b)
+{
+    struct prng *p = &s->prng;
+    struct fault_rule r = {.kind = (enum fault_kind)prng_below(p, FAULT_KIND_COUNT),
+                           .direction = (enum fault_direction)(1 + prng_below(p, 3)),
+                           .any = prng_below(p, 3) == 0,
+                           .peer = s->slot[b].id,
+                           .for_us = (uint64_t)(prng_uniform(p, 0.2, 15) * MEMBER_SECOND)};
+    if (r.kind == FAULT_DELAY) {
+        r.delay_us = 1000 + prng_below(p, 700000);
+        r.jitter_us = prng_below(p, (uint32_t)r.delay_us);
+    }
+    if (r.kind == FAULT_LIMIT) r.bytes_s = 2000 + prng_below(p, 100000);
+    if (r.kind == FAULT_CORRUPT) r.one_in = 2000 + prng_below(p, 200000);
+    if (r.kind == FAULT_RESET) r.direction = FAULT_BOTH;
+    if (r.any) r.peer = 0;
+    if (!member_storm_lives(s, a)) return;
+    struct transport *t = simulation_transport(s->sim, a);
+    if (t->ops->inject(t, &r) < 0) return;
+    s->tally->injected[r.kind]++;
+    for (uint32_t v = 0; v < s->slots; v++) witness_disturbed(s, v);
+    if (s->loud) {
+        char text[FAULT_TEXT_MAX];
+        fault_rule_print(&r, text);
+        fprintf(stderr, "              %s\n", text);
+    }
+}
+
+static void inflict(struct member_storm *s, enum member_fault fault, uint32_t a, uint32_t b)
+{
+    struct sim_world *w = simulation_world(s->sim);
+    bool of_link = fault >= MEMBER_CUT && fault <= MEMBER_RESET;
+    say(s, fault_name[fault], a, b);
+    s->tally->fault[fault]++;
+    if (of_link) {
+        witness_disturbed(s, a);
+        witness_disturbed(s, b);
+    }
+    switch (fault) {
+    case MEMBER_CRASH:
+        if (may_go(s, a)) end_life(s, a, prng_below(&s->prng, 2) == 0);
+        break;
+    case MEMBER_BACK_OLD_DISK:
+    case MEMBER_BACK_NO_DISK:
+    case MEMBER_BACK_NEW_ID:
+        if (simulation_node(s->sim, a) == NULL) begin_life(s, a, fault);
+        break;
+    case MEMBER_LEAVE:
+        leave(s, a);
+        break;
+    case MEMBER_PAUSE:
+    case MEMBER_RESUME:
+        pause_or_resume(s, a, fault == MEMBER_PAUSE);
+        break;
+    case MEMBER_CUT:
+        sim_cut(w, a, b);
+        break;
+    case MEMBER_CUT_ONE_WAY:
+        sim_cut_one_way(w, a, b);
+        break;
+    case MEMBER_HEAL:
+        sim_heal(w, a, b);
+        break;
+    case MEMBER_RESET:
+        sim_reset_link(w, a, b);
+        break;
+    case MEMBER_INJECT:
+        inject(s, a, b);
+        break;
+    case MEMBER_POWER:
+        power(s);
+        break;
+    case MEMBER_FAULT_COUNT:
+        UNREACHABLE();
+    }
+}
+
+static enum member_fault draw_fault(struct member_storm *s)
+{
+    double sum = 0;
+    for (int k = 0; k < MEMBER_FAULT_COUNT; k++) sum += s->fault_weight[k];
+    double at = prng_unit(&s->prng) * sum;
+    int kind = 0;
+    while (kind < MEMBER_FAULT_COUNT - 1 && at >= s->fault_weight[kind]) at -= s->fault_weight[kind++];
+    return (enum member_fault)kind;
+}
+
+static uint32_t draw_victim(struct member_storm *s, enum member_fault fault)
+{
+    uint32_t v = prng_below(&s->prng, s->slots);
+    bool back = fault >= MEMBER_BACK_OLD_DISK && fault <= MEMBER_BACK_NEW_ID;
+    for (uint32_t i = 0; (back || fault == MEMBER_RESUME) && i < s->slots; i++) {
+        uint32_t u = (v + i) % s->slots;
+        if (back ? simulation_node(s->sim, u) == NULL : s->slot[u].paused) return u;
+    }
+    return v;
+}
+
+/* -- faults of many links ---------------------------------------------------------------------- */
+
+static int task_compare(const void *a, const void *b)
+{
+    const struct member_task *x = a, *y = b;
+    if (x->at_us != y->at_us) return x->at_us < y->at_us ? -1 : 1;
+    if (x->a != y->a) return x->a < y->a ? -1 : 1;
+    if (x->b != y->b) return x->b < y->b ? -1 : 1;
+    return (int)x->heal - (int)y->heal;
+}
+
+static uint32_t draw_side(struct member_storm *s, enum member_shape shape)
+{
+    struct prng *p = &s->shapes.prng;
+    if (shape == MEMBER_SHAPE_ALONE) return 1u << prng_below(p, s->slots);
+    if (shape == MEMBER_SHAPE_COIN || shape == MEMBER_SHAPE_SWIZZLE)
+        return (uint32_t)prng_next(p) & ((1u << s->slots) - 1);
+    uint32_t side = 0;
+    for (uint32_t size = 1 + prng_below(p, s->slots - 1); size > 0; size--) {
+        uint32_t v = prng_below(p, s->slots);
+        while ((side >> v & 1) != 0) v = (v + 1) % s->slots;
+        side |= 1u << v;
+    }
+    return side;
+}
+
+static bool is_hit(const struct member_storm *s, enum member_shape shape, uint32_t side, uint32_t a,
+                   uint32_t b)
+{
+    uint32_t d = b - a, round = d < s->slots - d ? d : s->slots - d;
+    if (shape == MEMBER_SHAPE_RING) return round > s->slots / MAJORITY_SHARE;
+    bool far_a = (side >> a & 1) != 0, far_b = (side >> b & 1) != 0;
+    return shape == MEMBER_SHAPE_SWIZZLE ? far_a || far_b : far_a != far_b;
+}
+
+static void begin_shape(struct member_storm *s)
+{
+    struct member_shapes *h = &s->shapes;
+    struct prng *p = &h->prng;
+    enum member_shape shape = (enum member_shape)prng_below(p, MEMBER_SHAPE_COUNT);
+    uint64_t now_us = member_storm_now_us(s);
+    uint64_t until_us = now_us + (uint64_t)(prng_uniform(p, 0.2, 40) * MEMBER_SECOND);
+    uint32_t side = draw_side(s, shape);
+    h->count = h->done = 0;
+    for (uint32_t a = 0; a < s->slots; a++) {
+        for (uint32_t b = a + 1; b < s->slots; b++) {
+            if (!is_hit(s, shape, side, a, b)) continue;
+            bool swizzled = shape == MEMBER_SHAPE_SWIZZLE, one_way = shape == MEMBER_SHAPE_ONE_WAY;
+            uint64_t cut_us = now_us + (swizzled ? prng_below(p, 3 * MEMBER_SECOND) : 0);
+            uint64_t heal_us =
+                until_us + (swizzled ? 3 * MEMBER_SECOND + prng_below(p, 3 * MEMBER_SECOND) : 0);
+            bool turned = one_way && (side >> a & 1) == 0;
+            h->task[h->count++] =
+                (struct member_task){cut_us, turned ? b : a, turned ? a : b, false, one_way};
+            h->task[h->count++] = (struct member_task){heal_us, a, b, true, false};
+        }
+    }
+    qsort(h->task, h->count, sizeof h->task[0], task_compare);
+    s->tally->shape[shape]++;
+    say(s, shape_name[shape], side, h->count);
+}
+
+static void shapes_act(struct member_storm *s)
+{
+    struct member_shapes *h = &s->shapes;
+    struct sim_world *w = simulation_world(s->sim);
+    if (h->done == h->count) begin_shape(s);
+    if (h->done < h->count) {
+        const struct member_task *t = &h->task[h->done++];
+        witness_disturbed(s, t->a);
+        witness_disturbed(s, t->b);
+        if (t->heal)
+            sim_heal(w, t->a, t->b);
+        else if (t->one_way)
+            sim_cut_one_way(w, t->a, t->b);
+        else
+            sim_cut(w, t->a, t->b);
+    }
+    if (h->done == h->count)
+        h->next_us = member_storm_now_us(s) + 1 + (uint64_t)prng_exponential(&h->prng, h->gap_us);
+}
+
+static uint64_t shapes_due_us(const struct member_storm *s)
+{
+    const struct member_shapes *h = &s->shapes;
+    return h->done < h->count ? h->task[h->done].at_us : h->next_us;
+}
+
+/* -- the whole --------------------------------------------------------------------------------- */
+
+void member_faults_init(struct member_storm *s)
+{
+    struct prng *p = &s->prng;
+    for (int k = 0; k < MEMBER_FAULT_COUNT; k++)
+        s->fault_weight[k] = prng_below(p, 4) == 0 ? 0 : 0.2 + prng_unit(p);
+    for (int k = MEMBER_BACK_OLD_DISK; k <= MEMBER_BACK_NEW_ID; k++)
+        s->fault_weight[k] = 0.1 + 0.6 * prng_unit(p);
+    s->fault_weight[MEMBER_RESUME] = 0.3 + prng_unit(p);
+    s->fault_weight[MEMBER_HEAL] = 0.5 + 2 * prng_unit(p);
+    s->fault_weight[MEMBER_POWER] = prng_below(p, 3) == 0 ? 0.1 : 0;
+    s->fault_gap_us = prng_uniform(p, 0.2, 4.0) * MEMBER_SECOND;
+    prng_split(&s->shapes.prng, s->seed, "member storm shapes", 0);
+    s->shapes.next_us = TIME_NEVER;
+    if (prng_below(&s->shapes.prng, 3) == 0) return;
+    s->shapes.gap_us = prng_uniform(&s->shapes.prng, 2, 30) * MEMBER_SECOND;
+    s->shapes.next_us = (uint64_t)prng_exponential(&s->shapes.prng, s->shapes.gap_us);
+}
+
+static bool go_on_to(struct member_storm *s, uint64_t at_us)
+{
+    for (;;) {
+        uint64_t shape_us = shapes_due_us(s), leave_us = leavers_due_us(s);
+        uint64_t next_us = shape_us < leave_us ? shape_us : leave_us;
+        if (next_us > at_us) return member_storm_go_on(s, at_us);
+        if (!member_storm_go_on(s, next_us)) return false;
+        leavers_go(s);
+        if (shape_us <= leave_us) shapes_act(s);
+    }
+}
+
+bool member_faults_blow(struct member_storm *s, uint64_t until_us)
+{
+    uint64_t at_us = (uint64_t)MEMBER_SECOND;
+    while (at_us < until_us) {
+        if (!go_on_to(s, at_us)) return false;
+        enum member_fault fault = draw_fault(s);
+        uint32_t a = draw_victim(s, fault);
+        inflict(s, fault, a, (a + 1 + prng_below(&s->prng, s->slots - 1)) % s->slots);
+        at_us += 1 + (uint64_t)prng_exponential(&s->prng, s->fault_gap_us);
+    }
+    return go_on_to(s, until_us);
+}
+
+/* The slot may stay dead: nobody who is alone knows only it, and there are enough. */
+static bool may_stay_dead(struct member_storm *s, uint32_t v)
+{
+    for (uint32_t u = 0; u < s->slots; u++)
+        if (s->slot[u].seed == v && u != v) return false;
+    return s->slots - 1 >= s->places && prng_below(&s->prng, 2) == 0;
+}
+
+void member_faults_heal(struct member_storm *s)
+{
+    bool one_stays = false;
+    for (uint32_t v = 0; v < s->slots; v++) {
+        if (s->slot[v].leaving) end_life(s, v, true);
+        pause_or_resume(s, v, false);
+        struct transport *t = simulation_transport(s->sim, v);
+        if (t != NULL) t->ops->heal(t, 0);
+    }
+    sim_heal_all(simulation_world(s->sim));
+    for (uint32_t v = 0; v < s->slots; v++) {
+        if (simulation_node(s->sim, v) != NULL) continue;
+        if (!one_stays && may_stay_dead(s, v))
+            one_stays = true;
+        else
+            begin_life(s, v, (enum member_fault)(MEMBER_BACK_OLD_DISK + prng_below(&s->prng, 3)));
+    }
+    say(s, "all healed", count_living(s), s->places);
+}

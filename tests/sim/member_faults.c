@@ -60,7 +60,7 @@ void member_faults_save(struct member_storm *s)
 }
 
 /* What the agent's discovery does (net/discovery.h): the address that a node was given is tried again and again while
- * whoever is there is not a living member for it. */
+ * whoever is there is no member for it. */
 void member_faults_seek(struct member_storm *s)
 {
     uint64_t now_us = member_storm_now_us(s);
@@ -71,7 +71,7 @@ void member_faults_seek(struct member_storm *s)
         if (!member_storm_lives(s, v) || slot->paused || slot->seed == v) continue;
         struct node *n = simulation_node(s->sim, v);
         const struct member *m = membership_find(n->membership, s->slot[slot->seed].id);
-        bool known = m != NULL && (m->state == MEMBER_ALIVE || m->state == MEMBER_SUSPECT);
+        bool known = m != NULL && m->state != MEMBER_LEFT; /* the dead are membership's to dial */
         char address[32];
         snprintf(address, sizeof address, "sim:%u", slot->seed);
         if (known == slot->seeking) (known ? node_unseek : node_seek)(n, address);
@@ -469,6 +469,7 @@ void member_faults_heal(struct member_storm *s)
 {
     bool one_stays = false;
     for (uint32_t v = 0; v < s->slots; v++) {
+        s->slot[v].witnesses = 0; /* too soon to say */
         if (s->slot[v].leaving) end_life(s, v, true);
         pause_or_resume(s, v, false);
         struct transport *t = simulation_transport(s->sim, v);

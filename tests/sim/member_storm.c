@@ -193,7 +193,7 @@ static void storm_open(struct member_storm *s, const struct member_plan *plan)
     sim_observe(simulation_world(s->sim), observe, s);
     for (uint32_t v = 0; v < s->slots; v++) {
         s->slot[v].id = s->used[s->used_count++] = v;
-        s->slot[v].seed = v > 0 ? (v - 1) / 8 : 0;
+        s->slot[v].seed = v > 0 ? (v - 1) / 8 : 1; /* the first dials nobody at first */
         s->slot[v].save_us = s->save_gap_us;
         if (simulation_node(s->sim, v) != NULL)
             member_checkers_begun(s, v, &(struct member_disk){.any = false});

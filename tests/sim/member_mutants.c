@@ -1,0 +1,66 @@
+/* Planted bugs of nodes: member_mutants.h. */
+#include "tests/sim/member_mutants.h"
+
+#include <string.h>
+
+#include "agent/node_internal.h"
+
+static bool touched(const struct member_storm *s, uint32_t v)
+{
+    return (s->touched >> v & 1) != 0 && member_storm_lives(s, v);
+}
+
+/* In its own table the node has claimed its place before everybody else. */
+void member_keep_a_place_of_another(struct member_storm *s)
+{
+    for (uint32_t v = 0; v < s->slots; v++) {
+        if (!touched(s, v)) continue;
+        struct node *n = simulation_node(s->sim, v);
+        if (n->rank == RANK_NONE) continue;
+        for (uint32_t i = 0; i < n->places.claim_count; i++)
+            if (n->places.claim[i].id == n->config.id) n->places.claim[i].claimed = 0;
+        n->places.place[n->rank] = (struct place){PLACE_HELD, n->config.id};
+    }
+}
+
+/* Who is dead or has left holds its place on. */
+void member_keep_the_places_of_the_dead(struct member_storm *s)
+{
+    for (uint32_t v = 0; v < s->slots; v++) {
+        if (!touched(s, v)) continue;
+        struct places *p = &simulation_node(s->sim, v)->places;
+        for (rank_t r = 0; r < p->count; r++)
+            if (p->place[r].state == PLACE_DESERTED) p->place[r].state = PLACE_HELD;
+    }
+}
+
+/* Who comes late begins with what it has. */
+void member_skip_the_fetch(struct member_storm *s)
+{
+    for (uint32_t v = 0; v < s->slots; v++) {
+        if (!touched(s, v)) continue;
+        struct node *n = simulation_node(s->sim, v);
+        if (n->phase == NODE_JOINING && node_trainers(n) > 0) n->has_model = true;
+    }
+}
+
+/* The model is fetched, and not taken over. */
+void member_drop_what_was_fetched(struct member_storm *s)
+{
+    for (uint32_t v = 0; v < s->slots; v++) {
+        if (!touched(s, v)) continue;
+        struct node *n = simulation_node(s->sim, v);
+        bool fetched = s->seen[v].fetching && n->fetch == NULL && n->has_model;
+        if (fetched) memset((float *)(uintptr_t)node_model(n), 0, MEMBER_DIM * sizeof(float));
+    }
+}
+
+/* Who loses its place counts from the start again. */
+void member_forget_steps_when_evicted(struct member_storm *s)
+{
+    for (uint32_t v = 0; v < s->slots; v++) {
+        if (!touched(s, v)) continue;
+        struct node *n = simulation_node(s->sim, v);
+        if (s->seen[v].trained && n->algo == NULL) n->steps = 0;
+    }
+}

@@ -1,0 +1,21 @@
+/* Bugs of the member side, planted from outside: what each does to the state of nodes between events, as the bug
+ * would have. member_mutants.c tampers with nodes, member_mutants_swim.c with their membership. */
+#ifndef GADABOUT_TESTS_SIM_MEMBER_MUTANTS_H
+#define GADABOUT_TESTS_SIM_MEMBER_MUTANTS_H
+
+#include "tests/sim/member_storm.h"
+
+void member_keep_a_place_of_another(struct member_storm *s);
+void member_keep_the_places_of_the_dead(struct member_storm *s);
+void member_skip_the_fetch(struct member_storm *s);
+void member_drop_what_was_fetched(struct member_storm *s);
+void member_forget_steps_when_evicted(struct member_storm *s);
+
+void member_never_cancel_a_suspicion(struct member_storm *s);
+void member_never_end_a_suspicion(struct member_storm *s);
+void member_never_redial_the_dead(struct member_storm *s);
+void member_never_raise_the_incarnation(struct member_storm *s);
+void member_take_the_dead_for_living(struct member_storm *s);
+void member_tell_a_place_that_is_lost(struct member_storm *s);
+
+#endif

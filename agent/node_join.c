@@ -360,6 +360,8 @@ void node_join_review(struct node *n)
             place_lost(n);
         else
             place_forget(n);
+    } else {
+        n->evicted = false; /* who claimed it has let go of it while our job ran */
     }
     switch (n->phase) {
     case NODE_JOINING:

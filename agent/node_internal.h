@@ -20,7 +20,7 @@
 
 #define LINK_BUCKET_COUNT 64u
 #define NEIGHBOUR_NONE UINT32_MAX
-#define EARLY_MAX 8u
+#define EARLY_MAX 32u /* the lanes are apart: a burst may come before READY */
 
 /* A message of the algorithm that overtook the peer's READY. */
 struct early {

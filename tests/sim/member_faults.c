@@ -79,17 +79,16 @@ void member_faults_seek(struct member_storm *s)
     }
 }
 
-/* Somebody who knows others; else somebody who is there; else anybody but v. */
+/* Of those who are there one that knows most; else anybody but v. */
 static uint32_t draw_seed(struct member_storm *s, uint32_t v)
 {
-    uint32_t first = prng_below(&s->prng, s->slots), found = (v + 1) % s->slots;
-    int best = 0;
+    uint32_t first = prng_below(&s->prng, s->slots), found = (v + 1) % s->slots, most = 0;
     for (uint32_t i = 0; i < s->slots; i++) {
         uint32_t u = (first + i) % s->slots;
         if (u == v || !member_storm_lives(s, u)) continue;
-        int worth = simulation_node(s->sim, u)->places.living > 1 ? 2 : 1;
-        if (worth <= best) continue;
-        best = worth;
+        uint32_t known = simulation_node(s->sim, u)->places.living;
+        if (known <= most) continue;
+        most = known;
         found = u;
     }
     return found;

@@ -18,6 +18,7 @@
 
 enum {
     LIVENESS_US = 120 * MEMBER_SECOND,
+    AGREE_US = 300 * MEMBER_SECOND, /* random pairs mix slowly over few edges */
     POLL_US = MEMBER_SECOND / 2,
     STAY_US = 6 * MEMBER_SECOND,
     PATIENCE_US = 6 * MEMBER_SECOND, /* links: silent after a second */
@@ -47,9 +48,10 @@ bool member_storm_lives(const struct member_storm *s, uint32_t v)
 
 static void print_line(void *ctx, enum trace_level level, const char *text)
 {
-    const struct member_storm *s = ctx;
-    (void)level;
-    fprintf(stderr, "%9.3f  %s\n", (double)member_storm_now_us(s) / 1e6, text);
+    struct member_storm *s = ctx;
+    if (level == TRACE_WARN && strstr(text, "; link closed") != NULL)
+        snprintf(s->refusal, sizeof s->refusal, "%s", text);
+    if (s->loud) fprintf(stderr, "%9.3f  %s\n", (double)member_storm_now_us(s) / 1e6, text);
 }
 
 /* -- trainers that count ----------------------------------------------------------------------- */
@@ -173,7 +175,7 @@ static void storm_open(struct member_storm *s, const struct member_plan *plan)
     draw_algorithm(s, plan->algorithm != NULL ? plan->algorithm : planted);
     draw_world(s);
     member_faults_init(s);
-    s->trace = (struct trace){s->loud ? TRACE_DEBUG : TRACE_ERROR, print_line, s};
+    s->trace = (struct trace){s->loud ? TRACE_DEBUG : TRACE_WARN, print_line, s};
     s->setup.node_count = s->slots;
     s->setup.places = s->places;
     s->setup.min_nodes = s->min_nodes;
@@ -188,7 +190,7 @@ static void storm_open(struct member_storm *s, const struct member_plan *plan)
     s->setup.patience_us = PATIENCE_US;
     s->setup.trainer_new = counter_new;
     s->setup.ctx = s;
-    s->setup.trace = s->loud ? &s->trace : NULL;
+    s->setup.trace = &s->trace;
     if (simulation_new(&s->setup, &s->sim, &why) != 0) check_failed(why.text, __FILE__, __LINE__);
     sim_observe(simulation_world(s->sim), observe, s);
     for (uint32_t v = 0; v < s->slots; v++) {
@@ -204,6 +206,7 @@ bool member_storm_go_on(struct member_storm *s, uint64_t until_us)
 {
     while (s->problem.text[0] == '\0') {
         s->touched = 0;
+        s->refusal[0] = '\0';
         if (!simulation_step(s->sim, until_us)) break;
         s->tally->events++;
         if (s->mutant != NULL && s->mutant->tamper != NULL) s->mutant->tamper(s);
@@ -249,8 +252,7 @@ static void weather(struct member_storm *s)
     if (!settle(s, member_checkers_unrest, LIVENESS_US, &s->tally->quiet_us_max, &s->tally->quiet_seed))
         return;
     s->drifting = false;
-    if (!settle(s, member_checkers_disagreement, LIVENESS_US, &s->tally->agreed_us_max,
-                &s->tally->agreed_seed))
+    if (!settle(s, member_checkers_disagreement, AGREE_US, &s->tally->agreed_us_max, &s->tally->agreed_seed))
         return;
     if (!member_storm_go_on(s, member_storm_now_us(s) + STAY_US)) return;
     uint64_t took_us = 0, seed = 0; /* who has just told of its progress is known to all in a moment */

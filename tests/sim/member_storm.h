@@ -162,6 +162,7 @@ struct member_storm {
     const struct member_mutant *mutant;
     uint64_t mutant_memory[MEMBER_SLOTS_MAX];
     bool loud;
+    char refusal[MEMBER_TEXT]; /* what a node said of one in this event; "" = nothing */
     struct trace trace;
     struct member_tally *tally; /* borrowed */
 };

@@ -1,5 +1,4 @@
-/* The faults of a storm of members (member_storm.h): single ones, drawn by weights that the seed gives, partitions
- * and swizzles of many links (as in storm_shapes.c, over all pairs of slots), and the disks, which are written every
+/* The faults of a storm of members (member_storm.h): single ones, drawn by weights that the seed gives, and the disks, which are written every
  * now and then and read when a node comes back. Whom a node dials when it comes is somebody who knows others, if there
  * is one: nobody finds a cluster of which no address is left to him. */
 #include <stdio.h>
@@ -14,22 +13,19 @@
 enum {
     LEAVE_US = MEMBER_SECOND, /* from the words to the end */
     SEEK_US = 5 * MEMBER_SECOND,
-    MAJORITY_SHARE = 3, /* ring: a node sees slots / 3 to either side */
 };
 
 static const char *const fault_name[MEMBER_FAULT_COUNT] = {
     "crash", "back, old disk", "back, no disk", "back, new id", "leave",  "pause", "resume",
     "cut",   "cut one way",    "heal",          "reset",        "inject", "power"};
-static const char *const shape_name[MEMBER_SHAPE_COUNT] = {"halves", "coin",    "one alone",
-                                                           "ring",   "one way", "swizzle"};
 
-static void say(const struct member_storm *s, const char *what, uint32_t a, uint32_t b)
+void member_faults_say(const struct member_storm *s, const char *what, uint32_t a, uint32_t b)
 {
     if (s->loud) fprintf(stderr, "%9.3f  -- %s %u %u\n", (double)member_storm_now_us(s) / 1e6, what, a, b);
 }
 
 /* What happens to the network of v may keep a leave from being heard. */
-static void witness_disturbed(struct member_storm *s, uint32_t v)
+void member_faults_disturbed(struct member_storm *s, uint32_t v)
 {
     s->slot[v].witnesses = 0;
     for (uint32_t u = 0; u < s->slots; u++) s->slot[u].witnesses &= ~(1u << v);
@@ -140,7 +136,7 @@ static void end_life(struct member_storm *s, uint32_t v, bool reset)
     struct member_slot *slot = &s->slot[v];
     if (simulation_node(s->sim, v) == NULL) return;
     if (slot->leaving) member_checkers_left(s, v);
-    witness_disturbed(s, v);
+    member_faults_disturbed(s, v);
     member_checkers_ended(s, v);
     slot->paused = slot->leaving = false;
     simulation_crash(s->sim, v, reset);
@@ -216,7 +212,7 @@ static void pause_or_resume(struct member_storm *s, uint32_t v, bool pause)
     struct member_slot *slot = &s->slot[v];
     if (!member_storm_lives(s, v) || slot->paused == pause) return;
     slot->paused = pause;
-    witness_disturbed(s, v);
+    member_faults_disturbed(s, v);
     if (pause) {
         sim_pause(simulation_world(s->sim), v);
     } else {
@@ -245,7 +241,7 @@ static void inject(struct member_storm *s, uint32_t a, uint32_t b)
     struct transport *t = simulation_transport(s->sim, a);
     if (t->ops->inject(t, &r) < 0) return;
     s->tally->injected[r.kind]++;
-    for (uint32_t v = 0; v < s->slots; v++) witness_disturbed(s, v);
+    for (uint32_t v = 0; v < s->slots; v++) member_faults_disturbed(s, v);
     if (s->loud) {
         char text[FAULT_TEXT_MAX];
         fault_rule_print(&r, text);
@@ -257,11 +253,11 @@ static void inflict(struct member_storm *s, enum member_fault fault, uint32_t a,
 {
     struct sim_world *w = simulation_world(s->sim);
     bool of_link = fault >= MEMBER_CUT && fault <= MEMBER_RESET;
-    say(s, fault_name[fault], a, b);
+    member_faults_say(s, fault_name[fault], a, b);
     s->tally->fault[fault]++;
     if (of_link) {
-        witness_disturbed(s, a);
-        witness_disturbed(s, b);
+        member_faults_disturbed(s, a);
+        member_faults_disturbed(s, b);
     }
     switch (fault) {
     case MEMBER_CRASH:
@@ -323,94 +319,6 @@ static uint32_t draw_victim(struct member_storm *s, enum member_fault fault)
     return v;
 }
 
-/* -- faults of many links ---------------------------------------------------------------------- */
-
-static int task_compare(const void *a, const void *b)
-{
-    const struct member_task *x = a, *y = b;
-    if (x->at_us != y->at_us) return x->at_us < y->at_us ? -1 : 1;
-    if (x->a != y->a) return x->a < y->a ? -1 : 1;
-    if (x->b != y->b) return x->b < y->b ? -1 : 1;
-    return (int)x->heal - (int)y->heal;
-}
-
-static uint32_t draw_side(struct member_storm *s, enum member_shape shape)
-{
-    struct prng *p = &s->shapes.prng;
-    if (shape == MEMBER_SHAPE_ALONE) return 1u << prng_below(p, s->slots);
-    if (shape == MEMBER_SHAPE_COIN || shape == MEMBER_SHAPE_SWIZZLE)
-        return (uint32_t)prng_next(p) & ((1u << s->slots) - 1);
-    uint32_t side = 0;
-    for (uint32_t size = 1 + prng_below(p, s->slots - 1); size > 0; size--) {
-        uint32_t v = prng_below(p, s->slots);
-        while ((side >> v & 1) != 0) v = (v + 1) % s->slots;
-        side |= 1u << v;
-    }
-    return side;
-}
-
-static bool is_hit(const struct member_storm *s, enum member_shape shape, uint32_t side, uint32_t a,
-                   uint32_t b)
-{
-    uint32_t d = b - a, round = d < s->slots - d ? d : s->slots - d;
-    if (shape == MEMBER_SHAPE_RING) return round > s->slots / MAJORITY_SHARE;
-    bool far_a = (side >> a & 1) != 0, far_b = (side >> b & 1) != 0;
-    return shape == MEMBER_SHAPE_SWIZZLE ? far_a || far_b : far_a != far_b;
-}
-
-static void begin_shape(struct member_storm *s)
-{
-    struct member_shapes *h = &s->shapes;
-    struct prng *p = &h->prng;
-    enum member_shape shape = (enum member_shape)prng_below(p, MEMBER_SHAPE_COUNT);
-    uint64_t now_us = member_storm_now_us(s);
-    uint64_t until_us = now_us + (uint64_t)(prng_uniform(p, 0.2, 40) * MEMBER_SECOND);
-    uint32_t side = draw_side(s, shape);
-    h->count = h->done = 0;
-    for (uint32_t a = 0; a < s->slots; a++) {
-        for (uint32_t b = a + 1; b < s->slots; b++) {
-            if (!is_hit(s, shape, side, a, b)) continue;
-            bool swizzled = shape == MEMBER_SHAPE_SWIZZLE, one_way = shape == MEMBER_SHAPE_ONE_WAY;
-            uint64_t cut_us = now_us + (swizzled ? prng_below(p, 3 * MEMBER_SECOND) : 0);
-            uint64_t heal_us =
-                until_us + (swizzled ? 3 * MEMBER_SECOND + prng_below(p, 3 * MEMBER_SECOND) : 0);
-            bool turned = one_way && (side >> a & 1) == 0;
-            h->task[h->count++] =
-                (struct member_task){cut_us, turned ? b : a, turned ? a : b, false, one_way};
-            h->task[h->count++] = (struct member_task){heal_us, a, b, true, false};
-        }
-    }
-    qsort(h->task, h->count, sizeof h->task[0], task_compare);
-    s->tally->shape[shape]++;
-    say(s, shape_name[shape], side, h->count);
-}
-
-static void shapes_act(struct member_storm *s)
-{
-    struct member_shapes *h = &s->shapes;
-    struct sim_world *w = simulation_world(s->sim);
-    if (h->done == h->count) begin_shape(s);
-    if (h->done < h->count) {
-        const struct member_task *t = &h->task[h->done++];
-        witness_disturbed(s, t->a);
-        witness_disturbed(s, t->b);
-        if (t->heal)
-            sim_heal(w, t->a, t->b);
-        else if (t->one_way)
-            sim_cut_one_way(w, t->a, t->b);
-        else
-            sim_cut(w, t->a, t->b);
-    }
-    if (h->done == h->count)
-        h->next_us = member_storm_now_us(s) + 1 + (uint64_t)prng_exponential(&h->prng, h->gap_us);
-}
-
-static uint64_t shapes_due_us(const struct member_storm *s)
-{
-    const struct member_shapes *h = &s->shapes;
-    return h->done < h->count ? h->task[h->done].at_us : h->next_us;
-}
-
 /* -- the whole --------------------------------------------------------------------------------- */
 
 void member_faults_init(struct member_storm *s)
@@ -424,22 +332,18 @@ void member_faults_init(struct member_storm *s)
     s->fault_weight[MEMBER_HEAL] = 0.5 + 2 * prng_unit(p);
     s->fault_weight[MEMBER_POWER] = prng_below(p, 3) == 0 ? 0.1 : 0;
     s->fault_gap_us = prng_uniform(p, 0.2, 4.0) * MEMBER_SECOND;
-    prng_split(&s->shapes.prng, s->seed, "member storm shapes", 0);
-    s->shapes.next_us = TIME_NEVER;
-    if (prng_below(&s->shapes.prng, 3) == 0) return;
-    s->shapes.gap_us = prng_uniform(&s->shapes.prng, 2, 30) * MEMBER_SECOND;
-    s->shapes.next_us = (uint64_t)prng_exponential(&s->shapes.prng, s->shapes.gap_us);
+    member_shapes_init(s);
 }
 
 static bool go_on_to(struct member_storm *s, uint64_t at_us)
 {
     for (;;) {
-        uint64_t shape_us = shapes_due_us(s), leave_us = leavers_due_us(s);
+        uint64_t shape_us = member_shapes_due_us(s), leave_us = leavers_due_us(s);
         uint64_t next_us = shape_us < leave_us ? shape_us : leave_us;
         if (next_us > at_us) return member_storm_go_on(s, at_us);
         if (!member_storm_go_on(s, next_us)) return false;
         leavers_go(s);
-        if (shape_us <= leave_us) shapes_act(s);
+        if (shape_us <= leave_us) member_shapes_act(s);
     }
 }
 
@@ -482,5 +386,5 @@ void member_faults_heal(struct member_storm *s)
         else
             begin_life(s, v, (enum member_fault)(MEMBER_BACK_OLD_DISK + prng_below(&s->prng, 3)));
     }
-    say(s, "all healed", count_living(s), s->places);
+    member_faults_say(s, "all healed", count_living(s), s->places);
 }

@@ -183,6 +183,15 @@ void member_faults_heal(struct member_storm *s);
 void member_faults_seek(struct member_storm *s);
 void member_faults_save(struct member_storm *s); /* disks whose time has come */
 
+void member_faults_say(const struct member_storm *s, const char *what, uint32_t a,
+                       uint32_t b);                               /* when loud */
+void member_faults_disturbed(struct member_storm *s, uint32_t v); /* v may not hear that somebody leaves */
+
+/* member_shapes.c */
+void member_shapes_init(struct member_storm *s);
+uint64_t member_shapes_due_us(const struct member_storm *s);
+void member_shapes_act(struct member_storm *s); /* begins a shape, or cuts or heals one link */
+
 /* member_checkers.c */
 void member_checkers_begun(struct member_storm *s, uint32_t v, const struct member_disk *from); /* a life */
 void member_checkers_ended(struct member_storm *s, uint32_t v);

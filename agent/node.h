@@ -77,7 +77,10 @@ struct node_config {
                                       * same for every node; no membership then; borrowed for life */
     uint64_t seed;
     size_t dim;
-    const float *x0;      /* (dim) borrowed during node_new */
+    const float *x0; /* (dim) borrowed during node_new */
+    const float
+        *start; /* (dim) the experiment's common start, which x0 may have left; NULL = x0; borrowed for
+                           * life */
     const uint32_t *site; /* (node_count) algo_config.site; NULL = the members' tags, if all have one;
                            * borrowed for life */
     const char

@@ -143,6 +143,8 @@ static int node_build_algo(struct node *n, bool rejoining, struct err_text *why)
     if (err != 0) return err;
     CHECK(n->job.trainer != NULL);
     node_build_sites(n);
+    const float *start = n->config.start;
+    bool moved = start != NULL && memcmp(start, n->x0, n->config.dim * sizeof *start) != 0;
     struct algo_config config = {
         .rank = n->rank,
         .node_count = n->config.node_count,
@@ -150,6 +152,7 @@ static int node_build_algo(struct node *n, bool rejoining, struct err_text *why)
         .weight = n->weight,
         .dim = n->config.dim,
         .x0 = n->x0,
+        .start = moved ? start : NULL,
         .seed = n->config.seed,
         .patience_us = n->config.patience_us,
         .site = n->config.site != NULL ? n->config.site : n->site,

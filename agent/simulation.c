@@ -145,6 +145,7 @@ static struct node *simulated_make_node(struct simulated *e, bool rejoining)
         .seed = setup->seed,
         .dim = setup->dim,
         .x0 = setup->x0,
+        .start = setup->x0,
         .patience_us = s->patience_us,
         .rejoining = rejoining,
         .site = setup->site,

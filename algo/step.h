@@ -106,9 +106,11 @@ struct algo_config {
     const struct graph *graph; /* topology over all ranks; borrowed for the algorithm's life */
     const double *weight;      /* (node_count) w_v = D_v / D; borrowed likewise */
     size_t dim;
-    const float *x0;               /* (dim) common start; borrowed during create */
-    uint64_t seed;                 /* of the experiment; split it with your own labels and the rank */
-    uint64_t patience_us;          /* how long an absent peer or answer is waited for before it counts as
+    const float *x0;      /* (dim) where this node starts; borrowed during create */
+    const float *start;   /* (dim) the common start of nodes that have not trained yet, where x0 is another
+                                    * model (fetched, or kept from a former life); NULL = x0 is it. Borrowed likewise */
+    uint64_t seed;        /* of the experiment; split it with your own labels and the rank */
+    uint64_t patience_us; /* how long an absent peer or answer is waited for before it counts as
                                     * gone; links have their own, shorter, silence limit */
     const struct choice *compress; /* of compress_table; NULL = none; borrowed during create; always NULL for
                                     * a type that does not compress */

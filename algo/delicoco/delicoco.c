@@ -10,7 +10,8 @@
  * step before, and ends with the sending; the deltas travel while the next gradients are computed, and each
  * gossip step is one behind.
  *
- * All copies start at the common x0. h_j is kept for each neighbour, not s_i = sum_j w_ij h_j alone: when a
+ * All copies start at the common start; that of a node which starts elsewhere (a fetched model) is sent whole
+ * and counts as its version 1. h_j is kept for each neighbour, not s_i = sum_j w_ij h_j alone: when a
  * link goes, its share leaves the sum exactly. Both ends of a link add the same decoded message by the same
  * function, so the copies agree bit for bit. Making and parameters: make.c.
  *
@@ -21,10 +22,8 @@
  *    Before the first there is nothing to wait for: all copies hold step 1 from the start.
  *  - a neighbour may be one step ahead: its delta is checked and kept until our step is over.
  *  - PEER_UP: both ends send REFERENCE, their whole copy, before any delta; nothing of the old link counts.
- *    A node that has made no delta yet sends only the hash of its copy, which is the common start, so the first delta
- *    (version 1) may overtake that REFERENCE, which travels in the other lane.
- *  - they did not begin at the same place (one came later, or from what it had saved): whoever sent only the hash sends
- *    the whole copy behind it; the other drops the deltas before that, which are in it.
+ *    A node at the common start that has made no delta yet sends none: its copy is the common start, so the first delta (version 1)
+ *    may overtake that REFERENCE, which travels in the other lane.
  * Failure courses
  *  - a neighbour is down: it has no part in the step, its weight stays with us.
  *  - a neighbour is silent for the patience: the same, and it is not waited for until it speaks of our step or
@@ -220,56 +219,18 @@ static void note_step(struct delicoco *d, uint64_t now_us, uint32_t place, uint6
     if (step > d->step + 1) step_join(d, now_us, step, acts);
 }
 
-static void reference_send(struct delicoco *d, struct delicoco_peer *p, rank_t to, bool whole,
-                           struct algo_actions *acts)
-{
-    struct algo_msg *m = algo_send(acts, to, DELICOCO_REFERENCE);
-    p->unread = !whole;
-    m->field_count = 4;
-    m->field[0] = d->step;
-    m->field[1] = d->version;
-    m->field[2] = d->at == d->step;
-    m->field[3] = d->start;
-    if (!whole) return;
-    m->vec = blob_copy(d->hat, d->dim * sizeof *d->hat);
-    d->report.model_transfers++;
-}
-
-/* Its copy is what `from` says, after so many deltas. */
-static void copy_begin(const struct delicoco *d, struct delicoco_peer *p, const float *from,
-                       const struct algo_msg *m)
-{
-    hat_begin(d, p, from);
-    blob_unref(p->early); /* it is in the copy */
-    p->early = NULL;
-    p->known = true;
-    p->version = m->field[1];
-    p->at = m->field[2] == 1 ? m->field[0] : m->field[0] - 1;
-}
-
 static int on_reference(struct delicoco *d, uint64_t now_us, uint32_t place, const struct algo_msg *m,
                         struct algo_actions *acts)
 {
     struct delicoco_peer *p = &d->peer[place];
     uint64_t step = m->field[0], version = m->field[1];
-    bool common = m->field[3] == d->start;
-    if (m->field_count != 4 || m->packed != NULL || m->field[2] > 1) return ERR_PROTO;
-    if (step < 1 || step > step_max || (version != 0 && m->vec == NULL)) return ERR_PROTO;
-    if (m->vec != NULL && p->whole) return ERR_PROTO;
-    if (p->unread && !common) reference_send(d, p, d->neighbour[place], true, acts);
-    if (m->vec != NULL) {
-        p->whole = true;
-        copy_begin(d, p, blob_floats(m->vec), m);
-    } else if (p->whole || (common && p->known)) { /* it comes behind what it announced */
-        return 0;
-    } else if (common) {
-        copy_begin(d, p, d->x0, m);
-    } else {
-        p->strange = true;
-        p->known = false;
-        blob_unref(p->early);
-        p->early = NULL;
-    }
+    if (m->field_count != 3 || m->packed != NULL || m->field[2] > 1) return ERR_PROTO;
+    if (step < 1 || step > step_max || (version == 0) != (m->vec == NULL)) return ERR_PROTO;
+    if (p->known) return version == 0 ? 0 : ERR_PROTO; /* without a body it may come behind the first delta */
+    hat_begin(d, p, m->vec != NULL ? blob_floats(m->vec) : d->x0);
+    p->known = true;
+    p->version = version;
+    p->at = m->field[2] == 1 ? step : step - 1;
     note_step(d, now_us, place, step, acts);
     return 0;
 }
@@ -280,9 +241,7 @@ static int on_delta(struct delicoco *d, uint64_t now_us, uint32_t place, const s
     struct delicoco_peer *p = &d->peer[place];
     uint64_t step = m->field[0];
     if (m->field_count != 2 || m->vec != NULL || m->packed == NULL) return ERR_PROTO;
-    if (step > step_max) return ERR_PROTO;
-    if (p->strange && !p->whole) return 0; /* in the whole copy that follows */
-    if (m->field[1] != p->version + 1) return ERR_PROTO;
+    if (step > step_max || m->field[1] != p->version + 1) return ERR_PROTO;
     if (step <= p->at || (p->early != NULL && step <= p->early_step)) return ERR_PROTO;
     if (!p->known) hat_begin(d, p, d->x0); /* a first delta: nobody's copy is anything else before it */
     if (step <= d->step) {
@@ -327,9 +286,16 @@ static void peer_up(struct delicoco *d, rank_t peer, struct algo_actions *acts)
     struct delicoco_peer *p = &d->peer[place];
     CHECK(!p->up && p->early == NULL);
     p->up = true;
-    p->known = p->absent = p->whole = p->strange = false;
+    p->known = p->absent = false;
     p->told = p->at = p->version = 0;
-    reference_send(d, p, peer, d->version > 0, acts);
+    struct algo_msg *m = algo_send(acts, peer, DELICOCO_REFERENCE);
+    m->field_count = 3;
+    m->field[0] = d->step;
+    m->field[1] = d->version;
+    m->field[2] = d->at == d->step;
+    if (d->version == 0) return;
+    m->vec = blob_copy(d->hat, d->dim * sizeof *d->hat);
+    d->report.model_transfers++;
 }
 
 static void peer_down(struct delicoco *d, uint64_t now_us, rank_t peer, struct algo_actions *acts)

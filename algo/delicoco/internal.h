@@ -17,9 +17,6 @@ struct delicoco_peer {
     bool up;
     bool known;          /* its REFERENCE came on this link: hat is what it is at the other end */
     bool absent;         /* missed a step: not waited for until it speaks of ours or a later one */
-    bool whole;          /* its REFERENCE had a body */
-    bool strange;        /* it began elsewhere than we: its copy is not known until it comes whole */
-    bool unread;         /* our own REFERENCE on this link had no body */
     uint64_t told;       /* greatest step it spoke of on this link */
     uint64_t version;    /* deltas it has made, as far as they came */
     uint64_t at;         /* step of the last delta in hat; 0 = none */
@@ -43,11 +40,10 @@ struct delicoco {
     bool overlapped; /* deltas travel while the next steps are trained */
     const struct trace *trace;
     struct pack *pack;
-    float *x0, *x, *hat; /* (dim) start, model, public copy */
-    uint64_t start;      /* hash of x0 */
+    float *x0, *x, *hat; /* (dim) common start, model, public copy */
     float *scratch;      /* (dim) x - hat */
     uint64_t step;       /* gossip step being worked on, from 1; round = (step - 1) / gossip */
-    uint64_t version;    /* deltas made */
+    uint64_t version;    /* deltas made; one more when we started elsewhere than the others */
     uint64_t at;         /* step of the last delta in hat; 0 = none */
     uint32_t steps;      /* local steps done in this round */
     bool waiting;        /* for the deltas of this step; ours is in hat and out, training rests */

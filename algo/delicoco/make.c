@@ -59,19 +59,6 @@ struct settings {
     bool star, overlapped;
 };
 
-/* Equal for equal vectors, else hardly ever. */
-static uint64_t start_hash(size_t dim, const float *x)
-{
-    uint64_t hash = dim;
-    for (size_t i = 0; i < dim; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        hash = (hash ^ bits) * 0x9e3779b97f4a7c15u;
-        hash ^= hash >> 32;
-    }
-    return hash;
-}
-
 static int make(const struct algo_config *config, const struct settings *s, struct algo **out,
                 struct err_text *why)
 {
@@ -100,11 +87,11 @@ static int make(const struct algo_config *config, const struct settings *s, stru
     d->overlapped = s->overlapped;
     d->trace = config->trace;
     d->pack = pack;
-    d->x0 = vec_duplicate(d->dim, config->x0);
+    d->x0 = vec_duplicate(d->dim, config->start != NULL ? config->start : config->x0);
     d->x = vec_duplicate(d->dim, config->x0);
     d->hat = vec_duplicate(d->dim, config->x0);
-    d->start = start_hash(d->dim, d->x0);
     d->scratch = mem_new(d->dim, sizeof *d->scratch);
+    d->version = config->start != NULL ? 1 : 0; /* the neighbours do not know where we start: it goes out whole */
     d->step = 1;
     d->at = d->overlapped ? 1 : 0; /* overlapped: there is no delta of the first step */
     *out = (struct algo *)d;

@@ -100,6 +100,7 @@ static int create(const struct algo_config *config, const struct choice *params,
     d->patience_us = config->patience_us;
     d->trace = config->trace;
     d->rejoining = d->late = config->rejoining;
+    d->restored = config->start != NULL && !config->rejoining;
     d->hop = choice_integer(params, "hop") == 0 ? HOP_DFS : HOP_WALK;
     d->sync_every = choice_integer(params, "sync_every");
     d->reweigh = choice_integer(params, "reweigh") == 0;

@@ -101,6 +101,7 @@ struct digest {
     uint64_t sync_every; /* H */
     bool reweigh;        /* divide weights by their sum over the living part */
     bool rejoining;
+    bool restored;           /* we are the first to train again after all have stopped: nobody has a token */
     bool late;               /* rejoining, and not known yet whether our plan is the present one */
     uint64_t blank_until_us; /* a node without a sync in a running plan proposes nothing before */
     struct stream_set given; /* streams read from a file; count 0 = built from the graph */

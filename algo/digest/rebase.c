@@ -14,6 +14,8 @@
  *    for the other's aggregate (OFFER) and proposes the average of both, weighted by the data of the parts.
  *  - a glue node restarted and forgot what its streams told each other, or a token was lost: a plan with the
  *    same edges.
+ *  - all stopped and began again: who begins first (restored) has no token unless it is the first of a stream, and
+ *    who joins it makes none. It proposes a plan, `patience` after a neighbour is there, until it has mixed.
  *  - adopting: r = q = base, x = base + (x - r): progress not yet handed over is kept; what was on its way
  *    between streams and is not in the base is lost (`rebases` in the report counts the occasions).
  *  - a message of another epoch changes nothing; the side that is behind gets the plan.
@@ -239,6 +241,10 @@ static void propose(struct digest *d, struct algo_actions *acts)
 void digest_rebase_peer_up(struct digest *d, size_t slot, bool restarted)
 {
     d->judged[slot] = d->guessed[slot] = false;
+    if (d->restored && d->counters.mixes == 0) {
+        d->forced = true;
+        if (d->propose_us == TIME_NEVER) d->propose_us = d->now_us + d->patience_us;
+    }
     /* A restarted node has forgotten what its streams told each other. In one stream only, nothing is lost. */
     if (!restarted || streams_of(d, neighbour_at(d, slot)) < 2) return;
     d->forced = true;

@@ -72,6 +72,8 @@ static void destroy(struct algo *a)
 static void make_walks(struct walk *w, const struct algo_config *config)
 {
     bool aggregates = w->rank == AGGREGATOR && w->walk_count > 1 && !config->rejoining;
+    /* We are the first to train again after all have stopped: no walk is anywhere. */
+    bool restored = config->start != NULL && !config->rejoining;
     w->walk = mem_new_zero(w->walk_count, sizeof *w->walk);
     w->queue = mem_new(w->walk_count, sizeof *w->queue);
     w->trainee = WALK_NONE;
@@ -82,7 +84,8 @@ static void make_walks(struct walk *w, const struct algo_config *config)
         if (aggregates) k->base = vec_duplicate(w->dim, config->x0);
         if (w->pack != NULL) k->residual = mem_new(w->dim, sizeof *k->residual);
         /* A node that comes back must not start a second walk: it waits, and the search finds the first. */
-        custody_init(&k->custody, w->rank, t == w->rank && !config->rejoining, config->patience_us, 0);
+        bool here = restored || (t == w->rank && !config->rejoining);
+        custody_init(&k->custody, w->rank, here, config->patience_us, 0);
     }
 }
 

@@ -206,7 +206,7 @@ static int step_instance(struct harness *h, rank_t r, const struct algo_event *e
     return err;
 }
 
-static void instance_start(struct harness *h, rank_t r, bool rejoining)
+static void instance_start(struct harness *h, rank_t r, bool rejoining, const float *own)
 {
     struct instance *in = &h->instance[r];
     CHECK(in->algo == NULL);
@@ -215,7 +215,8 @@ static void instance_start(struct harness *h, rank_t r, bool rejoining)
                                  .graph = h->graph,
                                  .weight = h->weight,
                                  .dim = h->dim,
-                                 .x0 = h->x0,
+                                 .x0 = own != NULL ? own : h->x0,
+                                 .start = own != NULL ? h->x0 : NULL,
                                  .seed = h->seed,
                                  .patience_us = h->patience_us,
                                  .compress = h->compressed ? &h->compress : NULL,
@@ -267,7 +268,7 @@ static void start(struct harness *h)
 {
     if (h->started) return;
     h->started = true;
-    for (rank_t r = 0; r < h->graph->node_count; r++) instance_start(h, r, false);
+    for (rank_t r = 0; r < h->graph->node_count; r++) instance_start(h, r, false, NULL);
     for (rank_t r = 0; r < h->graph->node_count; r++) links_settle(h, r);
 }
 
@@ -426,7 +427,13 @@ void harness_crash(struct harness *h, rank_t r)
 
 void harness_restart(struct harness *h, rank_t r, bool rejoining)
 {
-    instance_start(h, r, rejoining);
+    instance_start(h, r, rejoining, NULL);
+    links_settle(h, r);
+}
+
+void harness_restart_at(struct harness *h, rank_t r, bool rejoining, const float *x)
+{
+    instance_start(h, r, rejoining, x);
     links_settle(h, r);
 }
 

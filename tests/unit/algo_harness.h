@@ -70,6 +70,8 @@ void harness_link_down(struct harness *h, rank_t a, rank_t b); /* stays down unt
 void harness_link_up(struct harness *h, rank_t a, rank_t b);
 void harness_crash(struct harness *h, rank_t r); /* state, job and messages to it are gone */
 void harness_restart(struct harness *h, rank_t r, bool rejoining); /* fresh state, new boot, links come up */
+/* Likewise, with a model (dim) of its own, fetched or kept, instead of the common start. */
+void harness_restart_at(struct harness *h, rank_t r, bool rejoining, const float *x);
 void harness_pause(struct harness *h, rank_t r); /* a stopped process: its events wait, its links stay up */
 void harness_unpause(struct harness *h, rank_t r);
 /* The next message of this kind from a to b never arrives (a fault the transport does not allow). */

@@ -251,6 +251,32 @@ static void a_token_is_not_repeated_to_another_process(void **state)
 
 /* Both make the plan new in the very step that has sent something of the old one. The harness reads the bits after
  * the step, so that AddressSanitizer tells if they were freed within it. */
+/* All have stopped. The one with the newest model begins, with no token, as it is the first of no stream; those who
+ * join it make none either. They shall not have to find out one by one that all tokens are gone. */
+static void all_that_begin_again_have_tokens_soon(void **state)
+{
+    (void)state;
+    static const char *const params[] = {"digest:streams=single,sync_every=10", "digest:sync_every=10"};
+    for (rank_t first = 0; first < 8; first++) {
+        struct cluster c;
+        cluster_open(&c, "complete", 4, params[first / 4], NULL, 5);
+        harness_run_until(c.h, SECOND);
+        float kept[4];
+        memcpy(kept, harness_model(c.h, first % 4), sizeof kept);
+        for (rank_t v = 0; v < 4; v++) harness_crash(c.h, v);
+        harness_restart_at(c.h, first % 4, false, kept);
+        for (rank_t v = 0; v < 4; v++)
+            if (v != first % 4) harness_restart_at(c.h, v, true, kept);
+        harness_run_until(c.h, SECOND + 4 * PATIENCE);
+        for (rank_t v = 0; v < 4; v++) {
+            struct algo_report r;
+            harness_report(c.h, v, &r);
+            if (r.mixes < 2) fail_msg("%s, %u first: %u has not mixed", params[first / 4], first % 4, v);
+        }
+        cluster_close(&c);
+    }
+}
+
 static void a_token_sent_as_the_plan_changes_keeps_its_bits(void **state)
 {
     (void)state;
@@ -297,6 +323,7 @@ int main(void)
         cmocka_unit_test(a_lost_acknowledgement_makes_no_second_token),
         cmocka_unit_test(a_dead_holder_costs_its_own_contribution_at_most),
         cmocka_unit_test(a_token_is_not_repeated_to_another_process),
+        cmocka_unit_test(all_that_begin_again_have_tokens_soon),
         cmocka_unit_test(a_token_sent_as_the_plan_changes_keeps_its_bits),
         cmocka_unit_test(a_plan_sent_as_the_plan_changes_keeps_its_bits),
         cmocka_unit_test(single_stream_survives_random_faults),

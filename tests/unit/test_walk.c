@@ -478,9 +478,33 @@ static void malformed_messages_are_refused_whole(void **state)
     graph_deinit(&g);
 }
 
+/* All have stopped: no walk is anywhere, and the first to begin again makes it, whoever it is. */
+static void the_first_to_begin_again_holds_the_walk(void **state)
+{
+    (void)state;
+    struct graph g;
+    build_graph("ring", &g);
+    struct harness *h = start(&walk_type, "walk:steps=1", "none", &g, 4);
+    harness_run_until(h, SECOND);
+    float kept[DIM];
+    memcpy(kept, harness_model(h, 3), sizeof kept);
+    for (rank_t v = 0; v < NODES; v++) harness_crash(h, v);
+    harness_restart_at(h, 3, false, kept);
+    for (rank_t v = 0; v < NODES; v++)
+        if (v != 3) harness_restart_at(h, v, true, kept);
+    uint64_t before = 0, after = 0;
+    for (rank_t v = 0; v < NODES; v++) before += harness_steps(h, v);
+    harness_run_until(h, harness_now(h) + PATIENCE);
+    for (rank_t v = 0; v < NODES; v++) after += harness_steps(h, v);
+    assert_true(after > before + 20);
+    harness_free(h);
+    graph_deinit(&g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_first_to_begin_again_holds_the_walk),
         cmocka_unit_test(the_model_and_the_residuals_hold_every_step),
         cmocka_unit_test(the_checker_catches_a_forgotten_residual),
         cmocka_unit_test(a_hand_over_is_repeated_bit_for_bit),

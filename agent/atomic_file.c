@@ -73,7 +73,7 @@ int atomic_file_commit(struct atomic_file *f, struct err_text *why)
     } else {
         unlink(f->temporary);
         err = err_set(why, ERR_IO, "cannot write %s: %s", f->path,
-                      reason != 0 ? strerror(reason) : "write failed");
+                      reason != 0 ? strerror(reason) : "write failed; is the disk full?");
     }
     release(f);
     return err;

@@ -133,9 +133,10 @@ void agent_say_state(struct agent *a)
     }
     agent_say_metrics(a, &r);
     if (a->config->launched) return;
-    char accuracy[32] = "";
+    char loss[32] = "", accuracy[32] = "";
+    if (r.algo.steps > 0) snprintf(loss, sizeof loss, "  loss %.4g", r.loss);
     if (!isnan(a->accuracy)) snprintf(accuracy, sizeof accuracy, "  accuracy %.2f %%", 100 * a->accuracy);
-    progress_show(&a->progress, "%.0f s  %" PRIu64 " steps  loss %.4g%s  %" PRIu32 " links  %.2f MB sent",
-                  wall_clock_s() - a->began_s, a->steps_before + r.algo.steps, r.loss, accuracy, r.neighbours_up,
-                  (double)r.net.bytes_sent * 1e-6);
+    progress_show(&a->progress, "%.0f s  %" PRIu64 " steps%s%s  %" PRIu32 " links  %.2f MB sent",
+                  wall_clock_s() - a->began_s, a->steps_before + r.algo.steps, loss, accuracy,
+                  r.neighbours_up, (double)r.net.bytes_sent * 1e-6);
 }

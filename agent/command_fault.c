@@ -48,7 +48,15 @@ static int make_rule(const struct config *c, struct fault_rule *r, struct err_te
     if (c->fault_direction != NULL && fault_direction_parse(c->fault_direction, &r->direction) != 0)
         return err_set(why, ERR_USAGE, "--direction: '%s' must be in, out or both", c->fault_direction);
     int err = take_peer(c->fault_peer, r, why);
-    return err != 0 ? err : fault_rule_check(r, why);
+    if (err != 0) return err;
+    struct err_text reason;
+    err = fault_rule_check(r, &reason);
+    if (err == 0) return 0;
+    size_t word = strcspn(reason.text, ": ");
+    for (size_t i = 0; i < word; i++)
+        if (reason.text[i] == '_')
+            reason.text[i] = '-'; /* a key of requests and scenarios, one_in, is --one-in here */
+    return err_set(why, err, "--%.400s", reason.text);
 }
 
 /* Returns owned, or NULL with why. */

@@ -130,7 +130,7 @@ static void say_member(struct events *e, const struct member *m, bool is_new, en
                        m->address[0] != '\0' ? ", at " : "", m->address);
         else
             trace_line(e->trace, TRACE_INFO, "node %llu is %s", id,
-                       before == MEMBER_SUSPECT ? "alive: the suspicion was wrong" : "back");
+                       before == MEMBER_SUSPECT ? "alive after all" : "back");
         return;
     case MEMBER_SUSPECT:
         trace_line(e->trace, TRACE_INFO, "node %llu is suspected%s%s", id, colon, why);

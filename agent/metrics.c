@@ -64,7 +64,7 @@ struct metrics_line metrics_of_node(const struct node_report *r, double time_s, 
         .node = r->rank,
         .steps = r->algo.steps,
         .steps_handed_over = r->algo.steps_handed_over,
-        .loss = r->loss,
+        .loss = r->algo.steps > 0 ? r->loss : (double)NAN, /* nothing was trained: no loss is known */
         .accuracy = accuracy,
         .links = r->neighbours_up,
         .bytes_sent = r->net.bytes_sent,

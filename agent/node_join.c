@@ -385,8 +385,11 @@ static void fetch_text(const struct node *n, char out[NODE_WAIT_MAX])
     uint64_t chunks = 0, of = 0;
     uint32_t donors = 0;
     if (n->fetch != NULL) fetch_progress(n->fetch, &chunks, &of, &donors);
-    snprintf(out, NODE_WAIT_MAX, "fetching the model from %u donors: %u %%", donors,
-             of > 0 ? (unsigned)(100 * chunks / of) : 0);
+    if (donors == 0)
+        snprintf(out, NODE_WAIT_MAX, "fetching the model: nobody has offered it yet");
+    else
+        snprintf(out, NODE_WAIT_MAX, "fetching the model from %u donor%s: %u %%", donors,
+                 donors > 1 ? "s" : "", of > 0 ? (unsigned)(100 * chunks / of) : 0);
 }
 
 const char *node_waits_for(const struct node *n, char out[NODE_WAIT_MAX])

@@ -14,7 +14,7 @@
  *    for the other's aggregate (OFFER) and proposes the average of both, weighted by the data of the parts.
  *  - a glue node restarted and forgot what its streams told each other, or a token was lost: a plan with the
  *    same edges.
- *  - all stopped and began again: who begins first (restored) has no token unless it is the first of a stream, and
+ *  - all stopped and began again: who begins first (restored) has no token unless it is the first of a stream,
  *    who joins it makes none. It proposes a plan, `patience` after a neighbour is there, until it has mixed.
  *  - adopting: r = q = base, x = base + (x - r): progress not yet handed over is kept; what was on its way
  *    between streams and is not in the base is lost (`rebases` in the report counts the occasions).

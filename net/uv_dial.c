@@ -14,6 +14,8 @@
  *  - the target is ourselves, in another cluster or of another version: on_refused, never dialled again. The
  *    other targets of its name are, and the name goes on being resolved: who it stands for may change.
  *  - the target's peer is linked already (it dialled us): the target waits until that link is lost.
+ *  - the target's peer has another link with our id while we have none with it, again and again: one line, that a
+ *    later process uses our id.
  *  - the name's server is slow: libuv asks for two names at once, in other threads; more wait for their turn,
  *    while all else goes on.
  *  - the name no longer stands for an address: its target goes when it has no link. */
@@ -24,6 +26,7 @@
 #include "net/uv_internal.h"
 
 #define DIAL_AT_ONCE_MAX 16u
+#define USURPED_QUIET 2u  /* of silence_us: by then a link of ours that it has not yet seen end has ended */
 #define RESOLVE_QUIET 30u /* of redial_max_us: between two resolutions while all targets have links */
 
 static uint64_t backoff_us(struct uv_tcp *t, uint32_t failures)
@@ -312,6 +315,22 @@ void dial_up(struct dial_target *target, node_id peer)
     name_wake(target->name);
     target->peer_known = true;
     target->peer = peer;
+    target->usurped_us = 0;
+}
+
+/* It prefers another link with our id, and we have none: that is a process which began later than this one. */
+static void heed_duplicate(struct dial_target *target)
+{
+    struct uv_tcp *t = target->name->owner;
+    uint64_t now_us = tcp_now_us();
+    if (!target->peer_known || link_of_peer(t, target->peer) != NULL) return;
+    if (target->usurped_us == 0) target->usurped_us = now_us;
+    if (target->usurped_told || now_us - target->usurped_us < USURPED_QUIET * t->config.silence_us) return;
+    target->usurped_told = true;
+    trace_line(
+        t->config.trace, TRACE_WARN,
+        "%s has a link with another process that uses our id %llu, started later; give each its own --id",
+        target->text, (unsigned long long)t->config.id);
 }
 
 static bool all_refused(const struct dial_name *n)
@@ -328,6 +347,7 @@ void dial_down(struct dial_target *target, bool lasted, int err, const char *why
     target->link = NULL;
     name_wake(target->name);
     if (lasted) target->failures = 0;
+    if (err == ERR_DUPLICATE) heed_duplicate(target);
     if (err != ERR_SELF && err != ERR_CLUSTER && err != ERR_VERSION) {
         target_retry(target);
         if (failed != 0) tell_unreachable(target->name, failed);

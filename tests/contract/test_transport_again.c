@@ -22,6 +22,7 @@
 #include "net/uv.h"
 
 #define WAIT_MAX_US 20000000u
+#define SILENCE_US 60000000u
 #define REDIAL_MIN_US 20000u
 #define REDIAL_MAX_US 5000000u
 
@@ -30,7 +31,7 @@ struct world {
     struct transport *transport;
     char address[ADDRESS_TEXT_MAX];
     struct trace trace;
-    unsigned ups, downs, replaced_lines;
+    unsigned ups, downs, replaced_lines, usurped_lines;
     uint64_t boot; /* of the last peer that came up */
     bool closed;
 };
@@ -83,15 +84,16 @@ static void on_line(void *ctx, enum trace_level level, const char *text)
 {
     (void)level;
     if (strstr(text, "two nodes use that id") != NULL) ((struct world *)ctx)->replaced_lines++;
+    if (strstr(text, "another process that uses our id 77") != NULL) ((struct world *)ctx)->usurped_lines++;
 }
 
-static void world_open(struct world *w)
+static void world_open_as(struct world *w, node_id id, uint64_t boot, uint64_t silence_us)
 {
-    struct transport_config config = {.id = 5,
-                                      .boot = 1,
+    struct transport_config config = {.id = id,
+                                      .boot = boot,
                                       .body_size_max = 1000,
-                                      .heartbeat_us = 30000000,
-                                      .silence_us = 60000000,
+                                      .heartbeat_us = silence_us / 2,
+                                      .silence_us = silence_us,
                                       .hello_us = 20000000,
                                       .redial_min_us = REDIAL_MIN_US,
                                       .redial_max_us = REDIAL_MAX_US,
@@ -108,6 +110,11 @@ static void world_open(struct world *w)
     w->trace = (struct trace){TRACE_WARN, on_line, w};
     assert_int_equal(uv_loop_init(&w->loop), 0);
     assert_int_equal(uv_tcp_new(&w->loop, "127.0.0.1:0", &config, &sink, &w->transport, w->address, &why), 0);
+}
+
+static void world_open(struct world *w)
+{
+    world_open_as(w, 5, 1, SILENCE_US);
 }
 
 static void turn(struct world *w)
@@ -228,11 +235,34 @@ static void greater_boot_replaces_a_live_link_and_a_smaller_one_does_not(void **
     world_close(&w);
 }
 
+static void the_older_of_two_with_one_id_is_told_of_the_other(void **state)
+{
+    (void)state;
+    struct world w, newer, older;
+    world_open(&w);
+    world_open_as(&newer, 77, 11, SILENCE_US);
+    world_open_as(&older, 77, 10, 50000); /* it has no link that could fall silent */
+    newer.transport->ops->dial(newer.transport, w.address);
+    RUN_UNTIL(&w, (turn(&newer), w.ups == 1 && newer.ups == 1));
+    older.transport->ops->dial(older.transport, w.address);
+    RUN_UNTIL(&w, (turn(&newer), turn(&older), older.usurped_lines == 1));
+    assert_int_equal(older.ups, 0);
+    assert_int_equal(newer.usurped_lines + newer.downs, 0);
+    world_close(&older);
+    newer.transport->ops->close(newer.transport);
+    RUN_UNTIL(&w, (turn(&newer), newer.closed && w.downs == 1));
+    uv_tcp_free(newer.transport);
+    uv_run(&newer.loop, UV_RUN_NOWAIT);
+    assert_int_equal(uv_loop_close(&newer.loop), 0);
+    world_close(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hello_alone_does_not_end_the_back_off),
         cmocka_unit_test(greater_boot_replaces_a_live_link_and_a_smaller_one_does_not),
+        cmocka_unit_test(the_older_of_two_with_one_id_is_told_of_the_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,8 +22,8 @@
  *    Before the first there is nothing to wait for: all copies hold step 1 from the start.
  *  - a neighbour may be one step ahead: its delta is checked and kept until our step is over.
  *  - PEER_UP: both ends send REFERENCE, their whole copy, before any delta; nothing of the old link counts.
- *    A node at the common start that has made no delta yet sends none: its copy is the common start, so the first delta (version 1)
- *    may overtake that REFERENCE, which travels in the other lane.
+ *    A node at the common start that has made no delta yet sends none: its copy is that start, so the first delta
+ *    (version 1) may overtake that REFERENCE, which travels in the other lane.
  * Failure courses
  *  - a neighbour is down: it has no part in the step, its weight stays with us.
  *  - a neighbour is silent for the patience: the same, and it is not waited for until it speaks of our step or

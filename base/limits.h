@@ -29,6 +29,14 @@
 #define TAG_TEXT_MAX 64u                    /* bytes of one member's tag with terminator */
 #define ADDRESS_TEXT_MAX 272u               /* "host:port" with terminator; a DNS name is <= 253 */
 
+/* Relayed links (net/relay.h). */
+#define RELAY_PAIR_MAX 16u                  /* pairs of members that one node relays for */
+#define RELAY_LINK_MAX 64u                  /* relayed links of one node */
+#define RELAY_ASK_MAX 8u                    /* neighbours asked in one try */
+#define RELAY_WINDOW_MESSAGES 16u           /* of one lane and direction that a relayer holds, .. */
+#define RELAY_WINDOW_BYTES (1024u * 1024u)  /* .. unless it is a single message, of any size */
+#define RELAY_HEAD_MAX (MESSAGE_HEAD_MAX - 64u) /* bytes of a head over a relayed link */
+
 /* Models and algorithms. */
 #define MODEL_DIM_MAX 2147483648ull /* float32 parameters: 2^31 */
 #define ALGO_FIELD_MAX 24u          /* integers of one algorithm message */

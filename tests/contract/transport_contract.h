@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "net/host.h"
 #include "net/transport.h"
 
 #define CONTRACT_ENDPOINT_MAX 8u
@@ -22,6 +23,8 @@ struct contract_world; /* defined by each implementation */
 
 struct contract_factory {
     const char *name;
+    bool relayed;         /* links between endpoints go through another one: no faults of their own, one cluster */
+    uint32_t links_extra; /* in the totals of each endpoint, beside those to other endpoints */
 
     /* Makes a world with room for endpoint_count endpoints (0..endpoint_count-1), none started. Returns
      * owned. */
@@ -32,6 +35,9 @@ struct contract_factory {
      * valid until release, crash or close of the world. */
     struct transport *(*start)(struct contract_world *w, uint32_t v, const struct transport_config *config,
                                const struct transport_sink *sink, char address[ADDRESS_TEXT_MAX]);
+
+    /* The host of an endpoint that was started: clock and deadline. Borrowed, as the transport. */
+    struct host *(*host)(struct contract_world *w, uint32_t v, const struct host_sink *sink);
 
     /* Lets the world go on by one event or one loop turn. False: nothing more happens before limit_us, and
      * now_us() is limit_us or later. Sinks are called from here (and from close) only. */
@@ -57,6 +63,11 @@ struct contract_factory {
      * leaks that it can see, such as a loop that does not close. */
     void (*close)(struct contract_world *w);
 };
+
+extern const struct contract_factory contract_sim;         /* contract_sim.c */
+extern const struct contract_factory contract_uv;          /* contract_uv.c: TCP over loopback */
+extern const struct contract_factory contract_relayed_sim; /* contract_relay.c: over a relayer, in either */
+extern const struct contract_factory contract_relayed_uv;
 
 /* Runs every test against the factory. Returns the number of failures: the exit code. */
 int contract_run(const struct contract_factory *factory);

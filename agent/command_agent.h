@@ -16,6 +16,7 @@
 #include "agent/progress.h"
 #include "agent/rundir.h"
 #include "agent/worker.h"
+#include "net/relay.h"
 
 struct agent_state;
 struct agent_orders;
@@ -28,7 +29,10 @@ struct agent {
     struct rundir dir;
     struct worker *worker; /* NULL until the rank is known */
     struct node *node;
-    struct transport *transport;
+    struct relay *relay;         /* between the two below and what is under them */
+    struct transport *tcp;       /* under it; NULL until it is open */
+    struct host *uv_host;        /* likewise */
+    struct transport *transport; /* the relay's */
     struct transport_sink node_sink; /* where the transport's calls go, by way of command_agent_loop.c */
     struct host *host;
     struct host_sink host_sink;
@@ -90,6 +94,7 @@ bool agent_target_asked(const struct config *c);
 uint64_t agent_random_bits(void);
 uint64_t agent_make_boot(void); /* greater at every start, as membership expects, and never twice the same */
 struct transport_config agent_transport_settings(const struct agent *a);
+struct relay_config agent_relay_settings(const struct agent *a, const struct transport_config *transport);
 struct node_config agent_node_settings(const struct agent *a); /* borrows from a and its state */
 
 /* -- command_agent_orders.c: with --launched, what `up` asks for on our standard input, when that is a pipe */

@@ -30,6 +30,7 @@
 #include "agent/interrupt.h"
 #include "agent/open_files.h"
 #include "base/check.h"
+#include "net/relay.h"
 #include "net/uv.h"
 
 #define COUNT_MS 20u
@@ -271,7 +272,7 @@ static void close_host(struct agent *a)
     uint32_t links = a->last.neighbours_up; /* as they were when the end began */
     node_report(a->node, &a->last);
     a->last.neighbours_up = links;
-    if (a->host != NULL) uv_host_close(a->host, host_closed_cb, a);
+    if (a->uv_host != NULL) uv_host_close(a->uv_host, host_closed_cb, a);
 }
 
 /* No message comes any more, so nothing but a training job can be running. */
@@ -314,8 +315,11 @@ static void make_node(struct agent *a)
     membership.local_health = a->config->lifeguard;
     if (!a->config->lifeguard) membership.suspicion_spread = 1; /* a fixed timer, confirmations or not */
     config.membership = &membership;
-    struct node_sink sink = {
-        .ctx = a, .on_ranked = on_ranked, .on_failed = on_failed, .on_finished = on_finished, .on_member = on_member};
+    struct node_sink sink = {.ctx = a,
+                             .on_ranked = on_ranked,
+                             .on_failed = on_failed,
+                             .on_finished = on_finished,
+                             .on_member = on_member};
     a->node = node_new(&config, &sink);
     a->node_sink = node_transport_sink(a->node);
     a->host_sink = node_host_sink(a->node);
@@ -362,6 +366,41 @@ static int open_control(struct agent *a, struct err_text *why)
     return 0;
 }
 
+/* The node's transport and host are the relay's, over TCP and libuv. */
+static int open_transport(struct agent *a, struct err_text *why)
+{
+    struct transport_sink sink = {.ctx = a,
+                                  .on_up = on_up,
+                                  .on_down = on_down,
+                                  .on_message = on_message,
+                                  .on_writable = on_writable,
+                                  .on_refused = on_refused,
+                                  .on_unreachable = on_unreachable,
+                                  .on_closed = on_closed};
+    struct host_sink host_sink = {.ctx = a, .on_deadline = on_deadline, .on_job_done = on_job_done};
+    struct transport_config settings = agent_transport_settings(a);
+    struct relay_config relay = agent_relay_settings(a, &settings);
+    a->relay = relay_new(&relay, &sink, &host_sink);
+    struct transport_sink inner_sink = relay_inner_sink(a->relay);
+    struct host_sink inner_host_sink = relay_inner_host_sink(a->relay);
+    const char *listen = strcmp(a->config->listen, "none") != 0 ? a->config->listen : NULL;
+    int err = uv_tcp_new(&a->loop, listen, &settings, &inner_sink, &a->tcp, a->address, why);
+    if (err != 0) {
+        a->tcp = NULL;
+        return err;
+    }
+    relay_attach_transport(a->relay, a->tcp);
+    a->transport = relay_transport(a->relay);
+    err = uv_host_new(&a->loop, &inner_host_sink, &a->uv_host, why);
+    if (err != 0) {
+        a->uv_host = NULL;
+        return err;
+    }
+    relay_attach_host(a->relay, a->uv_host);
+    a->host = relay_host(a->relay);
+    return 0;
+}
+
 int agent_loop_open(struct agent *a, struct err_text *why)
 {
     int err = open_files_check(OPEN_FILES_LOOP, why);
@@ -371,31 +410,14 @@ int agent_loop_open(struct agent *a, struct err_text *why)
     if (err == 0) err = open_own_handles(a);
     if (err != 0)
         return err_set(why, ERR_IO, "cannot make an event loop: %s; raise ulimit -n", uv_strerror(err));
-    a->id = a->config->id != UINT64_MAX ? a->config->id : agent_random_bits() >> 1; /* fits every JSON reader */
+    a->id =
+        a->config->id != UINT64_MAX ? a->config->id : agent_random_bits() >> 1; /* fits every JSON reader */
     a->boot = agent_make_boot();
     if (a->config->state != NULL) err = agent_state_open(a, a->config->state, why);
     if (err != 0) return err;
     make_node(a);
-    struct transport_sink sink = {.ctx = a,
-                                  .on_up = on_up,
-                                  .on_down = on_down,
-                                  .on_message = on_message,
-                                  .on_writable = on_writable,
-                                  .on_refused = on_refused,
-                                  .on_unreachable = on_unreachable,
-                                  .on_closed = on_closed};
-    struct transport_config settings = agent_transport_settings(a);
-    err = uv_tcp_new(&a->loop, a->config->listen, &settings, &sink, &a->transport, a->address, why);
-    if (err != 0) {
-        a->transport = NULL;
-        return err;
-    }
-    struct host_sink host_sink = {.ctx = a, .on_deadline = on_deadline, .on_job_done = on_job_done};
-    err = uv_host_new(&a->loop, &host_sink, &a->host, why);
-    if (err != 0) {
-        a->host = NULL;
-        return err;
-    }
+    err = open_transport(a, why);
+    if (err != 0) return err;
     node_attach(a->node, a->transport, a->host);
     err = agent_join_open(a, why);
     return err == 0 ? open_control(a, why) : err;
@@ -446,6 +468,7 @@ void agent_loop_close(struct agent *a)
     free(a->known);
     a->known = NULL;
     node_free(a->node);
-    uv_host_free(a->host);
-    uv_tcp_free(a->transport);
+    uv_host_free(a->uv_host);
+    uv_tcp_free(a->tcp);
+    relay_free(a->relay);
 }

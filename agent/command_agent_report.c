@@ -43,7 +43,10 @@ static void send_text(struct agent *a, const char *name, const char *text)
 void agent_say_listening(struct agent *a)
 {
     if (!a->config->launched) {
-        progress_note(&a->progress, "listening on %s, results in %s", a->address, a->dir.path);
+        if (a->address[0] == '\0')
+            progress_note(&a->progress, "nobody can dial this agent, results in %s", a->dir.path);
+        else
+            progress_note(&a->progress, "listening on %s, results in %s", a->address, a->dir.path);
         return;
     }
     json_t *object = event("listening");

@@ -117,6 +117,9 @@ static int multicast_open(struct search *s, const struct search_config *config, 
     struct uv_multicast_config m;
     char host[ADDRESS_TEXT_MAX];
     if (config->multicast == NULL || strcmp(config->multicast, "off") == 0) return 0;
+    if (config->bound[0] == '\0')
+        return err_set(why, ERR_USAGE, "--multicast: it tells others where to dial, and with --listen none nobody can; "
+                                       "give --join, or --listen H:PORT");
     uv_multicast_defaults(&m);
     if (strcmp(config->multicast, "on") != 0) m.group = config->multicast;
     m.interface = interface_of(config->bound, host);
@@ -140,7 +143,7 @@ static void discovery_open(struct search *s, const struct search_config *config)
     d.is_member = config->is_member;
     d.ctx = config->ctx;
     s->discovery = discovery_new(&d);
-    discovery_own(s->discovery, config->bound);
+    if (config->bound[0] != '\0') discovery_own(s->discovery, config->bound);
     if (config->advertise != NULL) discovery_own(s->discovery, config->advertise);
     for (uint32_t i = 0; i < config->join_count; i++)
         discovery_add(s->discovery, config->join[i], DISCOVERY_SEED);

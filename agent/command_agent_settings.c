@@ -59,6 +59,20 @@ struct transport_config agent_transport_settings(const struct agent *a)
     return c;
 }
 
+struct relay_config agent_relay_settings(const struct agent *a, const struct transport_config *transport)
+{
+    return (struct relay_config){
+        .id = transport->id,
+        .boot = transport->boot,
+        .seed = transport->seed,
+        .bytes_s = a->config->relay_rate < RELAY_RATE_MAX ? a->config->relay_rate : RELAY_RATE_MAX,
+        .answer_us = transport->silence_us,
+        .redial_min_us = transport->redial_min_us,
+        .redial_max_us = transport->redial_max_us,
+        .trace = &a->trace,
+    };
+}
+
 struct node_config agent_node_settings(const struct agent *a)
 {
     const struct config *c = a->config;

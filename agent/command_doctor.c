@@ -106,6 +106,10 @@ static void check_listen(struct doctor *d)
 {
     const char *text = d->config->listen;
     struct doctor_target at;
+    if (strcmp(text, "none") == 0) {
+        doctor_good(d, "--listen: none: this agent only dials; members of its kind reach it through others");
+        return;
+    }
     int got = doctor_resolve(text, true, &at, 1);
     int failed = got == 1 ? try_listen(&at) : 0;
     if (got < 1)

@@ -67,7 +67,8 @@ struct config {
     uint64_t bandwidth;      /* bytes per second of each link and direction; 0 = no limit */
 
     /* agent */
-    char *listen;    /* "host:port"; port 0 = any free one */
+    char *listen;    /* "host:port"; port 0 = any free one; "none" = nobody can dial us */
+    uint64_t relay_rate; /* bytes per second passed on for others; 0 = none */
     char *advertise; /* NULL = what peers see */
     char *cluster;   /* its name: both ends of a link must agree */
     char *multicast; /* "on", "off" or "239.x.y.z:port" */

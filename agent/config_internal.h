@@ -51,6 +51,7 @@ enum {
     OPTION_TO_REACH = 32,   /* an address that others are to reach: no port 0, no wildcard */
     OPTION_BARE = 64,       /* its value may stand alone: gadabout reproduce digest */
     OPTION_RARE = 128,      /* shown by --help all only, where --help would not fit a screen */
+    OPTION_OR_NONE = 256,   /* an address, or the word none */
 };
 
 /* One row of the table. */

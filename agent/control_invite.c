@@ -83,7 +83,7 @@ int control_invite(struct agent *a, struct control_call *call)
             &call->why, ERR_NOT_FOUND,
             "nobody knows an address of this agent yet: it listens on %s; start it with --advertise "
             "HOST:PORT, the address at which others reach it",
-            a->address);
+            a->address[0] != '\0' ? a->address : "no address");
     if (strlen(a->config->cluster) < sizeof invite.cluster)
         memcpy(invite.cluster, a->config->cluster, strlen(a->config->cluster) + 1);
     experiment_cluster_id(&a->experiment, invite.shape);

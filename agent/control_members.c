@@ -10,6 +10,7 @@
 #include "agent/node_view.h"
 #include "agent/places.h"
 #include "base/check.h"
+#include "net/relay.h"
 
 static void put(json_t *object, const char *key, json_t *value)
 {
@@ -40,6 +41,13 @@ static void put_link(json_t *o, const struct node_link_view *v)
     put(o, "queue_bytes", json_count_or_null(v->stats.queue_bytes));
     put(o, "bytes_received", json_count_or_null(v->stats.bytes_received));
     put(o, "bytes_sent", json_count_or_null(v->stats.bytes_sent));
+}
+
+/* A link that goes through another member. */
+static void put_relayer(json_t *o, const struct agent *a, const struct node_link_view *v)
+{
+    node_id relayer;
+    if (v != NULL && relay_through(a->relay, v->link, &relayer)) put(o, "relayed_by", json_count_or_null(relayer));
 }
 
 /* Why it is SUSPECT or DEAD. */
@@ -77,6 +85,7 @@ static json_t *member_object(const struct agent *a, const struct membership *kno
     put(o, "incarnation", json_count_or_null(m->incarnation));
     if (m->tag[0] != '\0') put(o, "tag", json_text_or_null(m->tag));
     put_link(o, v);
+    put_relayer(o, a, v);
     uint64_t heard_us = heard_at_us(&a->heard, m->id), now_us = a->host->ops->now_us(a->host);
     if (v == NULL && heard_us > 0 && heard_us < now_us)
         put(o, "heard_s", json_real((double)(now_us - heard_us) / 1e6));

@@ -9,6 +9,7 @@
 #include "agent/control_members.h"
 #include "agent/json.h"
 #include "base/check.h"
+#include "net/relay.h"
 
 static void put(json_t *object, const char *key, json_t *value)
 {
@@ -81,6 +82,7 @@ int control_status(struct agent *a, struct control_call *call)
     put(o, "health",
         json_is_object(membership) ? json_incref(json_object_get(membership, "health")) : json_null());
     put(o, "links", json_integer(links));
+    put(o, "relays", json_integer(relay_pair_count(a->relay)));
     put(o, "neighbours", json_integer(r.neighbours));
     put(o, "neighbours_up", json_integer(r.neighbours_up));
     put(o, "bytes_sent", json_count_or_null(r.net.bytes_sent));

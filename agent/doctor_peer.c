@@ -19,7 +19,8 @@
 
 static const char *listen_port(const struct config *c)
 {
-    return strrchr(c->listen, ':') + 1;
+    const char *colon = strrchr(c->listen, ':');
+    return colon != NULL ? colon + 1 : "0";
 }
 
 /* Where the peer sees us; the far end of its word is not taken on trust: at most a finding is wrong. */
@@ -66,6 +67,7 @@ static void check_listen_seen(struct doctor *d, const char *peer, const struct d
 {
     const struct config *c = d->config;
     struct doctor_target here;
+    if (strcmp(c->listen, "none") == 0) return; /* nobody is to */
     bool known = doctor_resolve(c->listen, true, &here, 1) == 1;
     if (known && doctor_kind(&here.address) == ADDRESS_LOOPBACK &&
         doctor_kind(&seen->address) != ADDRESS_LOOPBACK)

@@ -19,6 +19,7 @@
 #include "agent/json.h"
 #include "agent/member_words.h"
 #include "base/check.h"
+#include "net/relay.h"
 
 #define ID_TEXT_MAX 24u
 
@@ -212,15 +213,22 @@ static json_t *link_line(struct events *e, const char *what, node_id peer)
     return line;
 }
 
+/* Position in the table: real links at the even ones, relayed ones between them; both count their slots from 0. */
+static uint32_t peer_at(struct link_id link)
+{
+    return link.slot < RELAY_SLOT ? 2 * link.slot : 2 * (link.slot - RELAY_SLOT) + 1;
+}
+
 void events_link_up(struct events *e, struct link_id link, const struct peer_info *peer)
 {
     if (e == NULL) return;
-    if (link.slot >= e->peer_room) {
-        uint32_t room = 2 * link.slot + 16;
+    uint32_t at = peer_at(link);
+    if (at >= e->peer_room) {
+        uint32_t room = 2 * at + 16;
         e->peer = mem_resize(e->peer, room, sizeof *e->peer);
         e->peer_room = room;
     }
-    e->peer[link.slot] = peer->id;
+    e->peer[at] = peer->id;
     if (!link_may_speak(e)) return;
     json_t *line = link_line(e, "up", peer->id);
     put(line, "address", json_text_or_null(peer->address));
@@ -231,9 +239,9 @@ void events_link_up(struct events *e, struct link_id link, const struct peer_inf
 void events_link_down(struct events *e, struct link_id link, enum down_reason why)
 {
     if (e == NULL) return;
-    CHECK(link.slot < e->peer_room); /* every down follows an up */
+    CHECK(peer_at(link) < e->peer_room); /* every down follows an up */
     if (!link_may_speak(e)) return;
-    json_t *line = link_line(e, "down", e->peer[link.slot]);
+    json_t *line = link_line(e, "down", e->peer[peer_at(link)]);
     put(line, "why", json_string(down_reason_name(why)));
     line_write(e, line);
 }

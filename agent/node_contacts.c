@@ -3,6 +3,8 @@
  * Each review says anew who is wanted; what is dialled follows:
  *  - the holders of neighbouring places (with an overlay those of its active view dial each other by its CONNECT). At
  *    first the smaller place dials; after a second both do: either may be behind a NAT.
+ *    A member without an address is dialled through a common neighbour (net/relay.h), and one that has not been
+ *    reached for RELAY_AFTER_US so as well; a direct link that comes later replaces that one.
  *  - whom a machine asked for (CONNECT), for PROBE_US, or until the dial fails.
  *  - before training: the seeds; up to DONOR_MAX of those who train; and of the known members those 1, 2, 4, ... places
  *    further in the ring of ids, so that what one knows is soon known to all.
@@ -23,6 +25,7 @@
 
 #include "agent/node_internal.h"
 #include "base/check.h"
+#include "net/relay.h"
 
 #define PROBE_US 10000000u
 #define IDLE_US 15000000u
@@ -30,6 +33,7 @@
 #define DIAL_BOTH_US 1000000u
 #define KEEP_US 10000000u /* less than IDLE_US: a link that we close is not dialled again */
 #define DIAL_LEAST_US 3000000u
+#define RELAY_AFTER_US 3000000u
 #define LINK_LEAST 3u
 #define DONOR_MAX 3u
 
@@ -150,8 +154,11 @@ void node_contacts_unreachable(struct node *n, const char *address, int err)
 void node_contacts_up(struct node *n, const struct link *l)
 {
     if (!l->dialled) return;
-    struct contact *c = contact_find(n, l->address);
+    char relayed[ADDRESS_TEXT_MAX];
+    relay_address(l->peer, relayed);
+    struct contact *c = contact_find(n, l->id.slot < RELAY_SLOT ? l->address : relayed);
     if (c != NULL) c->keep_us = node_now_us(n) + KEEP_US;
+    if (l->id.slot >= RELAY_SLOT) return; /* nobody else can be there */
     for (uint32_t i = n->probe_count; i-- > 0;) {
         if (i >= n->probe_count || n->probe[i].id == l->peer) continue;
         if (strcmp(n->probe[i].address, l->address) == 0 && node_link_of(n, n->probe[i].id) == NULL)
@@ -179,6 +186,14 @@ static void probes_review(struct node *n, uint64_t now_us)
 
 /* -- who is wanted ----------------------------------------------------------------------------- */
 
+/* Through a neighbour that both have; a transport without relays does not take such an address. */
+static bool relay_want(struct node *n, node_id id)
+{
+    char address[ADDRESS_TEXT_MAX];
+    relay_address(id, address);
+    return contact_want(n, address);
+}
+
 /* Returns true when the member is linked, or being dialled. */
 static bool member_want(struct node *n, const struct member *m, uint64_t now_us)
 {
@@ -187,7 +202,7 @@ static bool member_want(struct node *n, const struct member *m, uint64_t now_us)
         l->needed_us = now_us;
         return true;
     }
-    return contact_want(n, m->address);
+    return m->address[0] != '\0' ? contact_want(n, m->address) : relay_want(n, m->id);
 }
 
 static void neighbours_want(struct node *n, uint64_t now_us)
@@ -198,7 +213,10 @@ static void neighbours_want(struct node *n, uint64_t now_us)
         if (!places_holder(&n->places, nb->rank, &holder) || !node_neighbour_wanted(n, holder)) continue;
         const struct member *m = membership_find(n->membership, holder);
         bool turn = n->rank < nb->rank || now_us - nb->missing_us >= DIAL_BOTH_US;
-        if (m != NULL && (turn || node_link_of(n, holder) != NULL)) member_want(n, m, now_us);
+        if (m == NULL || (!turn && node_link_of(n, holder) == NULL)) continue;
+        member_want(n, m, now_us);
+        bool absent = node_link_of(n, holder) == NULL && now_us - nb->missing_us >= RELAY_AFTER_US;
+        if (absent && m->address[0] != '\0') relay_want(n, holder);
     }
 }
 

@@ -11,6 +11,7 @@ static void view_fill(const struct node *n, const struct link *l, struct node_li
     uint64_t now_us = node_now_us(n);
     snprintf(out->address, sizeof out->address, "%s",
              m != NULL && m->address[0] != '\0' ? m->address : l->address);
+    out->link = l->id;
     out->peer = l->peer;
     out->boot = l->boot;
     out->rank = places_of(&n->places, l->peer);

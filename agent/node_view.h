@@ -5,6 +5,7 @@
 #include "agent/node.h"
 
 struct node_link_view {
+    struct link_id link;
     node_id peer;
     uint64_t boot;
     rank_t rank;       /* its place; RANK_NONE: it has none undisputed, or is no member */

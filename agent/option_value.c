@@ -211,7 +211,10 @@ static int set_value(const struct config_option *o, struct config *c, const char
     case OPTION_FLAG:
         return set_bool(where, text, field, why);
     case OPTION_ADDRESS:
-        err = check_address(o, where, text, why);
+        if (!(o->properties & OPTION_OR_NONE) || strcmp(text, "none") != 0)
+            err = check_address(o, where, text, why);
+        else
+            err = 0;
         if (err == 0) replace_text(field, text);
         return err;
     case OPTION_TEXT:

@@ -115,8 +115,8 @@ const struct config_option config_options[] = {
 
     /* agent */
     {.name = "listen", .kind = OPTION_ADDRESS, .commands = ON_AGENT, .initial = "127.0.0.1:0",
-     .metavar = "H:PORT", FIELD(listen), .example = "0.0.0.0:7946",
-     .help = "accept links here, 0 = any port (127.0.0.1:0)"},
+     .properties = OPTION_OR_NONE, .metavar = "H:PORT", FIELD(listen), .example = "0.0.0.0:7946",
+     .help = "accept links here, or none (127.0.0.1:0)"},
     {.name = "advertise", .kind = OPTION_ADDRESS, .commands = ON_AGENT,
      .properties = OPTION_TO_REACH, .metavar = "H:PORT", FIELD(advertise), .example = "10.0.0.5:7946",
      .help = "address to tell peers (what they see)"},
@@ -126,6 +126,9 @@ const struct config_option config_options[] = {
     {.name = "multicast", .kind = OPTION_TEXT, .commands = ON_AGENT, .properties = OPTION_RARE,
      .initial = "off", .metavar = "on|G:PORT", FIELD(multicast), .example = "on",
      .help = "find members on the local network (off)"},
+    {.name = "relay-rate", .kind = OPTION_U64, .commands = ON_AGENT, .properties = OPTION_RARE,
+     .initial = "8388608", .metavar = "N", FIELD(relay_rate), .example = "1000000",
+     .help = "bytes per second passed on for others (8388608; 0 = none)"},
     {.name = "cluster", .kind = OPTION_TEXT, .commands = ON_UP | ON_AGENT,
      .properties = OPTION_PASSED | OPTION_RARE, .initial = "gadabout", .metavar = "NAME", FIELD(cluster),
      .example = "lab-2", .help = "members of another name are refused (gadabout)"},

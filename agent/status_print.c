@@ -219,6 +219,11 @@ static void print_member(const json_t *m, unsigned digits, unsigned id_width, FI
     status_bytes(number_of(m, "bytes_received"), in);
     status_bytes(number_of(m, "bytes_sent"), out);
     fit_address(text_of(m, "address"), (size_t)address_width, address);
+    if (json_object_get(m, "relayed_by") != NULL) {
+        char relayer[ID_TEXT_MAX];
+        number_cut(count_of(m, "relayed_by"), digits, relayer);
+        snprintf(address, sizeof address, "relayed by %s", relayer);
+    }
     fprintf(to, "  %-*s %5s %-9.9s %-*s %7s %10s %8s %9s %9s\n", (int)id_width, id, place,
             text_of(m, "state"), address_width, address, heard, trip, queue, in, out);
     char why[MEMBER_WORDS_MAX];

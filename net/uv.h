@@ -10,6 +10,7 @@
 struct uv_loop_s;
 
 /* Listens on `listen` ("127.0.0.1:0", "[::]:7946"); *address receives "host:port" as bound. config is copied.
+ * With listen NULL nobody can dial us: no port in the hello, *address is "".
  * Errors: ERR_USAGE for a malformed address, ERR_IO naming --listen, the address and the reason (port in use).
  * Returns owned in *out; call ops->close and free with uv_tcp_free after on_closed. */
 int uv_tcp_new(struct uv_loop_s *loop, const char *listen, const struct transport_config *config,

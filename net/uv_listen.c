@@ -111,6 +111,9 @@ void listen_resume(struct uv_tcp *t, uint64_t now_us)
 int listen_open(struct uv_tcp *t, const char *listen, char address[ADDRESS_TEXT_MAX], struct err_text *why)
 {
     struct sockaddr_storage at;
+    t->listen_fd = -1;
+    address[0] = '\0';
+    if (listen == NULL) return 0;
     int err = resolve_listen(listen, &at, t->loop, why);
     if (err != 0) return err;
     int fd = bind_socket(&at);
@@ -136,6 +139,7 @@ int listen_open(struct uv_tcp *t, const char *listen, char address[ADDRESS_TEXT_
 
 void listen_close(struct uv_tcp *t, uv_close_cb closed)
 {
+    if (t->listen_fd < 0) return;
     uv_poll_stop(&t->listener);
     uv_close((uv_handle_t *)&t->listener, closed);
     close(t->listen_fd);

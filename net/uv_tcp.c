@@ -268,7 +268,7 @@ int uv_tcp_new(struct uv_loop_s *loop, const char *listen, const struct transpor
     uv_check_init(loop, &t->after);
     uv_idle_init(loop, &t->awake);
     t->timer.data = t->before.data = t->after.data = t->awake.data = t;
-    t->open_handles = 5;
+    t->open_handles = t->listen_fd >= 0 ? 5 : 4;
     uv_prepare_start(&t->before, before_poll_cb);
     uv_check_start(&t->after, after_poll_cb);
     *out = &t->base;

@@ -412,7 +412,7 @@ static void a_full_queue_is_writable_once_and_a_slow_relayer_holds_a_window(void
     struct world w;
     open_triangle(&w, 3, 4u << 20);
     uint32_t sent = 0;
-    while (send_size(&w, 0, 1, LANE_BULK, 400000) == 0) sent++;
+    while (send_size(&w, 0, 1, LANE_BULK, 400000) == 0) assert_true(++sent < 100);
     assert_true((uint64_t)sent * 400000 > LINK_QUEUE_MAX);
     assert_true((uint64_t)sent * 400000 < LINK_QUEUE_MAX + 2 * RELAY_WINDOW_BYTES);
     while (w.member[1].messages < sent) {
@@ -515,6 +515,23 @@ static void a_direct_link_replaces_a_relayed_one_and_is_not_doubled(void **state
     world_close(&w);
 }
 
+static void no_call_is_taken_beside_a_direct_link(void **state)
+{
+    (void)state;
+    struct world w;
+    world_open(&w, 3, 1, 1u << 20);
+    link_up(&w, 0, 1);
+    link_up(&w, 1, 2);
+    struct relay_frame f = {
+        .kind = RELAY_OPEN, .call = 7, .target = 1, .from = 2, .boot = 102}; /* "from 2", late */
+    say(&w, 1, &f, LANE_CONTROL, NULL);
+    RUN_UNTIL(&w, w.member[0].heard_count == 1);
+    assert_int_equal(w.member[0].heard[0].kind, RELAY_REFUSE);
+    assert_int_equal(w.member[0].heard[0].refusal, REFUSAL_NOT_NEEDED);
+    assert_false(is_relayed(&w, 1, 2));
+    world_close(&w);
+}
+
 static void a_relayed_link_is_not_relayed_again(void **state)
 {
     (void)state;
@@ -568,6 +585,7 @@ int main(void)
         cmocka_unit_test(the_loss_of_either_real_link_ends_both_ends),
         cmocka_unit_test(another_common_neighbour_takes_over_from_a_dead_relayer),
         cmocka_unit_test(a_direct_link_replaces_a_relayed_one_and_is_not_doubled),
+        cmocka_unit_test(no_call_is_taken_beside_a_direct_link),
         cmocka_unit_test(a_relayed_link_is_not_relayed_again),
         cmocka_unit_test(who_relays_for_nobody_refuses),
         cmocka_unit_test(addresses_are_written_in_one_way),

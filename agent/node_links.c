@@ -13,6 +13,7 @@
 
 #include "agent/node_internal.h"
 #include "base/check.h"
+#include "net/relay.h"
 
 /* -- the table of links ------------------------------------------------------------------------ */
 
@@ -252,7 +253,7 @@ void node_link_down(struct node *n, struct link_id id, enum down_reason why)
     if (nb != NULL) neighbour_down(n, nb, presented, dialled);
     if (n->membership == NULL || n->leaving) return;
     n->dirty = true;
-    node_members_down(n, peer, why);
+    node_members_down(n, peer, id.slot < RELAY_SLOT ? why : DOWN_CLOSED); /* a relayer's loss accuses nobody else */
     node_state_down(n, peer);
 }
 

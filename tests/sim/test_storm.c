@@ -1,9 +1,10 @@
 /* Goal: a cluster of 16 nodes weathers any storm: crashes, restarts, pauses, cuts of one or both directions
  * and resets, in any order. No token is lost for good, no update is applied twice, and after healing every
  * node goes on and all agree.
- * Method: whole clusters (node, wire format, simulated transport) from 200 random seeds; the phases are in
- * storm.h, what must hold in checkers.h. A failure prints the seed and how to replay it:
- *   test_storm --seed S [--count N] [--algorithm TEXT] [--compress TEXT] [--pillars | --plain] [--trace]     runs these seeds only, without cmocka.
+ * Method: whole clusters (node, wire format, simulated transport) from 60 random seeds, and 2,000 in the optimised
+ * build (storm_2000_seeds); the phases are in storm.h, what must hold in checkers.h. A failure prints the seed
+ * and how to replay it. With arguments these seeds only, without cmocka:
+ *   test_storm --seed S [--count N] [--algorithm TEXT] [--compress TEXT] [--pillars | --plain] [--trace]
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -17,7 +18,7 @@
 
 #include "tests/sim/storm.h"
 
-enum { SEED_FIRST = 1, SEED_COUNT = 200 };
+enum { SEED_FIRST = 1, SEED_COUNT = 60 };
 
 struct request {
     uint64_t seed, count;
@@ -69,7 +70,7 @@ static void clusters_weather_every_storm(void **state)
     const struct request all = {SEED_FIRST, SEED_COUNT, {.algorithm = NULL}};
     assert_int_equal(weather(&all, &tally), 0);
     for (int k = 0; k < STORM_FAULT_COUNT; k++) assert_true(tally.fault[k] > SEED_COUNT); /* it did blow */
-    for (int k = 0; k < STORM_SHAPE_COUNT; k++) assert_true(tally.shape[k] > 20);
+    for (int k = 0; k < STORM_SHAPE_COUNT; k++) assert_true(tally.shape[k] > 5);
     assert_true(tally.regenerated > 0 && tally.rebases > 0);
 }
 

@@ -344,7 +344,7 @@ static void after_any_faults_all_agree_and_go_on(void **state)
     (void)state;
     static const char *const plans[] = {"counter", "counter:groups=unequal", "counter:groups=pairs,chunk=1",
                                         "counter:chunk=100"};
-    for (uint64_t seed = 0; seed < 300; seed++) {
+    for (uint64_t seed = 0; seed < 100; seed++) {
         uint32_t n = 2 + (uint32_t)(seed % 6);
         struct verdict v = storm(plans[seed % 4], seed, n, 2 * n + 1);
         if (!v.agree || !v.level || !v.honest || v.rounds < 2)

@@ -112,7 +112,7 @@ static void random_single_crashes_lose_nothing(void **state)
     static const char *const params[] = {"async:rule=shuffled,snapshot=7", "async:rule=random,snapshot=20",
                                          "async:rule=pure,snapshot=4,successors=1",
                                          "async:rule=once,b=2,snapshot=5"};
-    for (uint64_t seed = 0; seed < 200; seed++)
+    for (uint64_t seed = 0; seed < 80; seed++)
         random_kills(seed, 3 + (uint32_t)(seed % 3), params[seed % 4], seed % 4 == 3 ? 2 : 1);
 }
 

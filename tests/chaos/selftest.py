@@ -147,20 +147,21 @@ class Proxied:
         return json.loads(self.process.stdout.readline())
 
     def talk(self, data, seconds=2.0):
-        """Sends data; returns what came back until the end, a pause of a second, or the time is over."""
+        """Sends data; returns what came back until the end, a pause of a second, a reset (which a refusal may
+        bring as early as the connect), or the time is over."""
         got = b""
-        with socket.create_connection(("127.0.0.1", self.port), 5) as s:
-            s.settimeout(1.0)
-            s.sendall(data)
-            end = time.monotonic() + seconds
-            try:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 5) as s:
+                s.settimeout(1.0)
+                s.sendall(data)
+                end = time.monotonic() + seconds
                 while len(got) < len(data) and time.monotonic() < end:
                     more = s.recv(65536)
                     if not more:
                         break
                     got += more
-            except OSError:
-                pass
+        except OSError:
+            pass
         return got
 
     def __exit__(self, *_):

@@ -54,6 +54,16 @@ static bool somebody_progressed(const struct node *n)
     return n->steps > 0;
 }
 
+/* Steps may be slow: who has trained for a while need not have told of one. */
+static bool somebody_is_under_way(const struct node *n)
+{
+    for (uint32_t i = 0; i < membership_count(n->membership); i++) {
+        const struct member *m = membership_at(n->membership, i);
+        if (node_member_trains(n, m) && m->meta[META_UNDER_WAY] != 0) return true;
+    }
+    return false;
+}
+
 /* Those who train were started about when we were. */
 static bool started_together(const struct node *n)
 {
@@ -70,7 +80,7 @@ static bool just_founded(const struct node *n)
 {
     if (n->places.living < n->config.min_nodes) return false;
     bool own = n->config.algo->own_start && n->config.steps_done > 0;
-    return own ? started_together(n) : !somebody_progressed(n);
+    return own ? started_together(n) : !somebody_progressed(n) && !somebody_is_under_way(n);
 }
 
 /* Of the living members with a place, the one with most progress; ties: the smaller id. NULL: nobody has any. */

@@ -240,6 +240,7 @@ static bool self_refresh(struct node *n)
     meta[META_PLACE] = place;
     meta[META_CLAIMED] = claimed;
     meta[META_PHASE] = phase;
+    if (phase < NODE_TRAINING + 1) meta[META_UNDER_WAY] = 0;
     return changed;
 }
 
@@ -250,9 +251,11 @@ static bool progress_refresh(struct node *n)
     if (now_us < n->progress_at_us) return false;
     uint64_t load =
         now_us > n->self_told_us ? (n->steps - n->steps_told) * 1000000u / (now_us - n->self_told_us) : 0;
-    bool changed =
-        meta[META_PROGRESS] != n->steps || meta[META_LOAD] != load || meta[META_DEGREE] != n->presented_count;
+    uint64_t under_way = n->phase >= NODE_TRAINING;
+    bool changed = meta[META_PROGRESS] != n->steps || meta[META_LOAD] != load ||
+                   meta[META_DEGREE] != n->presented_count || meta[META_UNDER_WAY] != under_way;
     meta[META_PROGRESS] = n->steps;
+    meta[META_UNDER_WAY] = under_way;
     meta[META_LOAD] = load;
     meta[META_DEGREE] = n->presented_count;
     n->steps_told = n->steps;

@@ -21,13 +21,14 @@
 
 /* What the numbers of struct member mean. */
 enum place_meta {
-    META_PLACE,    /* place + 1; 0 = none */
-    META_CLAIMED,  /* when it was claimed, in boot units */
-    META_PHASE,    /* enum node_phase + 1; 0 = not told */
-    META_PROGRESS, /* local steps that its model has behind it */
-    META_SAMPLES,  /* rows of its shard */
-    META_LOAD,     /* local steps per second, lately */
-    META_DEGREE,   /* neighbours that its algorithm has */
+    META_PLACE,     /* place + 1; 0 = none */
+    META_CLAIMED,   /* when it was claimed, in boot units */
+    META_PHASE,     /* enum node_phase + 1; 0 = not told */
+    META_PROGRESS,  /* local steps that its model has behind it */
+    META_SAMPLES,   /* rows of its shard */
+    META_LOAD,      /* local steps per second, lately */
+    META_DEGREE,    /* neighbours that its algorithm has */
+    META_UNDER_WAY, /* 1 = it has trained for a while: who comes now is late, whatever the progress told */
 };
 
 struct place_claim {

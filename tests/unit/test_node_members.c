@@ -97,6 +97,22 @@ static void founders_wait_for_enough_members_and_take_places_by_id(void **state)
     fake_close(&f);
 }
 
+/* Steps may take minutes: that none has been told yet does not make a newcomer a founder, who would begin without a model. */
+static void who_comes_while_training_is_under_way_is_no_founder(void **state)
+{
+    (void)state;
+    for (uint64_t under_way = 0; under_way <= 1; under_way++) {
+        struct fake f;
+        open_members(&f, 2);
+        fake_peer_up(&f, 0, 1, BOOT, false);
+        struct member m = record_of(0, 0, BOOT + 1, NODE_TRAINING);
+        m.meta[META_UNDER_WAY] = under_way;
+        says_swim(&f, 0, 1, SWIM_SYNC, &m, 1);
+        assert_string_equal(f.events, under_way ? "" : "ranked 1;start;");
+        fake_close(&f);
+    }
+}
+
 static void only_the_holder_of_a_neighbouring_place_is_presented(void **state)
 {
     (void)state;
@@ -348,6 +364,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(founders_wait_for_enough_members_and_take_places_by_id),
+        cmocka_unit_test(who_comes_while_training_is_under_way_is_no_founder),
         cmocka_unit_test(only_the_holder_of_a_neighbouring_place_is_presented),
         cmocka_unit_test(messages_that_overtook_ready_wait_for_it),
         cmocka_unit_test(a_neighbour_declared_dead_loses_its_link),

@@ -7,8 +7,8 @@
  *    the member with most progress, when the method needs a common start and steps were done before.
  *  - others train: for one of them to tell all it knows, for a vacant place, for the model. If the last of them goes
  *    meanwhile, the experiment is founded anew.
- *  - others train but have no progress yet, and min_nodes members are known: this is still the founding, somebody
- *    was quicker; the start is common, nothing is fetched. The same with steps of former lives, when the method needs
+ *  - others train but have no progress yet and are not under way for long, and min_nodes members are known: this is
+ *    still the founding, somebody was quicker; the start is common, nothing is fetched. The same with steps of former lives, when the method needs
  *    no common start and all were started together.
  *  - a place that was claimed by two: the later claim looks for another, whatever its phase. */
 #include <stdio.h>
@@ -74,7 +74,7 @@ static bool started_together(const struct node *n)
     return true;
 }
 
-/* The experiment began a moment ago: nobody has published progress; or all have saved steps, and need no common start.
+/* The experiment began a moment ago: nobody has published progress or is under way; or all have saved steps, and need no common start.
  */
 static bool just_founded(const struct node *n)
 {

@@ -8,8 +8,8 @@
  *  - others train: for one of them to tell all it knows, for a vacant place, for the model. If the last of them goes
  *    meanwhile, the experiment is founded anew.
  *  - others train but have no progress yet and are not under way for long, and min_nodes members are known: this is
- *    still the founding, somebody was quicker; the start is common, nothing is fetched. The same with steps of former lives, when the method needs
- *    no common start and all were started together.
+ *    still the founding, somebody was quicker; the start is common, nothing is fetched.
+ *    The same with steps of former lives, when the method needs no common start and all were started together.
  *  - a place that was claimed by two: the later claim looks for another, whatever its phase. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -74,8 +74,8 @@ static bool started_together(const struct node *n)
     return true;
 }
 
-/* The experiment began a moment ago: nobody has published progress or is under way; or all have saved steps, and need no common start.
- */
+/* The experiment began a moment ago: nobody has published progress or is under way; or all have saved steps, and
+ * need no common start. */
 static bool just_founded(const struct node *n)
 {
     if (n->places.living < n->config.min_nodes) return false;

@@ -51,7 +51,6 @@
 #include "base/trace.h"
 
 #define MEMBER_META_MAX 8u
-#define BOOT_UNITS_PER_US 1024u
 
 enum member_state { MEMBER_ALIVE, MEMBER_SUSPECT, MEMBER_DEAD, MEMBER_LEFT };
 

@@ -16,8 +16,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "agent/commands.h"
-#include "agent/config.h"
+#include "agent/command/commands.h"
+#include "agent/config/config.h"
 
 static const struct command_entry {
     const char *what;

@@ -6,9 +6,10 @@
 #include <assert.h>
 
 /* Cluster. */
-#define NODE_COUNT_MAX 65536u   /* ranks in one experiment */
-#define LINK_COUNT_MAX 1024u    /* links one node keeps */
-#define MEMBER_COUNT_MAX 8192u  /* members one node knows, the dead included; places of it are kept for links */
+#define NODE_COUNT_MAX 65536u /* ranks in one experiment */
+#define LINK_COUNT_MAX 1024u  /* links one node keeps */
+#define MEMBER_COUNT_MAX                                                                                     \
+    8192u /* members one node knows, the dead included; places of it are kept for links */
 #define EDGE_COUNT_MAX 8388608u /* edges of one mixing graph: a complete one of 4096 nodes fits */
 #define STREAM_COUNT_MAX 65536u /* DIGEST streams of one plan */
 #define BOOT_UNITS_PER_US 1024u /* boot ids count microseconds since 1970, with room for a drawn part */
@@ -21,20 +22,20 @@
 #define WIRE_OBJECT_MAX 4096u               /* msgpack objects in one head */
 #define WIRE_STRING_MAX 1024u               /* bytes of one msgpack string */
 #define LINK_QUEUE_MAX (8u * 1024u * 1024u) /* queued bytes per link beside one message in flight */
-#define FAULT_RULE_MAX 1024u                /* injected faults of one node, ended ones that are told of included */
-#define FAULT_LINE_MAX (1024u * 1024u)      /* bytes in the delay line of one direction of a link */
-#define SCENARIO_FAULT_MAX 1024u            /* entries of one scenario file */
-#define SCENARIO_REPEAT_MAX 100000u         /* times that one entry happens */
-#define SCENARIO_RULE_MAX 65536u            /* faults of single nodes that one entry stands for */
-#define TAG_TEXT_MAX 64u                    /* bytes of one member's tag with terminator */
-#define ADDRESS_TEXT_MAX 272u               /* "host:port" with terminator; a DNS name is <= 253 */
+#define FAULT_RULE_MAX 1024u           /* injected faults of one node, ended ones that are told of included */
+#define FAULT_LINE_MAX (1024u * 1024u) /* bytes in the delay line of one direction of a link */
+#define SCENARIO_FAULT_MAX 1024u       /* entries of one scenario file */
+#define SCENARIO_REPEAT_MAX 100000u    /* times that one entry happens */
+#define SCENARIO_RULE_MAX 65536u       /* faults of single nodes that one entry stands for */
+#define TAG_TEXT_MAX 64u               /* bytes of one member's tag with terminator */
+#define ADDRESS_TEXT_MAX 272u          /* "host:port" with terminator; a DNS name is <= 253 */
 
-/* Relayed links (net/relay.h). */
-#define RELAY_PAIR_MAX 16u                  /* pairs of members that one node relays for */
-#define RELAY_LINK_MAX 64u                  /* relayed links of one node */
-#define RELAY_ASK_MAX 8u                    /* neighbours asked in one try */
-#define RELAY_WINDOW_MESSAGES 16u           /* of one lane and direction that a relayer holds, .. */
-#define RELAY_WINDOW_BYTES (1024u * 1024u)  /* .. unless it is a single message, of any size */
+/* Relayed links (net/relay/relay.h). */
+#define RELAY_PAIR_MAX 16u                      /* pairs of members that one node relays for */
+#define RELAY_LINK_MAX 64u                      /* relayed links of one node */
+#define RELAY_ASK_MAX 8u                        /* neighbours asked in one try */
+#define RELAY_WINDOW_MESSAGES 16u               /* of one lane and direction that a relayer holds, .. */
+#define RELAY_WINDOW_BYTES (1024u * 1024u)      /* .. unless it is a single message, of any size */
 #define RELAY_HEAD_MAX (MESSAGE_HEAD_MAX - 64u) /* bytes of a head over a relayed link */
 
 /* Models and algorithms. */

@@ -1,5 +1,5 @@
 /* The rest of the world, as a node sees it: a clock, one deadline, and one training job at a time.
- * Implemented by uv_host.c (monotonic clock, timer, a compute thread of its own) and sim_world.c (virtual
+ * Implemented by uv/host.c (monotonic clock, timer, a compute thread of its own) and sim/world.c (virtual
  * time; the job runs at once and its result is delivered after the time it is modelled to take). */
 #ifndef GADABOUT_NET_HOST_H
 #define GADABOUT_NET_HOST_H
@@ -27,7 +27,7 @@ struct host {
     const struct host_ops *ops;
 };
 
-/* Implemented by the owner (agent/node.c). Never called from inside a host op. */
+/* Implemented by the owner (agent/node/node.c). Never called from inside a host op. */
 struct host_sink {
     void *ctx;
     void (*on_deadline)(void *ctx);

@@ -1,4 +1,4 @@
-/* What a link to a peer can do. Implemented by uv_tcp.c (real) and sim_net.c (simulated); one contract
+/* What a link to a peer can do. Implemented by uv/tcp.c (real) and sim/net.c (simulated); one contract
  * suite, tests/contract/, runs against both.
  *
  * Contract (each clause has a test):
@@ -75,8 +75,8 @@ const char *down_reason_name(enum down_reason why);
 struct transport_config {
     node_id id;
     uint64_t boot;
-    uint8_t cluster[16];              /* both ends must agree: a hash of everything that must match */
-    uint64_t cluster_name;            /* and of the cluster's name, told apart so that people hear what differs */
+    uint8_t cluster[16];   /* both ends must agree: a hash of everything that must match */
+    uint64_t cluster_name; /* and of the cluster's name, told apart so that people hear what differs */
     char advertise[ADDRESS_TEXT_MAX]; /* "" = let peers use what they see */
     size_t body_size_max;             /* bytes; larger announced bodies end the link before any allocation */
     uint64_t heartbeat_us;            /* interval of pings on a quiet link */
@@ -128,7 +128,7 @@ struct transport {
     const struct transport_ops *ops;
 };
 
-/* Implemented by the owner (agent/node.c). peer and reason texts are borrowed. */
+/* Implemented by the owner (agent/node/node.c). peer and reason texts are borrowed. */
 struct transport_sink {
     void *ctx;
     void (*on_up)(void *ctx, struct link_id link, const struct peer_info *peer);

@@ -3,8 +3,8 @@
  * Loading is in two passes so that a node keeps only its own rows: dataset_open reads shape and targets
  * of the training part (cheap to keep: 4 bytes a row), the split decides who owns what, dataset_load reads
  * the chosen rows. Pixels stay bytes in memory (scaled by 1/255 when a batch is made). */
-#ifndef GADABOUT_AGENT_DATASET_H
-#define GADABOUT_AGENT_DATASET_H
+#ifndef GADABOUT_AGENT_DATASET_DATASET_H
+#define GADABOUT_AGENT_DATASET_DATASET_H
 
 #include <stdbool.h>
 #include <stdint.h>

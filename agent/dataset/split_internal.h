@@ -1,6 +1,6 @@
 /* Inside of the split: who owns a row, filled by one function per kind. Pure. */
-#ifndef GADABOUT_AGENT_SPLIT_INTERNAL_H
-#define GADABOUT_AGENT_SPLIT_INTERNAL_H
+#ifndef GADABOUT_AGENT_DATASET_SPLIT_INTERNAL_H
+#define GADABOUT_AGENT_DATASET_SPLIT_INTERNAL_H
 
 #include <stdint.h>
 

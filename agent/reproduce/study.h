@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "agent/config.h"
+#include "agent/config/config.h"
 #include "base/err.h"
 
 /* -- what is measured -------------------------------------------------------------------------- */

@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "agent/commands.h"
+#include "agent/command/commands.h"
 #include "agent/reproduce/study.h"
 
 /* -- verdicts ---------------------------------------------------------------------------------- */

@@ -17,8 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "agent/interrupt.h"
-#include "agent/progress.h"
+#include "agent/files/interrupt.h"
+#include "agent/report/progress.h"
 #include "agent/reproduce/pool.h"
 #include "base/check.h"
 

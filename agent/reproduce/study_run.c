@@ -16,10 +16,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agent/commands.h"
-#include "agent/interrupt.h"
+#include "agent/command/commands.h"
+#include "agent/files/interrupt.h"
 #include "agent/reproduce/pool.h"
-#include "agent/sim_run.h"
+#include "agent/simulation/sim_run.h"
 #include "base/check.h"
 
 #define WORD_MAX 128

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/atomic_file.h"
-#include "agent/json.h"
+#include "agent/files/atomic_file.h"
+#include "agent/files/json.h"
 #include "agent/reproduce/study.h"
 #include "base/check.h"
 

@@ -37,7 +37,7 @@ struct model_shape {
 struct model;
 
 /* quadratic: f(x) = mean over rows of 1/2 (x - row)' A (x - row), for exact tests; cond = condition of A
- * average  : the same with A = I, whose trainer is consensus alone (agent/trainer_average.c)
+ * average  : the same with A = I, whose trainer is consensus alone (agent/experiment/trainer_average.c)
  * logistic : two classes, one weight vector, bias, L2      softmax : classes x features (+ bias), L2
  * mlp      : hidden=100 (or 128-64), relu, softmax output */
 extern const struct choice_spec model_table[];

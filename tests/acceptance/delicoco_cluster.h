@@ -3,7 +3,7 @@
 #ifndef GADABOUT_TESTS_ACCEPTANCE_DELICOCO_CLUSTER_H
 #define GADABOUT_TESTS_ACCEPTANCE_DELICOCO_CLUSTER_H
 
-#include "agent/simulation.h"
+#include "agent/simulation/simulation.h"
 
 struct cluster_setup {
     const char *algorithm, *compress, *topology; /* as the options; compress may be NULL */

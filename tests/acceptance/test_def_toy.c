@@ -1,7 +1,7 @@
 /* Goal: DEF on the stand-in experiment of delicoco_def.md 6.7 shows what error feedback with random blocks is
  * known for: with a large step plain error feedback (lam 0) falls behind, lam 0.3 and 1 do not; early on
  * x - mean e is ahead of x, in the end both are the same; with a small step lam does not matter.
- * Method: whole clusters in virtual time (agent/simulation.h), 8 nodes, logistic regression of 512 features
+ * Method: whole clusters in virtual time (agent/simulation/simulation.h), 8 nodes, logistic regression of 512 features
  * in falling scales, blocks of 1/64, momentum 0.9, weight decay 5e-4, 6000 rounds of one step on 16 rows,
  * step size divided by 10 at 3000 and again at 4500. Asserted is what seeds 1 to 3 have in common, not the
  * figures; where plain error feedback is near its limit and beyond, its early order at round 301 differs
@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#include "agent/simulation.h"
+#include "agent/simulation/simulation.h"
 #include "algo/compress/compress.h"
 #include "algo/def/internal.h"
 #include "base/check.h"

@@ -17,7 +17,7 @@
 #include <cmocka.h>
 
 #include "agent/dataset/dataset.h"
-#include "agent/simulation.h"
+#include "agent/simulation/simulation.h"
 #include "algo/hsgd/grouping.h"
 #include "base/check.h"
 #include "base/prng.h"

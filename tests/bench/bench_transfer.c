@@ -1,7 +1,7 @@
 /* How long does a newcomer need for the model? Goal: seconds from its first dial until the model is in place, every
  * chunk's hash checked, with all donors alive and with one killed at half way.
  * Method: a process for each donor and one for the newcomer, over the real transport on loopback; both sides run
- * agent/transfer.h. Heads are a plain row of numbers here, bodies and lanes as in the agent. Donors' models differ in
+ * agent/transfer/transfer.h. Heads are a plain row of numbers here, bodies and lanes as in the agent. Donors' models differ in
  * every number, so that afterwards (not timed) each chunk is recognised as some donor's.
  *
  * Failures

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 
 #include "base/check.h"
-#include "net/frame.h"
-#include "net/uv.h"
+#include "net/link/frame.h"
+#include "net/uv/uv.h"
 
 #define HEAD_SIZE (1 + 8 * 8)
 

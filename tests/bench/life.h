@@ -1,4 +1,4 @@
-/* One process of bench_transfer: a machine of agent/transfer.h, a transport, a loop. */
+/* One process of bench_transfer: a machine of agent/transfer/transfer.h, a transport, a loop. */
 #ifndef GADABOUT_TESTS_BENCH_LIFE_H
 #define GADABOUT_TESTS_BENCH_LIFE_H
 
@@ -6,7 +6,7 @@
 #include <sys/types.h>
 #include <uv.h>
 
-#include "agent/transfer.h"
+#include "agent/transfer/transfer.h"
 #include "net/transport.h"
 
 #define DONOR_MAX 8u

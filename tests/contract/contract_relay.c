@@ -9,7 +9,7 @@
 #include <cmocka.h>
 
 #include "base/check.h"
-#include "net/relay.h"
+#include "net/relay/relay.h"
 #include "tests/contract/contract_endpoint.h"
 
 #define LIFE_MAX 64u

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
-#include "net/sim.h"
+#include "net/sim/sim.h"
 #include "tests/contract/transport_contract.h"
 
 struct contract_world {

@@ -15,7 +15,7 @@
 
 #include "base/check.h"
 #include "base/err.h"
-#include "net/uv.h"
+#include "net/uv/uv.h"
 #include "tests/contract/transport_contract.h"
 
 /* -- the world of loops ------------------------------------------------------------------------ */

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "base/err.h"
-#include "net/fault.h"
+#include "net/fault/fault.h"
 #include "tests/contract/contract_endpoint.h"
 
 #define MS 1000u

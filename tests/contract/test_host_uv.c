@@ -14,7 +14,7 @@
 
 #include "base/err.h"
 #include "base/ids.h"
-#include "net/uv.h"
+#include "net/uv/uv.h"
 
 struct world {
     uv_loop_t loop;

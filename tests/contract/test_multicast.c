@@ -20,8 +20,8 @@
 #include <uv.h>
 
 #include "base/prng.h"
-#include "net/beacon.h"
-#include "net/uv_multicast.h"
+#include "net/discovery/beacon.h"
+#include "net/uv/multicast.h"
 
 #define WAIT_MAX_US 20000000u
 #define MEMBER_MAX 12u

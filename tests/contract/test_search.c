@@ -19,8 +19,8 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "agent/command_agent_search.h"
-#include "net/uv.h"
+#include "agent/daemon/search.h"
+#include "net/uv/uv.h"
 
 #define WAIT_MAX_US 20000000u
 #define AGENT_MAX 6u

@@ -23,7 +23,7 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "net/uv.h"
+#include "net/uv/uv.h"
 
 #define WAIT_MAX_US 20000000u
 #define REDIAL_MAX_US 20000u

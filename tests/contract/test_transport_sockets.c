@@ -21,9 +21,9 @@
 #include <unistd.h>
 #include <uv.h>
 
-#include "net/frame.h"
-#include "net/hello.h"
-#include "net/uv.h"
+#include "net/link/frame.h"
+#include "net/link/hello.h"
+#include "net/uv/uv.h"
 
 #define WAIT_MAX_US 20000000u
 #define HELLO_US 1000000u

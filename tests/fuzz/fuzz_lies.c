@@ -3,10 +3,10 @@
 
 #include <stdio.h>
 
-#include "agent/node.h"
-#include "agent/places.h"
-#include "agent/transfer.h"
-#include "agent/wire.h"
+#include "agent/node/node.h"
+#include "agent/node/places.h"
+#include "agent/transfer/transfer.h"
+#include "agent/wire/wire.h"
 #include "base/check.h"
 #include "tests/fuzz/fuzz_nodes.h"
 

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/node.h"
-#include "agent/places.h"
-#include "agent/wire.h"
+#include "agent/node/node.h"
+#include "agent/node/places.h"
+#include "agent/wire/wire.h"
 #include "algo/topology/topology.h"
 #include "base/check.h"
 #include "base/prng.h"

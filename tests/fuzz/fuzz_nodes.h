@@ -1,4 +1,4 @@
-/* A cluster of real nodes (agent/node.c) in virtual time, joined by a network in memory that lies: what membership,
+/* A cluster of real nodes (agent/node/node.c) in virtual time, joined by a network in memory that lies: what membership,
  * overlay, transfer and READY say is changed on its way, or said by nobody; links break, nodes start again, time
  * jumps, addresses are of nobody or of ourselves, queues are full. Then the network is honest again. */
 #ifndef GADABOUT_TESTS_FUZZ_FUZZ_NODES_H

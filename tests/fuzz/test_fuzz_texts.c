@@ -13,12 +13,12 @@
 
 #include <cmocka.h>
 
-#include "agent/fault_request.h"
-#include "agent/invite.h"
-#include "agent/scenario.h"
+#include "agent/control/invite.h"
+#include "agent/scenario/fault_request.h"
+#include "agent/scenario/scenario.h"
 #include "base/check.h"
 #include "base/prng.h"
-#include "net/discovery.h"
+#include "net/discovery/discovery.h"
 
 enum { ROUNDS = 20000, FILES = 2000, TEXT_ROOM = 4096, NODES = 8 };
 

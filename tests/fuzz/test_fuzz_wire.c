@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "agent/wire.h"
+#include "agent/wire/wire.h"
 #include "algo/compress/compress.h"
 #include "base/check.h"
 #include "base/prng.h"

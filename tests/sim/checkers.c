@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/node_internal.h"
+#include "agent/node/internal.h"
 #include "algo/vec.h"
 #include "base/check.h"
 #include "tests/sim/storm.h"

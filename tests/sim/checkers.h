@@ -12,7 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "agent/node.h"
+#include "agent/node/node.h"
 #include "algo/digest/internal.h"
 
 struct storm;

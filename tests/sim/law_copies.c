@@ -3,7 +3,7 @@
  * same bits. And at the end every pair is in step: the comparison did happen. */
 #include <string.h>
 
-#include "agent/node_internal.h"
+#include "agent/node/internal.h"
 #include "algo/delicoco/internal.h"
 #include "tests/sim/laws.h"
 #include "tests/sim/storm.h"

@@ -1,7 +1,7 @@
 /* What must hold for which method in a storm. A method without a line here cannot be stormed. */
 #include <string.h>
 
-#include "agent/node_internal.h"
+#include "agent/node/internal.h"
 #include "algo/def/internal.h"
 #include "algo/hsgd/internal.h"
 #include "tests/sim/laws.h"

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/node_internal.h"
+#include "agent/node/internal.h"
 #include "base/check.h"
-#include "net/sim_internal.h"
+#include "net/sim/internal.h"
 #include "tests/sim/member_storm.h"
 
 enum {
@@ -55,7 +55,7 @@ void member_faults_save(struct member_storm *s)
     }
 }
 
-/* What the agent's discovery does (net/discovery.h): the address that a node was given is tried again and again while
+/* What the agent's discovery does (net/discovery/discovery.h): the address that a node was given is tried again and again while
  * whoever is there is no member for it. */
 void member_faults_seek(struct member_storm *s)
 {

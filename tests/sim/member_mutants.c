@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "agent/node_internal.h"
+#include "agent/node/internal.h"
 
 static bool touched(const struct member_storm *s, uint32_t v)
 {

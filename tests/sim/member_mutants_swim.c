@@ -1,6 +1,6 @@
 /* Planted bugs of membership: member_mutants.h. */
-#include "agent/places.h"
-#include "net/membership_internal.h"
+#include "agent/node/places.h"
+#include "net/membership/internal.h"
 #include "tests/sim/member_mutants.h"
 
 enum { VICTIM = 1 };

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "base/check.h"
-#include "net/sim.h"
+#include "net/sim/sim.h"
 #include "tests/sim/member_storm.h"
 
 enum { MAJORITY_SHARE = 3 }; /* ring: a node sees slots / 3 to either side */

@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "net/sim_internal.h"
+#include "net/sim/internal.h"
 
 enum {
     LIVENESS_US = 120 * MEMBER_SECOND,

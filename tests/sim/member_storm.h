@@ -1,4 +1,4 @@
-/* A cluster that learns its members (SWIM, places, joining, fetching: agent/node.h) in a storm of comings and goings:
+/* A cluster that learns its members (SWIM, places, joining, fetching: agent/node/node.h) in a storm of comings and goings:
  * everything follows from one seed. First faults of all kinds for a while (safety); then everything is healed, the
  * dead come back, and the cluster must come to rest, go on and, once there is no more drift, agree (liveness).
  * member_checkers.c looks on after every event.
@@ -11,9 +11,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "agent/simulation.h"
+#include "agent/simulation/simulation.h"
 #include "base/prng.h"
-#include "net/fault.h"
+#include "net/fault/fault.h"
 #include "tests/sim/checkers.h"
 
 enum {
@@ -37,7 +37,7 @@ enum member_fault {
     MEMBER_CUT_ONE_WAY,
     MEMBER_HEAL,
     MEMBER_RESET,
-    MEMBER_INJECT, /* a rule of net/fault.h in one transport, for a while */
+    MEMBER_INJECT, /* a rule of net/fault/fault.h in one transport, for a while */
     MEMBER_POWER,  /* all at once go, and come back in random order with their disks */
     MEMBER_FAULT_COUNT
 };

@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "agent/simulation.h"
+#include "agent/simulation/simulation.h"
 #include "algo/compress/compress.h"
 #include "algo/vec.h"
 #include "base/check.h"

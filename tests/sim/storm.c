@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "net/sim_internal.h"
+#include "net/sim/internal.h"
 
 enum {
     SAFETY_US = 60 * STORM_SECOND,

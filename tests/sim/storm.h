@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "agent/simulation.h"
+#include "agent/simulation/simulation.h"
 #include "algo/digest/internal.h"
 #include "base/prng.h"
 #include "tests/sim/checkers.h"

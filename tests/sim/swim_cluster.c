@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "net/membership_internal.h"
+#include "net/membership/internal.h"
 
 node_id swim_id(uint32_t node)
 {

@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 #include "base/prng.h"
-#include "net/membership.h"
+#include "net/membership/membership.h"
 
 enum { SWIM_SECOND = 1000000, SWIM_NODE_MAX = 256, SWIM_KIND_COUNT = SWIM_GOSSIP + 1 };
 

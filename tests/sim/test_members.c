@@ -5,8 +5,8 @@
  * each event. A planted bug, two members of one place, shows that the questions find what they look for. */
 #include "tests/sim/plain_cluster.h"
 
-#include "agent/places.h"
-#include "net/membership.h"
+#include "agent/node/places.h"
+#include "net/membership/membership.h"
 
 /* -- a cluster of come and go ---------------------------------------------------------------------- */
 

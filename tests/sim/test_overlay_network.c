@@ -20,7 +20,7 @@
 
 #include "base/check.h"
 #include "base/prng.h"
-#include "net/overlay.h"
+#include "net/overlay/overlay.h"
 
 #define NODES 200u
 #define ACTIVE_MAX 5u

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "net/membership_internal.h"
+#include "net/membership/internal.h"
 #include "tests/sim/swim_cluster.h"
 
 enum { COUNT = 16, SEEDS_MAX = 50 };

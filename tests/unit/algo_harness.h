@@ -1,7 +1,7 @@
 /* Runs n instances of one algorithm over a graph in one process, in virtual time: no network code, no
  * threads, no clock. Everything is a function of the arguments and the seed.
  *
- * What it promises to the algorithm is what agent/node.c promises:
+ * What it promises to the algorithm is what agent/node/node.c promises:
  *  - START first; PEER_UP and PEER_DOWN alternate per neighbour, starting with PEER_UP.
  *  - Messages with a vector (bulk) arrive in order per ordered pair, messages without (control) likewise;
  *    a control message may overtake a bulk one, never the reverse.

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "agent/state_dir.h"
+#include "agent/state/state_dir.h"
 
 enum { FIXTURE_DIM = 5, FIXTURE_NODE = 77 };
 

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-#include "agent/config_internal.h"
+#include "agent/config/internal.h"
 
 enum { ARGUMENT_MAX = 64, LINE_MAX_BYTES = 4096 };
 

@@ -5,8 +5,8 @@
 
 #include "base/check.h"
 #include "base/prng.h"
-#include "net/conn.h"
-#include "net/frame.h"
+#include "net/link/conn.h"
+#include "net/link/frame.h"
 
 #define BODY_MAX (32u * 1024u * 1024u)
 

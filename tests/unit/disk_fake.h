@@ -5,7 +5,7 @@
 
 #include <stdbool.h>
 
-#include "agent/disk.h"
+#include "agent/state/disk.h"
 #include "base/prng.h"
 
 enum { FAKE_ENTRY_MAX = 8, FAKE_FD_MAX = 16, FAKE_INODE_MAX = 64, FAKE_CHANGE_MAX = 64 };

@@ -12,7 +12,7 @@
 
 #include <cmocka.h>
 
-#include "agent/experiment.h"
+#include "agent/experiment/experiment.h"
 #include "algo/optimizer.h"
 #include "base/check.h"
 

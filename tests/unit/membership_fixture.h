@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "net/membership.h"
-#include "net/membership_internal.h"
+#include "net/membership/internal.h"
+#include "net/membership/membership.h"
 
 enum { SELF = 5000, SECOND = 1000000, BOOT_SECONDS = 1000000 };
 

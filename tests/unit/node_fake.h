@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "agent/node.h"
-#include "agent/wire.h"
+#include "agent/node/node.h"
+#include "agent/wire/wire.h"
 
 #define FAKE_DIM 3u
 #define FAKE_NODES 4u

@@ -2,7 +2,7 @@
 #ifndef GADABOUT_TESTS_UNIT_RUNDIR_FIXTURE_H
 #define GADABOUT_TESTS_UNIT_RUNDIR_FIXTURE_H
 
-#include "agent/rundir.h"
+#include "agent/files/rundir.h"
 
 /* Eight nodes, digest, --classes 9,4, --seed 7; out may be NULL. The caller deinits c. */
 void rundir_make_config(enum command command, const char *out, struct config *c);

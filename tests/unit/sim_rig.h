@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "net/sim.h"
+#include "net/sim/sim.h"
 
 #define RIG_NODES 6u
 #define RIG_RECORD_MAX 20000u

@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "agent/address_book.h"
+#include "agent/state/address_book.h"
 #include "base/prng.h"
 
 static void list_is(const struct book *b, uint32_t count, const char *const want[])

@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#include "agent/checkpoint_file.h"
+#include "agent/state/checkpoint_file.h"
 #include "base/check.h"
 #include "checkpoint_fixture.h"
 

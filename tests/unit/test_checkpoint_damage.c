@@ -9,7 +9,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "agent/checkpoint_file.h"
+#include "agent/state/checkpoint_file.h"
 #include "base/check.h"
 #include "checkpoint_fixture.h"
 #include "disk_fake.h"

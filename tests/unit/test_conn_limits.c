@@ -10,9 +10,9 @@
 #include <cmocka.h>
 
 #include "base/check.h"
-#include "net/conn.h"
-#include "net/frame.h"
-#include "net/inbox.h"
+#include "net/link/conn.h"
+#include "net/link/frame.h"
+#include "net/link/inbox.h"
 
 #define HEARTBEAT_US 1000000u
 #define SILENCE_US 5000000u

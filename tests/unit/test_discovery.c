@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "base/prng.h"
-#include "net/discovery.h"
+#include "net/discovery/discovery.h"
 
 #define SECOND_US 1000000ull
 

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "agent/doctor.h"
+#include "agent/doctor/doctor.h"
 
 static struct sockaddr_storage address_of(const char *text)
 {

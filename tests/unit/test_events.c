@@ -13,8 +13,8 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "agent/events.h"
-#include "agent/member_words.h"
+#include "agent/report/events.h"
+#include "agent/report/member_words.h"
 #include "base/check.h"
 
 struct diary {

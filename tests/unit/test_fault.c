@@ -15,7 +15,7 @@
 
 #include "base/check.h"
 #include "base/prng.h"
-#include "net/fault.h"
+#include "net/fault/fault.h"
 
 #define MS 1000u
 #define STREAM_MAX (4u * FAULT_LINE_MAX)

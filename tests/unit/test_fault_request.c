@@ -11,7 +11,7 @@
 
 #include <stdlib.h>
 
-#include "agent/fault_request.h"
+#include "agent/scenario/fault_request.h"
 
 struct fake {
     struct transport base; /* first */

@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "net/frame.h"
-#include "net/hello.h"
+#include "net/link/frame.h"
+#include "net/link/hello.h"
 
 static void a_frame_comes_back(void **state)
 {

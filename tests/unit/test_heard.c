@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "agent/heard.h"
+#include "agent/control/heard.h"
 
 static void the_latest_word_counts(void **state)
 {

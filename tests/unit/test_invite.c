@@ -12,8 +12,8 @@
 #include <cmocka.h>
 #include <xxhash.h>
 
-#include "agent/config.h"
-#include "agent/invite.h"
+#include "agent/config/config.h"
+#include "agent/control/invite.h"
 #include "base/prng.h"
 
 static struct invite sample(void)

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "net/membership.h"
+#include "net/membership/membership.h"
 
 enum { MEMBERS = 9, US = 1, DOUBTED = 5 };
 

@@ -12,8 +12,8 @@
 
 #include <cmocka.h>
 
-#include "agent/node.h"
-#include "agent/wire.h"
+#include "agent/node/node.h"
+#include "agent/wire/wire.h"
 
 /* -- joining -------------------------------------------------------------------------------------- */
 

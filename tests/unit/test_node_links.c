@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "agent/node.h"
-#include "agent/wire.h"
+#include "agent/node/node.h"
+#include "agent/wire/wire.h"
 
 static void stranger_is_not_a_peer(void **state)
 {

@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "agent/places.h"
+#include "agent/node/places.h"
 
 #define BOOT (1ull << 50)
 #define HALF_SECOND 500000u

@@ -12,8 +12,8 @@
 
 #include <cmocka.h>
 
-#include "agent/node.h"
-#include "agent/wire.h"
+#include "agent/node/node.h"
+#include "agent/wire/wire.h"
 
 static void messages_reach_the_algorithm_in_each_lane(void **state)
 {

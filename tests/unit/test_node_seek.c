@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "agent/node.h"
+#include "agent/node/node.h"
 
 static void open_alone(struct fake *f, const char *const *seeds, size_t count)
 {

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "base/err.h"
-#include "net/overlay.h"
+#include "net/overlay/overlay.h"
 
 #define SELF 1000u
 #define SECOND_US 1000000u

@@ -1,7 +1,7 @@
 /* Goal: all who know the same members agree on who holds which place, newcomers choose apart from each other, and no
  * claim of a peer, however absurd, takes what is not vacant (places.h). Method: tables of members fed in every order;
  * the planted claims are those a liar would make. */
-#include "agent/places.h"
+#include "agent/node/places.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

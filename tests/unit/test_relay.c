@@ -1,4 +1,4 @@
-/* Goal: the relay (net/relay.h) holds its bounds against peers that do not keep to it, keeps the rate, and survives
+/* Goal: the relay (net/relay/relay.h) holds its bounds against peers that do not keep to it, keeps the rate, and survives
  * the loss of each link.
  * Method: nodes of the simulator, members with a relay or raw ones that speak its frames by hand. Planted: each
  * malformed frame is a good one with one thing changed, and the good one is accepted. */
@@ -12,8 +12,8 @@
 #include <cmocka.h>
 
 #include "base/check.h"
-#include "net/relay_internal.h"
-#include "net/sim.h"
+#include "net/relay/internal.h"
+#include "net/sim/sim.h"
 
 #define NODE_MAX 40u
 #define SECOND_US 1000000u

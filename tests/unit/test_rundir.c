@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#include "agent/safetensors.h"
+#include "agent/files/safetensors.h"
 #include "tests/unit/rundir_fixture.h"
 
 struct fixture {

@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-#include "agent/safetensors.h"
+#include "agent/files/safetensors.h"
 #include "base/prng.h"
 
 enum { FILE_MAX = 4096 };

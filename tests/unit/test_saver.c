@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/saver.h"
+#include "agent/state/saver.h"
 #include "base/check.h"
 #include "checkpoint_fixture.h"
 #include "disk_fake.h"

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "agent/scenario_run.h"
+#include "agent/scenario/run.h"
 #include "base/check.h"
 
 #define SECOND 1000000ull

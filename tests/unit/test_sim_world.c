@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "net/frame.h"
+#include "net/link/frame.h"
 
 static void lane_checker_catches_swap_hole_and_duplicate(void **state)
 {

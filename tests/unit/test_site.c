@@ -1,7 +1,7 @@
 /* Goal: tags and labels become the same sites everywhere, groups of label-sorted nodes come out alike, and
  * lists that do not fit are refused with a remedy. Method: small lists by hand; a table of label counts; an
  * experiment over a sorted split. */
-#include "agent/site.h"
+#include "agent/experiment/site.h"
 #include "experiment_fixture.h"
 
 static void lists_of_tags_name_each_node(void **state)

@@ -11,7 +11,7 @@
 
 #include <cmocka.h>
 
-#include "agent/status_print.h"
+#include "agent/report/status_print.h"
 
 static void figures_are_short(void **state)
 {

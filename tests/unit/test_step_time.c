@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "net/sim_internal.h"
+#include "net/sim/internal.h"
 
 #define DRAWS 200000
 

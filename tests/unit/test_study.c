@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-#include "agent/commands.h"
+#include "agent/command/commands.h"
 #include "agent/reproduce/study.h"
 #include "base/check.h"
 

@@ -3,7 +3,7 @@
  * Method: rows of an experiment averaged here in double, dense and byte rows; another node's rows must differ. */
 #include <math.h>
 
-#include "agent/simulation.h"
+#include "agent/simulation/simulation.h"
 #include "algo/compress/pack.h"
 #include "experiment_fixture.h"
 

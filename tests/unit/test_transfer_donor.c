@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "agent/transfer.h"
+#include "agent/transfer/transfer.h"
 #include "base/ids.h"
 
 #define CHUNK 64u

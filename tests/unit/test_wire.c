@@ -12,7 +12,7 @@
 #include <cmocka.h>
 #include <malloc.h>
 
-#include "agent/wire.h"
+#include "agent/wire/wire.h"
 #include "base/prng.h"
 
 static void algo_head_survives_round_trip(void **state)

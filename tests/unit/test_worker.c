@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "agent/worker.h"
+#include "agent/experiment/worker.h"
 #include "experiment_fixture.h"
 
 #define SECOND_US 1000000u

@@ -6,7 +6,7 @@
 #ifndef GADABOUT_TESTS_UNIT_TRANSFER_FIXTURE_H
 #define GADABOUT_TESTS_UNIT_TRANSFER_FIXTURE_H
 
-#include "agent/transfer.h"
+#include "agent/transfer/transfer.h"
 #include "base/prng.h"
 
 #define RIG_DONOR_MAX 6u

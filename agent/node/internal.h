@@ -1,0 +1,275 @@
+/* Shared by the files of the node. Not for others.
+ *   node.c           making and ending, events and actions, reports
+ *   node/join.c      founding, claiming a place, beginning, losing it
+ *   node/links.c     links, neighbours, READY
+ *   node/contacts.c  whom to dial, which links to keep: with membership
+ *   node/redial.c    the same when all members are given
+ *   node/members.c   the machines of membership and overlay
+ *   node/state.c     the model: fetching it, giving it
+ *   node/messages.c  what goes over a link
+ *   node/train.c     the training job
+ */
+#ifndef GADABOUT_AGENT_NODE_INTERNAL_H
+#define GADABOUT_AGENT_NODE_INTERNAL_H
+
+#include "agent/node/node.h"
+#include "agent/node/places.h"
+#include "agent/transfer/transfer.h"
+#include "agent/wire/wire.h"
+#include "net/overlay/overlay.h"
+
+#define LINK_BUCKET_COUNT 64u
+#define NEIGHBOUR_NONE UINT32_MAX
+#define EARLY_MAX 32u /* the lanes are apart: a burst may come before READY */
+
+/* A message of the algorithm that overtook the peer's READY. */
+struct early {
+    struct blob *head, *body; /* owned */
+};
+
+/* One link of the transport. */
+struct link {
+    struct link_id id;
+    struct link *chained;       /* next in its bucket */
+    struct link *older, *newer; /* all links in order of their coming */
+    node_id peer;
+    uint64_t boot;
+    char *address;      /* owned */
+    uint32_t neighbour; /* position among our neighbours from our READY on; NEIGHBOUR_NONE */
+    bool dialled;       /* by us */
+    bool closing;       /* disconnect asked for: nothing in, nothing out, until on_down */
+    bool ready_sent, ready_received;
+    struct wire_ready ready;          /* the peer's */
+    bool presented;                   /* the algorithm has had PEER_UP */
+    bool synced;                      /* the peer has told all that we did not know, and trained then */
+    uint64_t trains_us;               /* since when we know that it trains; 0 = it does not */
+    uint64_t up_us, needed_us;        /* came up; was last needed */
+    uint64_t sent[2], received[2];    /* last sequence by lane */
+    struct blob *box_head, *box_body; /* the one bulk message that waits for on_writable */
+    struct early early[EARLY_MAX];
+    uint32_t early_count;
+};
+
+/* A neighbour in the topology, linked or not. */
+struct neighbour {
+    rank_t rank;
+    struct link *link;    /* on which we have said READY; NULL */
+    struct link *present; /* link of the place's holder, as found by the review */
+    uint64_t missing_us;  /* since when the holder has no link */
+    char *dialling;       /* owned: the address being dialled (node/redial.c); NULL */
+    bool dial_warned;     /* the transport did not take the address, and we said so */
+};
+
+/* An address that is dialled, with membership. */
+struct contact {
+    char *address;       /* owned */
+    bool wanted;         /* by the review that runs */
+    uint64_t refused_us; /* when the transport gave it up; 0 = it has not */
+    uint64_t keep_us;    /* until then the dial is kept, wanted or not */
+};
+
+/* Somebody whom a machine wants to have linked for a while. */
+struct probe {
+    node_id id;
+    char *address; /* owned */
+    uint64_t until_us;
+    bool members, overlay; /* who waits for an answer */
+};
+
+/* Lines that peers can cause as often as they like: one a second of each kind. */
+enum node_warning { NODE_WARN_STRANGER, NODE_WARN_REFUSED, NODE_WARN_COUNT };
+
+struct node_warned {
+    uint64_t at_us;
+    uint64_t hidden; /* lines since then that were not said */
+    bool any;
+};
+
+/* The training job: all that its run() touches. */
+struct node_job {
+    struct job base;         /* first: the host's pointer is ours */
+    struct trainer *trainer; /* owned by the node */
+    bool running;
+    bool held; /* running, but not given to the host yet */
+    uint32_t max_steps, steps;
+    double loss;
+    float *x, *delta; /* (dim) each, owned */
+};
+
+enum node_wait { WAIT_NONE, WAIT_MEMBERS, WAIT_KNOWLEDGE, WAIT_PLACE, WAIT_TAGS, WAIT_BEST, WAIT_MODEL };
+
+struct node {
+    struct node_config config;
+    struct node_sink sink;
+    struct transport *transport;
+    struct host *host;
+    struct places places;
+    struct membership *membership; /* NULL with given members */
+    struct membership_actions member_actions;
+    struct overlay *overlay; /* NULL without */
+    struct overlay_actions overlay_actions;
+    struct member self;    /* as told to membership */
+    uint64_t self_told_us; /* when its progress was */
+    bool self_changed, address_given;
+    uint64_t steps_told;     /* n->steps by then */
+    uint64_t progress_at_us; /* when it may be told again */
+    uint64_t started_us;
+    bool dirty;             /* node_settle has to review */
+    uint64_t review_at_us;  /* next review in any case; TIME_NEVER with given members */
+    size_t packed_size_max; /* bytes of a packed body */
+    enum node_phase phase;
+    enum node_wait wait;
+    bool failed, leaving;
+    bool evicted;        /* our place is another's; the job that runs is waited for */
+    bool has_model;      /* x0 is no longer the common start: it need not be fetched */
+    rank_t rank;         /* our place; RANK_NONE */
+    uint64_t claimed;    /* boot units */
+    rank_t wanted_place; /* held before; RANK_NONE */
+    uint64_t wanted_claimed;
+    uint64_t begin_at_us;  /* could begin, and start_after_us over; TIME_NEVER */
+    uint64_t redial_at_us; /* neighbours without a link are dialled from our side too (node/redial.c) */
+    uint64_t
+        finish_at_us; /* steps_max is reached and the algorithm has this long for its last round; TIME_NEVER */
+    uint64_t
+        hold_until_us; /* the first job waits for the links to all neighbours, but not longer; TIME_NEVER */
+    uint64_t armed_us; /* deadline the host has; TIME_NEVER */
+    float *x0;         /* (dim) owned, while there is no algorithm */
+    double *weight;    /* (node_count) owned */
+    uint32_t *site;    /* (node_count) owned, by the members' tags; NULL = none */
+    struct graph own_graph;
+    const struct graph *graph; /* NULL until training begins */
+    struct algo *algo;         /* likewise */
+    struct algo_actions actions;
+    bool stepping;
+    bool begun;                  /* the algorithm has had START */
+    struct neighbour *neighbour; /* (neighbour_count) in order of rank */
+    uint32_t neighbour_count, presented_count;
+    struct link *bucket[LINK_BUCKET_COUNT];
+    struct link *oldest, *newest;
+    uint32_t link_count;
+    char **seed; /* owned copies */
+    size_t seed_count;
+    int *seed_err;               /* (seed_count) owned: why each refused us; 0 = it has not */
+    char *sought[NODE_SEEK_MAX]; /* (sought_count) owned: node_seek */
+    uint32_t sought_count;
+    struct contact *contact; /* (contact_count) */
+    uint32_t contact_count, contact_capacity;
+    struct probe *probe; /* (probe_count) */
+    uint32_t probe_count, probe_capacity;
+    struct fetch *fetch; /* NULL unless FETCHING */
+    float *fetched;      /* (dim) where it goes */
+    struct donor *donor; /* NULL unless training */
+    struct transfer_actions state_actions;
+    uint64_t refused;
+    struct node_warned warned[NODE_WARN_COUNT];
+    struct node_job job;
+    uint64_t steps; /* local steps that our model has behind it */
+    bool finish_told;
+    bool train_ended;   /* no job begins any more */
+    bool asked_in_vain; /* for steps beyond steps_max */
+    double loss;
+};
+
+/* -- node.c */
+int node_feed(struct node *n, const struct algo_event *event); /* the algorithm's answer: 0 or ERR_PROTO */
+void node_fail(struct node *n, const struct err_text *why);
+void node_arm(struct node *n);
+void node_settle(struct node *n); /* at the end of each event: reviews while something changes */
+uint64_t node_now_us(const struct node *n);
+uint64_t node_now_boot(const struct node *n); /* in boot units */
+
+/* -- node/join.c */
+void node_try_begin(struct node *n); /* with given members */
+void node_join_review(struct node *n);
+void node_place_end(struct node *n); /* the algorithm ends, its model is kept; no job may run */
+uint32_t node_trainers(const struct node *n);
+bool node_member_trains(const struct node *n, const struct member *m); /* another, living one */
+
+/* -- node/links.c */
+void node_link_up(struct node *n, struct link_id id, const struct peer_info *peer);
+void node_link_down(struct node *n, struct link_id id, enum down_reason why);
+struct link *node_link_find(const struct node *n, struct link_id id); /* NULL when it is gone or closing */
+struct link *node_link_of(const struct node *n, node_id peer);        /* NULL likewise */
+void node_link_present(struct node *n, struct link *l);               /* PEER_UP, once */
+void node_ready_heard(struct node *n, struct link *from, const struct wire_ready *ready);
+void node_neighbours_build(struct node *n);
+void node_neighbours_review(struct node *n); /* READY to those who are wanted, an end to those who are not */
+void node_neighbours_free(struct node *n);
+bool node_neighbour_wanted(const struct node *n, node_id holder);
+void node_links_refused(struct node *n, const char *address, int err, const char *reason);
+void node_links_deinit(struct node *n);
+
+/* -- node/redial.c */
+void node_redial_begin(struct node *n);
+void node_redial_all(struct node *n);
+void node_redial_up(struct node *n, struct neighbour *nb, const struct link *l);
+void node_redial_down(struct node *n, struct neighbour *nb, bool dialled);
+void node_redial_refused(struct node *n, const char *address);
+
+/* -- node/contacts.c */
+void node_contacts_review(struct node *n);
+void node_contacts_deinit(struct node *n);
+void node_probe(struct node *n, node_id id, const char *address, bool members, bool overlay);
+void node_contacts_unreachable(struct node *n, const char *address, int err);
+void node_contacts_refused(struct node *n, const char *address);
+void node_contacts_up(struct node *n, const struct link *l);
+
+/* -- node/members.c */
+void node_members_init(struct node *n);
+void node_members_deinit(struct node *n);
+void node_members_start(struct node *n);
+void node_members_up(struct node *n, struct link *l);
+void node_members_down(struct node *n, node_id peer, enum down_reason why);
+void node_members_unreachable(struct node *n, node_id id, enum member_evidence evidence, bool members,
+                              bool overlay);
+int node_swim_heard(struct node *n, struct link *from, const struct swim_msg *msg); /* 0 or ERR_PROTO */
+int node_overlay_heard(struct node *n, struct link *from, const struct overlay_msg *msg);
+void node_members_tick(struct node *n, uint64_t now_us);
+uint64_t node_members_deadline_us(const struct node *n);
+void node_self_tell(struct node *n); /* what others should know of us, when it has changed */
+void node_members_leave(struct node *n);
+
+/* -- node/state.c */
+void node_fetch_begin(struct node *n);
+void node_fetch_end(struct node *n);               /* with what has come, if all has, as x0 */
+uint64_t node_progress_best(const struct node *n); /* of those who train, as far as they have told */
+bool node_member_gives(const struct node *n, const struct member *m, uint64_t best); /* it is worth asking */
+void node_donor_begin(struct node *n);
+void node_donor_end(struct node *n);
+void node_state_up(struct node *n, const struct link *l);
+void node_state_down(struct node *n, node_id peer);
+void node_state_members(struct node *n); /* who trains may have changed */
+void node_state_writable(struct node *n, const struct link *l);
+const char *node_state_heard(struct node *n, struct link *from, struct state_msg *msg, struct blob *body);
+void node_state_tick(struct node *n, uint64_t now_us);
+uint64_t node_state_deadline_us(const struct node *n);
+void node_state_deinit(struct node *n);
+
+/* -- node/messages.c */
+void node_send(struct node *n, rank_t to, const struct algo_msg *msg); /* borrows msg */
+void node_send_ready(struct node *n, struct link *l, rank_t to);
+void node_send_swim(struct node *n, struct link *l,
+                    const struct swim_msg *msg); /* dropped when the link is full */
+void node_send_overlay(struct node *n, struct link *l, const struct overlay_msg *msg);
+int node_send_state(struct node *n, struct link *l, const struct state_msg *msg); /* 0 or ERR_FULL */
+void node_link_message(struct node *n, struct link_id id, enum lane lane, const uint8_t *head, size_t size,
+                       struct blob *body);
+void node_link_early(struct node *n, struct link *l); /* what overtook READY */
+void node_link_writable(struct node *n, struct link_id id);
+void node_link_close(struct node *n, struct link *l,
+                     enum down_reason why); /* ours to end: nothing more in or out */
+void node_link_refuse(struct node *n, struct link *l, const char *why); /* it broke the protocol */
+void node_link_forget(struct link *l);                                  /* drops what waits in it */
+void node_warn(struct node *n, enum node_warning kind, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* -- node/train.c */
+void node_train_init(struct node *n);
+void node_train_start(struct node *n, const float *x, uint32_t max_steps);
+void node_train_done(struct node *n);
+void node_train_release(struct node *n); /* the first job need not wait any longer */
+void node_train_finish(struct node *n);  /* FINISHED, if it is not yet */
+void node_train_drop(struct node *n);    /* the trainer goes; no job may run */
+void node_train_deinit(struct node *n);
+
+#endif

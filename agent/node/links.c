@@ -1,0 +1,289 @@
+/* A node's links and its neighbours in the topology. See node.h for the normal course and the failure courses.
+ *
+ * READY is said on a link once, when its peer holds a neighbouring place undisputed and is wanted; from then on the
+ * link belongs to these two places. What would change that (another holder, a peer declared dead, out of the active
+ * view) ends the link: a fresh one begins with nothing left over, at both ends alike.
+ *
+ * Failure courses
+ *  - the peer's READY names another place for us, or comes from another than we think it has: one of us is behind;
+ *    the link is closed, and a fresh one comes when both know.
+ *  - given members: a stranger is closed, with one line a second. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/node/internal.h"
+#include "base/check.h"
+#include "net/relay/relay.h"
+
+/* -- the table of links ------------------------------------------------------------------------ */
+
+static struct link **link_bucket(struct node *n, struct link_id id)
+{
+    return &n->bucket[id.slot % LINK_BUCKET_COUNT];
+}
+
+static struct link *link_find_any(const struct node *n, struct link_id id)
+{
+    struct link *l = n->bucket[id.slot % LINK_BUCKET_COUNT];
+    while (l != NULL && (l->id.slot != id.slot || l->id.generation != id.generation)) l = l->chained;
+    return l;
+}
+
+struct link *node_link_find(const struct node *n, struct link_id id)
+{
+    struct link *l = link_find_any(n, id);
+    return l != NULL && !l->closing ? l : NULL;
+}
+
+struct link *node_link_of(const struct node *n, node_id peer)
+{
+    for (struct link *l = n->oldest; l != NULL; l = l->newer)
+        if (l->peer == peer && !l->closing) return l;
+    return NULL;
+}
+
+static struct link *link_add(struct node *n, struct link_id id, const struct peer_info *peer)
+{
+    CHECK(link_find_any(n, id) == NULL);
+    struct link *l = mem_new_zero(1, sizeof *l);
+    l->id = id;
+    l->peer = peer->id;
+    l->boot = peer->boot;
+    l->address = mem_copy_text(peer->address);
+    l->dialled = peer->dialled;
+    l->neighbour = NEIGHBOUR_NONE;
+    l->up_us = l->needed_us = node_now_us(n);
+    l->chained = *link_bucket(n, id);
+    *link_bucket(n, id) = l;
+    l->older = n->newest;
+    *(n->newest != NULL ? &n->newest->newer : &n->oldest) = l;
+    n->newest = l;
+    n->link_count++;
+    return l;
+}
+
+static void link_remove(struct node *n, struct link *l)
+{
+    struct link **at = link_bucket(n, l->id);
+    while (*at != l) at = &(*at)->chained;
+    *at = l->chained;
+    *(l->older != NULL ? &l->older->newer : &n->oldest) = l->newer;
+    *(l->newer != NULL ? &l->newer->older : &n->newest) = l->older;
+    n->link_count--;
+    node_link_forget(l);
+    free(l->address);
+    free(l);
+}
+
+void node_links_deinit(struct node *n)
+{
+    while (n->oldest != NULL) link_remove(n, n->oldest);
+    node_neighbours_free(n);
+}
+
+/* -- neighbours -------------------------------------------------------------------------------- */
+
+void node_neighbours_build(struct node *n)
+{
+    n->neighbour_count = graph_degree(n->graph, n->rank);
+    n->neighbour = mem_new_zero(n->neighbour_count, sizeof *n->neighbour);
+    uint64_t now_us = node_now_us(n);
+    for (uint32_t i = 0; i < n->neighbour_count; i++) {
+        n->neighbour[i].rank = n->graph->neighbour[n->graph->offset[n->rank] + i];
+        n->neighbour[i].missing_us = now_us;
+    }
+}
+
+/* The links end with the place they were for. */
+void node_neighbours_free(struct node *n)
+{
+    for (struct link *l = n->oldest; l != NULL; l = l->newer) {
+        if (l->neighbour == NEIGHBOUR_NONE) continue;
+        l->neighbour = NEIGHBOUR_NONE;
+        l->presented = false;
+        node_link_close(n, l, DOWN_LOCAL);
+    }
+    for (uint32_t i = 0; i < n->neighbour_count; i++) free(n->neighbour[i].dialling);
+    free(n->neighbour);
+    n->neighbour = NULL;
+    n->neighbour_count = n->presented_count = 0;
+}
+
+bool node_neighbour_wanted(const struct node *n, node_id holder)
+{
+    return n->overlay == NULL || overlay_is_active(n->overlay, holder);
+}
+
+/* The peer's place as a position among our neighbours; NEIGHBOUR_NONE. */
+static uint32_t neighbour_of(const struct node *n, node_id peer)
+{
+    rank_t rank = places_of(&n->places, peer);
+    if (rank == RANK_NONE || n->algo == NULL) return NEIGHBOUR_NONE;
+    uint32_t edge = graph_edge_index(n->graph, n->rank, rank);
+    return edge == UINT32_MAX ? NEIGHBOUR_NONE : edge - n->graph->offset[n->rank];
+}
+
+/* True when both READYs fit together. */
+static bool link_agrees(struct node *n, struct link *l)
+{
+    if (l->ready.your_place == n->rank && l->ready.place == n->neighbour[l->neighbour].rank) return true;
+    trace_line(n->config.trace, TRACE_DEBUG,
+               "node %llu takes us for place %u and itself for %u: a fresh link", (unsigned long long)l->peer,
+               l->ready.your_place, l->ready.place);
+    node_link_close(n, l, DOWN_LOCAL);
+    return false;
+}
+
+void node_link_present(struct node *n, struct link *l)
+{
+    if (l->presented || l->closing || l->neighbour == NEIGHBOUR_NONE) return;
+    if (l->ready_received && !link_agrees(n, l)) return;
+    l->presented = true;
+    n->presented_count++;
+    struct algo_event event = {
+        .kind = ALGO_PEER_UP, .peer = n->neighbour[l->neighbour].rank, .boot = l->boot};
+    CHECK(node_feed(n, &event) == 0);
+    if (n->presented_count == n->neighbour_count) node_train_release(n);
+    node_link_early(n, l);
+}
+
+void node_ready_heard(struct node *n, struct link *from, const struct wire_ready *ready)
+{
+    if (ready->place >= n->config.node_count || from->ready_received) {
+        node_link_refuse(n, from, "sent READY twice, or for a place that there is not");
+        return;
+    }
+    from->ready_received = true;
+    from->ready = *ready;
+    if (from->ready_sent) node_link_present(n, from);
+}
+
+/* The link is the neighbour's from now on. */
+static void neighbour_bind(struct node *n, uint32_t at, struct link *l)
+{
+    struct neighbour *nb = &n->neighbour[at];
+    CHECK(nb->link == NULL && !l->ready_sent);
+    nb->link = l;
+    l->neighbour = at;
+    node_send_ready(n, l, nb->rank);
+}
+
+static void neighbour_review(struct node *n, uint32_t at, uint64_t now_us)
+{
+    struct neighbour *nb = &n->neighbour[at];
+    struct link *now = nb->present, *bound = nb->link;
+    node_id holder = 0;
+    bool wanted = places_holder(&n->places, nb->rank, &holder) && node_neighbour_wanted(n, holder);
+    if (now != NULL || !wanted) nb->missing_us = now_us;
+    if (bound != NULL) { /* until its on_down the place is not free for another link */
+        if (bound != now || !wanted) node_link_close(n, bound, DOWN_LOCAL);
+        return;
+    }
+    if (now == NULL || !wanted || now->neighbour != NEIGHBOUR_NONE) return;
+    neighbour_bind(n, at, now);
+    if (now->ready_received && n->begun) node_link_present(n, now);
+}
+
+void node_neighbours_review(struct node *n)
+{
+    if (n->algo == NULL || n->evicted) return;
+    uint64_t now_us = node_now_us(n);
+    for (uint32_t i = 0; i < n->neighbour_count; i++) n->neighbour[i].present = NULL;
+    for (struct link *l = n->oldest; l != NULL; l = l->newer) {
+        uint32_t at = l->closing ? NEIGHBOUR_NONE : neighbour_of(n, l->peer);
+        if (at != NEIGHBOUR_NONE) n->neighbour[at].present = l;
+    }
+    for (uint32_t i = 0; i < n->neighbour_count && n->algo != NULL; i++) neighbour_review(n, i, now_us);
+}
+
+/* -- up, down, refused ------------------------------------------------------------------------- */
+
+/* Given members: the peer's place is known, and stays. */
+static void given_up(struct node *n, struct link *l)
+{
+    if (places_of(&n->places, l->peer) == RANK_NONE) {
+        node_warn(n, NODE_WARN_STRANGER, "node %llu at %s is not one of the %u members",
+                  (unsigned long long)l->peer, l->address, n->config.node_count);
+        node_link_close(n, l, DOWN_LOCAL);
+        return;
+    }
+    uint32_t at = neighbour_of(n, l->peer);
+    if (at == NEIGHBOUR_NONE) return;
+    neighbour_bind(n, at, l);
+    node_redial_up(n, &n->neighbour[at], l);
+}
+
+void node_link_up(struct node *n, struct link_id id, const struct peer_info *peer)
+{
+    struct link *l = link_add(n, id, peer);
+    if (n->failed) return;
+    if (n->membership == NULL) {
+        given_up(n, l);
+        return;
+    }
+    if (n->leaving) return;
+    n->dirty = true;
+    node_contacts_up(n, l);
+    node_members_up(n, l);
+    node_state_up(n, l);
+}
+
+static void neighbour_down(struct node *n, struct neighbour *nb, bool presented, bool dialled)
+{
+    nb->link = NULL;
+    nb->missing_us = node_now_us(n);
+    if (n->membership == NULL) node_redial_down(n, nb, dialled);
+    if (!presented) return;
+    n->presented_count--;
+    struct algo_event event = {.kind = ALGO_PEER_DOWN, .peer = nb->rank};
+    CHECK(node_feed(n, &event) == 0);
+}
+
+void node_link_down(struct node *n, struct link_id id, enum down_reason why)
+{
+    struct link *l = link_find_any(n, id);
+    CHECK(l != NULL); /* exactly one on_down per on_up */
+    struct neighbour *nb = l->neighbour != NEIGHBOUR_NONE ? &n->neighbour[l->neighbour] : NULL;
+    bool presented = l->presented, dialled = l->dialled;
+    node_id peer = l->peer;
+    trace_line(n->config.trace, TRACE_DEBUG, "node %llu: link down: %s", (unsigned long long)peer,
+               down_reason_name(why));
+    link_remove(n, l);
+    if (n->failed) return;
+    if (nb != NULL) neighbour_down(n, nb, presented, dialled);
+    if (n->membership == NULL || n->leaving) return;
+    n->dirty = true;
+    node_members_down(n, peer,
+                      id.slot < RELAY_SLOT ? why : DOWN_CLOSED); /* a relayer's loss accuses nobody else */
+    node_state_down(n, peer);
+}
+
+/* True when that was the last of the seeds, and nobody can be reached any more. Addresses that peers have named, and
+ * single ones of a name, are no seeds: they may be of anybody. */
+static bool seeds_all_refuse(struct node *n, const char *address, int err)
+{
+    bool named = false, all = true, refused = false;
+    for (size_t i = 0; i < n->seed_count; i++) {
+        bool this = strcmp(n->seed[i], address) == 0;
+        if (this) n->seed_err[i] = err;
+        named |= this;
+        all &= n->seed_err[i] != 0;
+        refused |= n->seed_err[i] != 0 && n->seed_err[i] != ERR_SELF;
+    }
+    bool joining = n->phase == NODE_JOINING && !n->failed && !n->leaving;
+    return joining && named && all && refused && n->link_count == 0;
+}
+
+void node_links_refused(struct node *n, const char *address, int err, const char *reason)
+{
+    trace_line(n->config.trace, err == ERR_SELF ? TRACE_DEBUG : TRACE_WARN, "%s: %s: %s", address,
+               err_name(err), reason);
+    if (n->membership == NULL)
+        node_redial_refused(n, address);
+    else
+        node_contacts_refused(n, address);
+    if (!seeds_all_refuse(n, address, err)) return;
+    struct err_text why;
+    err_set(&why, err, "--join: %s refused us: %s", address, reason);
+    node_fail(n, &why);
+}

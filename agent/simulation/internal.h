@@ -1,0 +1,38 @@
+/* Shared by simulation.c (the cluster) and simulation/models.c (what its models amount to). Not for others. */
+#ifndef GADABOUT_AGENT_SIMULATION_INTERNAL_H
+#define GADABOUT_AGENT_SIMULATION_INTERNAL_H
+
+#include "agent/simulation/simulation.h"
+
+struct simulated {
+    struct simulation *simulation;
+    uint32_t v;
+    node_id id;
+    uint32_t lives;
+    struct simulation_life life; /* dynamic */
+    struct node *node;           /* NULL while crashed */
+    struct transport *transport; /* likewise */
+    uint64_t boot;
+    bool finished;
+    char seed_address[32];
+    const char *seeds[1];
+};
+
+struct simulation {
+    struct simulation_setup setup;
+    struct sim_world *world;
+    struct graph graph;
+    struct member *member;  /* (node_count) everybody; NULL when dynamic */
+    struct simulated *each; /* (node_count) */
+    double *slowness;       /* (node_count) */
+    uint64_t patience_us;
+    uint32_t alive, finished;
+    struct simulation_totals gone;
+    struct err_text failure;
+    bool failed;
+    struct trace_hash *hash;
+    double *sum; /* (dim) scratch of averages */
+    float *mean; /* (dim) scratch */
+};
+
+#endif

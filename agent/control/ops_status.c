@@ -54,6 +54,15 @@ static json_t *fetched(const struct node_report *r)
     return json_real((double)r->fetch_chunks / (double)r->fetch_chunks_total);
 }
 
+/* Of this life. */
+static json_t *loop_lag(const struct agent *a)
+{
+    json_t *o = json_object();
+    put(o, "p99_s", json_real((double)lag_percentile_us(&a->loop_lag, 0.99) * 1e-6));
+    put(o, "max_s", json_real((double)a->loop_lag.max_us * 1e-6));
+    return o;
+}
+
 /* -- the agent --------------------------------------------------------------------------------- */
 
 int control_status(struct agent *a, struct control_call *call)
@@ -87,6 +96,7 @@ int control_status(struct agent *a, struct control_call *call)
     put(o, "neighbours_up", json_integer(r.neighbours_up));
     put(o, "bytes_sent", json_count_or_null(r.net.bytes_sent));
     put(o, "bytes_received", json_count_or_null(r.net.bytes_received));
+    put(o, "loop_lag", loop_lag(a));
     put(o, "memory_bytes", json_count_or_null(memory_bytes()));
     put(o, "checkpoint_age_s", json_number_or_null(agent_state_age_s(a)));
     put(o, "checkpoint_ok", a->state != NULL ? json_boolean(agent_state_ok(a)) : json_null());

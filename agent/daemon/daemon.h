@@ -1,6 +1,6 @@
 /* What the files of `gadabout agent` share: daemon/daemon.c (the whole), daemon/loop.c (handles, why it
  * stops, the order of closing), daemon/settings.c (what it asks of transport and node), daemon/join.c
- * (finding the others), daemon/save.c (the state directory), daemon/report.c (what it says).
+ * (finding the others), daemon/save.c (the state directory), daemon/report.c (what it says), daemon/lag.c.
  * Private to them. */
 #ifndef GADABOUT_AGENT_DAEMON_DAEMON_H
 #define GADABOUT_AGENT_DAEMON_DAEMON_H
@@ -14,6 +14,7 @@
 #include "agent/experiment/worker.h"
 #include "agent/files/rundir.h"
 #include "agent/node/node.h"
+#include "agent/report/lag.h"
 #include "agent/report/progress.h"
 #include "agent/state/checkpoint.h"
 #include "net/relay/relay.h"
@@ -48,9 +49,12 @@ struct agent {
     uv_timer_t report, limit; /* limit: of --time, or of the settle time once the steps are done */
     uv_timer_t count;         /* with --launched: how often the count of steps is told */
     uv_timer_t end;           /* closes the transport, once the code that wants the end has returned */
+    uv_timer_t lag;           /* daemon/lag.c */
     uv_signal_t interrupt, terminate, freeze;
-    uv_handle_t *own[7]; /* (own_count) of these seven, those that are open */
+    uv_handle_t *own[8]; /* (own_count) of these eight, those that are open */
     uint32_t own_count;
+    struct lag loop_lag;
+    uint64_t lag_due_us;
     bool loop_open;
     bool transport_closed; /* nothing but the job that runs is waited for */
     char address[ADDRESS_TEXT_MAX];
@@ -89,6 +93,9 @@ void agent_loop_close(struct agent *a);
 void agent_stop(struct agent *a, const char *stopped_by);
 
 bool agent_target_asked(const struct config *c);
+
+/* -- daemon/lag.c: how late the loop is, in a->loop_lag */
+void agent_lag_start(struct agent *a);
 
 /* -- daemon/settings.c */
 uint64_t agent_random_bits(void);

@@ -1,4 +1,4 @@
-/* The loop of an agent: a node over TCP, two timers, two signals.
+/* The loop of an agent: a node over TCP, timers, signals.
  *
  * Normal course
  *  - the node joins; once ranked it gets the worker of its shard and trains.
@@ -333,7 +333,7 @@ static void take_handle(struct agent *a, uv_handle_t *handle)
 
 static int open_own_handles(struct agent *a)
 {
-    uv_timer_t *const timers[] = {&a->report, &a->limit, &a->count, &a->end};
+    uv_timer_t *const timers[] = {&a->report, &a->limit, &a->count, &a->end, &a->lag};
     uv_signal_t *const signals[] = {&a->freeze, &a->interrupt, &a->terminate};
     for (size_t i = 0; i < sizeof timers / sizeof timers[0]; i++) {
         int err = uv_timer_init(&a->loop, timers[i]);
@@ -448,6 +448,7 @@ void agent_loop_run(struct agent *a)
     struct err_text why;
     if (a->stopped_by == NULL && node_start(a->node, &why) != 0) agent_fail(a, &why);
     if (a->stopped_by == NULL) agent_join_start(a);
+    agent_lag_start(a);
     uv_run(&a->loop, UV_RUN_DEFAULT);
 }
 

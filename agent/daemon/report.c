@@ -120,6 +120,8 @@ void agent_say_metrics(struct agent *a, const struct node_report *r)
     if (r->rank == RANK_NONE) return;
     struct metrics_line line = metrics_of_node(r, wall_clock_s() - a->began_s, a->accuracy);
     line.steps += a->steps_before;
+    line.loop_lag_p99_s = (double)lag_percentile_us(&a->loop_lag, 0.99) * 1e-6;
+    line.loop_lag_max_s = (double)lag_take_max(&a->loop_lag) * 1e-6;
     if (a->state != NULL) line.checkpoints = agent_state_ok(a) ? CHECKPOINTS_OK : CHECKPOINTS_FAIL;
     rundir_metrics(&a->dir, &line);
     if (a->config->launched && metrics_print(&line, stdout) != 0) agent_stop(a, "interrupt");

@@ -25,6 +25,7 @@ struct metrics_line {
     /* written where they are not 0; see algo_report */
     uint64_t rounds, left_out, terms, delay_sum, delay_max, bytes_across;
     double divergence_up, divergence_down;
+    double loop_lag_p99_s, loop_lag_max_s; /* of this life; since the line before */
     enum {
         CHECKPOINTS_NONE,
         CHECKPOINTS_OK,

@@ -53,6 +53,8 @@ static const struct metrics_field {
     SOME_COUNT(bytes_across),
     SOME_NUMBER(divergence_up),
     SOME_NUMBER(divergence_down),
+    SOME_NUMBER(loop_lag_p99_s),
+    SOME_NUMBER(loop_lag_max_s),
     {"checkpoint_ok", FIELD_VERDICT, true, offsetof(struct metrics_line, checkpoints)},
 };
 static const size_t field_count = sizeof fields / sizeof fields[0];

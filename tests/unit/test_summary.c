@@ -73,11 +73,14 @@ static void what_few_methods_count_is_left_out_while_it_is_0(void **state)
     line.bytes_across = 10;
     line.divergence_up = 0.25;
     line.divergence_down = 0.5;
+    line.loop_lag_p99_s = 0.001;
+    line.loop_lag_max_s = 0.25;
     print_line(&line, text, sizeof text);
     assert_int_equal(metrics_parse(text, &back), 0);
     assert_true(back.rounds == 5 && back.left_out == 6 && back.terms == 7 && back.delay_sum == 8);
     assert_true(back.delay_max == 9 && back.bytes_across == 10);
-    assert_true( back.divergence_up == 0.25 && back.divergence_down == 0.5);
+    assert_true(back.divergence_up == 0.25 && back.divergence_down == 0.5);
+    assert_true(back.loop_lag_p99_s == 0.001 && back.loop_lag_max_s == 0.25);
 }
 
 static void the_state_of_the_checkpoints_is_told_where_some_are_kept(void **state)

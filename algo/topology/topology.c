@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "algo/topology/make.h"
 #include "base/check.h"
 #include "base/limits.h"
 
@@ -111,18 +112,24 @@ static rank_t first_unreachable(const struct graph *g)
     return found;
 }
 
-int graph_from_edges(uint32_t node_count, const uint32_t (*pair)[2], const double *delay, size_t pair_count,
-                     struct graph *out, struct err_text *why)
+void graph_rows(uint32_t node_count, const uint32_t (*pair)[2], const double *delay, size_t pair_count,
+                struct graph *out)
 {
-    memset(out, 0, sizeof *out);
-    int err = check_pairs(node_count, pair, pair_count, why);
-    if (err != 0) return err;
     struct graph raw;
     graph_reserve(&raw, node_count, pair_count);
     graph_reserve(out, node_count, pair_count);
     fill_rows(pair, delay, pair_count, &raw);
     sort_rows(&raw, out);
     graph_deinit(&raw);
+}
+
+int graph_from_edges(uint32_t node_count, const uint32_t (*pair)[2], const double *delay, size_t pair_count,
+                     struct graph *out, struct err_text *why)
+{
+    memset(out, 0, sizeof *out);
+    int err = check_pairs(node_count, pair, pair_count, why);
+    if (err != 0) return err;
+    graph_rows(node_count, pair, delay, pair_count, out);
     rank_t lost = first_unreachable(out);
     if (lost == RANK_NONE) return 0;
     graph_deinit(out);

@@ -15,16 +15,22 @@ static void list_add(char *list, const char *name)
     snprintf(list + used, LIST_MAX - used, "%s%s", used > 0 ? ", " : "", name);
 }
 
-int algo_fit_topology(const struct algo_type *type, const struct choice_spec *topology, struct err_text *why)
+bool algo_takes_any_peers(const struct algo_type *type, const struct choice *params)
+{
+    return type->any_peers != NULL && type->any_peers(params);
+}
+
+int algo_fit_topology(const struct algo_type *type, const struct choice *params,
+                      const struct choice_spec *topology, struct err_text *why)
 {
     bool overlay = strcmp(topology->name, "overlay") == 0;
-    if (strcmp(topology->name, "complete") == 0 || (overlay && type->any_peers)) return 0;
+    if (strcmp(topology->name, "complete") == 0 || (overlay && algo_takes_any_peers(type, params))) return 0;
     if (overlay && type->links == ALGO_LINKS_ANY)
         return err_set(
             why, ERR_USAGE,
             "--topology: 'overlay' does not fit --algorithm %s, which counts on fixed neighbours; give "
-            "--topology regular",
-            type->spec.name);
+            "--topology regular%s",
+            type->spec.name, type->any_peers != NULL ? ", or another mode" : "");
     if (type->links == ALGO_LINKS_ANY) return 0;
     return err_set(why, ERR_USAGE,
                    "--topology: '%s' does not fit --algorithm %s, any two nodes of which may have to speak; "

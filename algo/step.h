@@ -9,7 +9,8 @@
  * holds. At most one TRAIN is outstanding. The algorithm adds delta to whatever x is by then: progress
  * made while a message changed x is kept, never overwritten.
  *
- * Peers are ranks 0..n-1 and neighbours in the topology only. PEER_UP and PEER_DOWN follow the link.
+ * Peers are ranks 0..n-1. They are neighbours in the topology only, unless the type takes any peers: then whoever is
+ * presented, now these places and now those. PEER_UP and PEER_DOWN follow the link.
  * A message sent while the link is down is dropped by the node (the algorithm hears PEER_DOWN).
  */
 #ifndef GADABOUT_ALGO_STEP_H
@@ -103,8 +104,10 @@ struct tensor {
 struct algo_config {
     rank_t rank;
     uint32_t node_count;
-    const struct graph *graph; /* topology over all ranks; borrowed for the algorithm's life */
-    const double *weight;      /* (node_count) w_v = D_v / D; borrowed likewise */
+    const struct graph
+        *graph;           /* topology over all ranks; borrowed for the algorithm's life. Not for those who
+                                * take any peers: it has other edges then, or none */
+    const double *weight; /* (node_count) w_v = D_v / D; borrowed likewise */
     size_t dim;
     const float *x0;      /* (dim) where this node starts; borrowed during create */
     const float *start;   /* (dim) the common start of nodes that have not trained yet, where x0 is another
@@ -169,7 +172,9 @@ struct algo_type {
     struct choice_spec spec; /* name, help, source, parameters */
     enum algo_eval eval;
     enum algo_links links;
-    bool any_peers;  /* whichever few neighbours are up will do: --topology overlay */
+    /* NULL = never. Whether it takes whoever is presented for a neighbour, any place at any time, and holds nothing
+     * of others: --topology overlay, and fixed topologies heal around vacant places (topology/living.h). */
+    bool (*any_peers)(const struct choice *params);
     bool own_start;  /* nodes may start from different models; others need a common one */
     bool packs;      /* sends packed bodies */
     bool compresses; /* heeds config.compress; packs then */
@@ -192,10 +197,13 @@ struct algo_type {
 
 /* -- what fits --------------------------------------------------------------------------------- */
 
+bool algo_takes_any_peers(const struct algo_type *type, const struct choice *params);
+
 /* May the type be used with this topology, with this compressor (NULL = none)? 0 or ERR_USAGE with a line that
  * names the option and what would fit; why may be NULL. dim 0 = not known: then not whether it contracts, and
  * omega_min is judged for a vector of 100 entries. */
-int algo_fit_topology(const struct algo_type *type, const struct choice_spec *topology, struct err_text *why);
+int algo_fit_topology(const struct algo_type *type, const struct choice *params,
+                      const struct choice_spec *topology, struct err_text *why);
 int algo_fit_compress(const struct algo_type *type, const struct choice *compress, size_t dim,
                       struct err_text *why);
 

@@ -107,8 +107,11 @@ struct fitting {
 
 static bool fits(const struct algo_type *type, const struct section *s, size_t i)
 {
-    struct choice compress;
-    if (s->table != compress_table) return algo_fit_topology(type, &s->table[i], NULL) == 0;
+    struct choice compress, params;
+    if (s->table != compress_table) { /* judged with the defaults of the method's parameters */
+        CHECK(algo_choose(type->spec.name, &params, &type, NULL) == 0);
+        return algo_fit_topology(type, &params, &s->table[i], NULL) == 0;
+    }
     CHECK(choice_parse(s->table, *s->count, s->option, s->table[i].name, &compress, NULL) == 0);
     return algo_fit_compress(type, &compress, 0, NULL) == 0;
 }

@@ -196,7 +196,7 @@ int config_check(const struct config_parse *p, struct err_text *why)
     case COMMAND_COUNT:
         break;
     }
-    if (err == 0) err = algo_fit_topology(c->algorithm, c->topology.spec, why);
+    if (err == 0) err = algo_fit_topology(c->algorithm, &c->algorithm_params, c->topology.spec, why);
     if (err == 0) err = algo_fit_compress(c->algorithm, &c->compress, 0, why);
     if (err == 0) err = check_compress_by(c, why);
     return err != 0 ? err : check_topology(c, why);

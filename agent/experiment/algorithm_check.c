@@ -2,6 +2,8 @@
  * does not divide the nodes. */
 #include "agent/experiment/algorithm_check.h"
 
+#include <math.h>
+
 #include "agent/experiment/site.h"
 #include "algo/topology/topology.h"
 
@@ -29,7 +31,8 @@ int algorithm_check(const struct experiment *e, double *gap, struct err_text *wh
     bool later = c->command == COMMAND_AGENT && site_asked(c) == SITE_OF_TAGS;
     if (!later) err = algo_create(c->algorithm, &config, &c->algorithm_params, &algo, why);
     if (err == 0 && algo != NULL) c->algorithm->destroy(algo);
-    if (err == 0 && gap != NULL) *gap = spectral_gap(&graph);
+    if (err == 0 && gap != NULL)
+        *gap = graph.edge_count > 0 || c->nodes == 1 ? spectral_gap(&graph) : (double)NAN;
     graph_deinit(&graph);
     return err;
 }

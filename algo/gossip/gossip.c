@@ -3,6 +3,10 @@
  * mode=async  pairwise averaging beside training (pairwise.c): AD-PSGD, Lian et al. 2018.
  * mode=sync   averaging over the neighbourhood in rounds (rounds.c): D-PSGD, Lian et al. 2017.
  *
+ * Peers: mode=sync has the neighbours of the graph, since its weights do not change; those that are down have no
+ * part. mode=async takes whoever is up and holds nothing of others: memory goes by the degree, and any places may be
+ * neighbours for a while (--topology overlay, or a graph that heals around vacant places).
+ *
  * Both weight nodes equally. reweight=yes scales node v's local steps by n * w_v, so that the same fixed
  * point as with data-weighted averaging is aimed at.
  *
@@ -16,6 +20,7 @@
  * steps_handed_over counts the steps in a model we sent, once the peer's model of the same exchange or
  * round has come: the peer was alive and in step then, though only its own report says that it mixed. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "algo/compress/gamma.h"
 #include "algo/gossip/internal.h"
@@ -59,17 +64,49 @@ static const struct param_spec gossip_params[] = {
 
 /* -- shared by the modes ----------------------------------------------------------------------- */
 
-uint32_t gossip_place(const struct gossip *g, rank_t peer)
+/* Position of the first peer whose rank is not below `rank`. */
+static uint32_t peer_position(const struct gossip *g, rank_t rank)
 {
-    uint32_t low = 0, high = g->degree;
+    uint32_t low = 0, high = g->peer_count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (g->neighbour[middle] < peer)
+        if (g->peer[middle].rank < rank)
             low = middle + 1;
         else
             high = middle;
     }
-    return low < g->degree && g->neighbour[low] == peer ? low : GOSSIP_NOBODY;
+    return low;
+}
+
+uint32_t gossip_place(const struct gossip *g, rank_t peer)
+{
+    uint32_t at = peer_position(g, peer);
+    return at < g->peer_count && g->peer[at].rank == peer ? at : GOSSIP_NOBODY;
+}
+
+static void peer_insert(struct gossip *g, rank_t rank)
+{
+    CHECK(rank < g->node_count && rank != g->rank);
+    uint32_t at = peer_position(g, rank);
+    if (g->peer_count == g->peer_capacity) {
+        g->peer_capacity = g->peer_capacity > 0 ? 2 * g->peer_capacity : 8;
+        g->peer = mem_resize(g->peer, g->peer_capacity, sizeof *g->peer);
+    }
+    struct gossip_peer *p = &g->peer[at];
+    memmove(p + 1, p, (g->peer_count - at) * sizeof *p);
+    g->peer_count++;
+    *p = (struct gossip_peer){.rank = rank};
+    mirror_init(&p->in, g->pack, g->dim, g->seed, rank, g->rank, 0);
+    mirror_init(&p->out, g->pack, g->dim, g->seed, g->rank, rank, 0);
+}
+
+static void peer_remove(struct gossip *g, uint32_t at)
+{
+    struct gossip_peer *p = &g->peer[at];
+    mirror_forget(&p->in);
+    mirror_forget(&p->out);
+    g->peer_count--;
+    memmove(p, p + 1, (g->peer_count - at) * sizeof *p);
 }
 
 void gossip_fold(struct gossip *g, const float *delta, uint32_t steps)
@@ -86,8 +123,8 @@ void gossip_fold(struct gossip *g, const float *delta, uint32_t steps)
 struct algo_msg *gossip_send(struct gossip *g, struct algo_actions *acts, uint32_t place,
                              enum gossip_kind kind, uint64_t field)
 {
-    CHECK(place < g->degree);
-    struct algo_msg *m = algo_send(acts, g->neighbour[place], (uint8_t)kind);
+    CHECK(place < g->peer_count);
+    struct algo_msg *m = algo_send(acts, g->peer[place].rank, (uint8_t)kind);
     m->field_count = 1;
     m->field[0] = field;
     return m;
@@ -97,20 +134,17 @@ struct blob *gossip_send_model(struct gossip *g, struct algo_actions *acts, uint
                                enum gossip_kind kind, uint64_t field, struct blob *whole)
 {
     g->report.model_transfers++;
-    return mirror_send(&g->out[place], g->x, whole, gossip_send(g, acts, place, kind, field));
+    return mirror_send(&g->peer[place].out, g->x, whole, gossip_send(g, acts, place, kind, field));
 }
 
 /* -- the type ---------------------------------------------------------------------------------- */
 
-static void make_mirrors(struct gossip *g, const struct algo_config *config)
+static void make_rounds(struct gossip *g, const struct graph *graph, bool uniform)
 {
-    g->in = mem_new(g->degree, sizeof *g->in);
-    g->out = mem_new(g->degree, sizeof *g->out);
-    for (uint32_t i = 0; i < g->degree; i++) {
-        rank_t peer = g->neighbour[i];
-        mirror_init(&g->in[i], g->pack, g->dim, config->seed, peer, g->rank, 0);
-        mirror_init(&g->out[i], g->pack, g->dim, config->seed, g->rank, peer, 0);
-    }
+    CHECK(graph->node_count == g->node_count);
+    for (uint32_t i = graph->offset[g->rank]; i < graph->offset[g->rank + 1]; i++)
+        peer_insert(g, graph->neighbour[i]);
+    rounds_init(g, graph, uniform);
 }
 
 static int gossip_create(const struct algo_config *config, const struct choice *params, struct algo **out,
@@ -126,16 +160,13 @@ static int gossip_create(const struct algo_config *config, const struct choice *
         return err;
     }
     CHECK(config->rank < config->node_count);
-    CHECK(config->graph->node_count == config->node_count);
     CHECK(config->dim > 0);
     struct gossip *g = mem_new_zero(1, sizeof *g);
     g->sync = choice_number(params, "mode") == MODE_SYNC;
     g->rank = config->rank;
     g->node_count = config->node_count;
-    g->degree = graph_degree(config->graph, g->rank);
-    g->neighbour = config->graph->neighbour + config->graph->offset[g->rank];
-    g->up = mem_new_zero(g->degree, 1);
     g->dim = config->dim;
+    g->seed = config->seed;
     g->patience_us = config->patience_us > 0 ? config->patience_us : 1;
     g->every = choice_integer(params, "every");
     g->step_scale = 1.0f;
@@ -145,12 +176,8 @@ static int gossip_create(const struct algo_config *config, const struct choice *
     prng_split(&g->random, config->seed, "gossip", g->rank);
     g->gamma = (float)gamma;
     g->pack = pack;
-    make_mirrors(g, config);
     g->x = vec_duplicate(g->dim, config->x0);
-    if (g->sync)
-        rounds_init(g, config->graph, choice_number(params, "weights") == WEIGHTS_UNIFORM);
-    else
-        pairwise_init(g);
+    if (g->sync) make_rounds(g, config->graph, choice_number(params, "weights") == WEIGHTS_UNIFORM);
     *out = (struct algo *)g;
     return 0;
 }
@@ -163,48 +190,41 @@ static void gossip_destroy(struct algo *a)
         rounds_deinit(g);
     else
         pairwise_deinit(g);
-    for (uint32_t i = 0; i < g->degree; i++) {
-        mirror_forget(&g->in[i]);
-        mirror_forget(&g->out[i]);
-    }
-    free(g->in);
-    free(g->out);
+    while (g->peer_count > 0) peer_remove(g, g->peer_count - 1);
+    free(g->peer);
     pack_free(g->pack);
-    free(g->up);
     free(g->x);
     free(g);
 }
 
-static void gossip_peer_up(struct gossip *g, uint32_t place, struct algo_actions *acts)
+static void gossip_peer_up(struct gossip *g, rank_t peer, struct algo_actions *acts)
 {
-    CHECK(place != GOSSIP_NOBODY);
-    CHECK(!g->up[place]);
-    g->up[place] = 1;
-    g->up_count++;
-    if (g->sync)
-        rounds_peer_up(g, place, acts);
-    else
-        pairwise_peer_up(g, place);
+    if (!g->sync) peer_insert(g, peer);
+    uint32_t place = gossip_place(g, peer);
+    CHECK(place != GOSSIP_NOBODY && !g->peer[place].up);
+    g->peer[place].up = true;
+    if (g->sync) rounds_peer_up(g, place, acts);
 }
 
-static void gossip_peer_down(struct gossip *g, uint32_t place, struct algo_actions *acts)
+static void gossip_peer_down(struct gossip *g, rank_t peer, struct algo_actions *acts)
 {
-    CHECK(place != GOSSIP_NOBODY);
-    CHECK(g->up[place]);
-    g->up[place] = 0;
-    g->up_count--;
-    mirror_forget(&g->in[place]);
-    mirror_forget(&g->out[place]);
-    if (g->sync)
+    uint32_t place = gossip_place(g, peer);
+    CHECK(place != GOSSIP_NOBODY && g->peer[place].up);
+    g->peer[place].up = false;
+    mirror_forget(&g->peer[place].in);
+    mirror_forget(&g->peer[place].out);
+    if (g->sync) {
         rounds_peer_down(g, place, acts);
-    else
-        pairwise_peer_down(g, place);
+    } else {
+        pairwise_peer_down(g, peer);
+        peer_remove(g, place);
+    }
 }
 
 static int gossip_message(struct gossip *g, const struct algo_event *e, struct algo_actions *acts)
 {
     uint32_t place = gossip_place(g, e->peer);
-    if (place == GOSSIP_NOBODY || !g->up[place]) return ERR_PROTO;
+    if (place == GOSSIP_NOBODY || !g->peer[place].up) return ERR_PROTO;
     if (e->msg->field_count != 1 || e->msg->bits_size != 0) return ERR_PROTO;
     return g->sync ? rounds_message(g, e->now_us, place, e->msg, acts)
                    : pairwise_message(g, e->now_us, place, e->msg, acts);
@@ -221,10 +241,10 @@ static int gossip_step(struct algo *a, const struct algo_event *e, struct algo_a
             pairwise_start(g, e->now_us, acts);
         return 0;
     case ALGO_PEER_UP:
-        gossip_peer_up(g, gossip_place(g, e->peer), acts);
+        gossip_peer_up(g, e->peer, acts);
         return 0;
     case ALGO_PEER_DOWN:
-        gossip_peer_down(g, gossip_place(g, e->peer), acts);
+        gossip_peer_down(g, e->peer, acts);
         return 0;
     case ALGO_MESSAGE:
         return gossip_message(g, e, acts);
@@ -261,6 +281,11 @@ static void gossip_report(const struct algo *a, struct algo_report *out)
     *out = ((const struct gossip *)a)->report;
 }
 
+static bool gossip_any_peers(const struct choice *params)
+{
+    return choice_number(params, "mode") == MODE_ASYNC;
+}
+
 const struct algo_type gossip_type = {
     .spec = {.name = "gossip",
              .help = "average models with neighbours, in pairs beside training or in rounds",
@@ -268,7 +293,7 @@ const struct algo_type gossip_type = {
              .params = gossip_params,
              .param_count = sizeof gossip_params / sizeof gossip_params[0]},
     .eval = ALGO_EVAL_AVERAGE,
-    .any_peers = true,
+    .any_peers = gossip_any_peers,
     .own_start = true,
     .packs = true,
     .compresses = true,

@@ -25,15 +25,14 @@ enum exchange_state {
 
 struct pairwise {
     enum exchange_state state;
-    uint32_t peer;          /* its place among the neighbours; state != NONE */
-    uint64_t id;            /* counter * node_count + rank of the initiator */
-    uint64_t expires_us;    /* when the exchange is given up; state != NONE */
-    struct blob *own;       /* OPEN: x as the peer got it, one reference; else NULL */
-    uint64_t steps_sent;    /* OPEN: report.steps as it was sent */
-    uint64_t counter;       /* of exchanges we asked for */
-    uint64_t *request_seen; /* (degree) greatest id each neighbour asked with on this link */
-    uint32_t steps;         /* local steps since the last attempt */
-    uint64_t rest_us;       /* when to start an exchange although the trainer is silent */
+    rank_t peer;         /* state != NONE */
+    uint64_t id;         /* counter * node_count + rank of the initiator */
+    uint64_t expires_us; /* when the exchange is given up; state != NONE */
+    struct blob *own;    /* OPEN: x as the peer got it, one reference; else NULL */
+    uint64_t steps_sent; /* OPEN: report.steps as it was sent */
+    uint64_t counter;    /* of exchanges we asked for */
+    uint32_t steps;      /* local steps since the last attempt */
+    uint64_t rest_us;    /* when to start an exchange although the trainer is silent */
 };
 
 struct rounds {
@@ -41,34 +40,40 @@ struct rounds {
     uint32_t steps;      /* local steps done in it */
     bool waiting;        /* our model of this round is out; training rests */
     uint64_t expires_us; /* waiting: when those still missing are left out */
-    double *weight;      /* (degree) mixing weight of each neighbour */
+    double *weight;      /* (peer_count) mixing weight of each neighbour */
     struct round_part {
         const float *theirs, *ours;
         float weight;
-    } * part; /* (degree) scratch: what takes part in a mix */
+    } * part; /* (peer_count) scratch: what takes part in a mix */
     struct round_peer {
         uint64_t told;       /* greatest round it spoke of on this link */
         bool absent;         /* missed a round: not waited for until it speaks of ours or a later one */
         struct blob *sent;   /* waiting: our model as it got it on this link; else NULL */
         struct blob *vec[2]; /* its models of our round and of the next; NULL = not here */
-    } * peer;                /* (degree) */
+    } * peer;                /* (peer_count) */
+};
+
+/* mode=sync: a neighbour in the graph. mode=async: whoever is up. */
+struct gossip_peer {
+    rank_t rank;
+    bool up;
+    uint64_t request_seen; /* async: greatest id that it asked with on this link */
+    struct mirror in, out; /* what we know of its model, and it of ours */
 };
 
 struct gossip {
     bool sync;
     rank_t rank;
     uint32_t node_count;
-    uint32_t degree;
-    const uint32_t *neighbour; /* (degree) ascending ranks, borrowed from the graph */
-    uint8_t *up;               /* (degree) */
-    uint32_t up_count;
+    struct gossip_peer *peer; /* (peer_count) in ascending rank */
+    uint32_t peer_count, peer_capacity;
     size_t dim;
+    uint64_t seed;
     uint64_t patience_us;
     uint32_t every;
-    float step_scale;        /* multiplies each delta: 1, or n * w_v */
-    float gamma;             /* multiplies each mixing step */
-    struct pack *pack;       /* NULL = none */
-    struct mirror *in, *out; /* (degree) what we know of a neighbour's model, and it of ours */
+    float step_scale;  /* multiplies each delta: 1, or n * w_v */
+    float gamma;       /* multiplies each mixing step */
+    struct pack *pack; /* NULL = none */
     const struct trace *trace;
     struct prng random;
     float *x; /* (dim) */
@@ -79,7 +84,7 @@ struct gossip {
 
 #define GOSSIP_NOBODY UINT32_MAX
 
-/* Place of a rank among the neighbours, or GOSSIP_NOBODY. */
+/* Place of a rank among the peers, or GOSSIP_NOBODY. Good until the next PEER_UP or PEER_DOWN. */
 uint32_t gossip_place(const struct gossip *g, rank_t peer);
 
 /* x += step_scale * delta, counted. delta is (dim). */
@@ -94,14 +99,12 @@ struct algo_msg *gossip_send(struct gossip *g, struct algo_actions *acts, uint32
 struct blob *gossip_send_model(struct gossip *g, struct algo_actions *acts, uint32_t place,
                                enum gossip_kind kind, uint64_t field, struct blob *whole);
 
-/* The two modes. init runs after the common part is set, with up and x ready; deinit frees what is theirs.
- * peer_up and peer_down are called after up[] and up_count changed. message is called for neighbours that
+/* The two modes. init runs after the common part is set, with peers and x ready; deinit frees what is theirs.
+ * peer_up and peer_down are called while the peer is in the list, after `up` changed. message is called for neighbours that
  * are up; it returns 0 or ERR_PROTO, then with nothing changed. */
-void pairwise_init(struct gossip *g);
 void pairwise_deinit(struct gossip *g);
 void pairwise_start(struct gossip *g, uint64_t now_us, struct algo_actions *acts);
-void pairwise_peer_up(struct gossip *g, uint32_t place);
-void pairwise_peer_down(struct gossip *g, uint32_t place);
+void pairwise_peer_down(struct gossip *g, rank_t peer);
 int pairwise_message(struct gossip *g, uint64_t now_us, uint32_t place, const struct algo_msg *m,
                      struct algo_actions *acts);
 void pairwise_trained(struct gossip *g, const struct algo_event *e, struct algo_actions *acts);

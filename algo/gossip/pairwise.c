@@ -43,8 +43,7 @@ static void exchange_abandon(struct gossip *g, const char *why)
     CHECK(p->state != EXCHANGE_NONE);
     if (p->state == EXCHANGE_OPEN) {
         g->report.exchanges_torn++;
-        trace_line(g->trace, TRACE_INFO, "gossip: exchange with rank %u is torn: %s", g->neighbour[p->peer],
-                   why);
+        trace_line(g->trace, TRACE_INFO, "gossip: exchange with rank %u is torn: %s", p->peer, why);
     }
     exchange_close(g);
 }
@@ -54,7 +53,7 @@ static void exchange_begin(struct gossip *g, uint64_t now_us, uint32_t place, ui
     struct pairwise *p = &g->pairwise;
     CHECK(p->state == EXCHANGE_NONE);
     p->state = EXCHANGE_REQUESTED;
-    p->peer = place;
+    p->peer = g->peer[place].rank;
     p->id = id;
     p->expires_us = time_after(now_us, g->patience_us);
 }
@@ -65,7 +64,7 @@ static void exchange_open(struct gossip *g, struct algo_actions *acts)
     struct pairwise *p = &g->pairwise;
     CHECK(p->state == EXCHANGE_REQUESTED);
     CHECK(p->own == NULL);
-    p->own = gossip_send_model(g, acts, p->peer, GOSSIP_MODEL, p->id, NULL);
+    p->own = gossip_send_model(g, acts, gossip_place(g, p->peer), GOSSIP_MODEL, p->id, NULL);
     p->steps_sent = g->report.steps;
     p->state = EXCHANGE_OPEN;
 }
@@ -86,11 +85,8 @@ static void exchange_apply(struct gossip *g, const struct blob *other)
 static void exchange_request(struct gossip *g, uint64_t now_us, struct algo_actions *acts)
 {
     struct pairwise *p = &g->pairwise;
-    if (p->state != EXCHANGE_NONE || g->up_count == 0) return;
-    uint32_t pick = prng_below(&g->random, g->up_count);
-    uint32_t place = 0;
-    while (!g->up[place] || pick-- > 0) place++;
-    CHECK(place < g->degree);
+    if (p->state != EXCHANGE_NONE || g->peer_count == 0) return;
+    uint32_t place = prng_below(&g->random, g->peer_count);
     p->steps = 0;
     exchange_begin(g, now_us, place, ++p->counter * g->node_count + g->rank);
     gossip_send(g, acts, place, GOSSIP_REQUEST, p->id);
@@ -102,7 +98,7 @@ static void exchange_request(struct gossip *g, uint64_t now_us, struct algo_acti
 static bool is_present(struct gossip *g, uint32_t place, uint64_t id)
 {
     const struct pairwise *p = &g->pairwise;
-    if (p->state != EXCHANGE_NONE && p->peer == place && p->id == id) return true;
+    if (p->state != EXCHANGE_NONE && p->peer == g->peer[place].rank && p->id == id) return true;
     g->report.duplicates_dropped++;
     return false;
 }
@@ -111,13 +107,13 @@ static void on_request(struct gossip *g, uint64_t now_us, uint32_t place, uint64
                        struct algo_actions *acts)
 {
     struct pairwise *p = &g->pairwise;
-    if (id <= p->request_seen[place]) { /* ids of one initiator grow: this is a repeat */
+    if (id <= g->peer[place].request_seen) { /* ids of one initiator grow: this is a repeat */
         g->report.duplicates_dropped++;
         return;
     }
-    p->request_seen[place] = id;
-    if (p->state == EXCHANGE_REQUESTED && p->peer == place) { /* the two requests crossed */
-        if (g->rank < g->neighbour[place]) return;
+    g->peer[place].request_seen = id;
+    if (p->state == EXCHANGE_REQUESTED && p->peer == g->peer[place].rank) { /* the two requests crossed */
+        if (g->rank < p->peer) return;
         exchange_close(g);
     }
     if (p->state != EXCHANGE_NONE) {
@@ -146,7 +142,7 @@ static void on_answer(struct gossip *g, uint32_t place, uint64_t id, bool accept
 static int on_model(struct gossip *g, uint32_t place, const struct algo_msg *m, struct algo_actions *acts)
 {
     struct blob *model;
-    int err = mirror_receive(&g->in[place], m, &model);
+    int err = mirror_receive(&g->peer[place].in, m, &model);
     if (err != 0) return err;
     if (is_present(g, place, m->field[0])) {
         if (g->pairwise.state == EXCHANGE_REQUESTED) exchange_open(g, acts);
@@ -161,7 +157,7 @@ int pairwise_message(struct gossip *g, uint64_t now_us, uint32_t place, const st
 {
     uint64_t id = m->field[0];
     rank_t initiator = (rank_t)(id % g->node_count);
-    bool ours = initiator == g->rank, theirs = initiator == g->neighbour[place];
+    bool ours = initiator == g->rank, theirs = initiator == g->peer[place].rank;
     if (m->kind != GOSSIP_MODEL && (m->vec != NULL || m->packed != NULL)) return ERR_PROTO;
     switch (m->kind) {
     case GOSSIP_REQUEST:
@@ -182,15 +178,9 @@ int pairwise_message(struct gossip *g, uint64_t now_us, uint32_t place, const st
 
 /* -- the other events -------------------------------------------------------------------------- */
 
-void pairwise_init(struct gossip *g)
-{
-    g->pairwise.request_seen = mem_new_zero(g->degree, sizeof *g->pairwise.request_seen);
-}
-
 void pairwise_deinit(struct gossip *g)
 {
     exchange_close(g);
-    free(g->pairwise.request_seen);
 }
 
 void pairwise_start(struct gossip *g, uint64_t now_us, struct algo_actions *acts)
@@ -199,15 +189,10 @@ void pairwise_start(struct gossip *g, uint64_t now_us, struct algo_actions *acts
     algo_train(acts, g->x, g->every);
 }
 
-void pairwise_peer_up(struct gossip *g, uint32_t place)
-{
-    g->pairwise.request_seen[place] = 0; /* a restarted peer counts from the beginning again */
-}
-
-void pairwise_peer_down(struct gossip *g, uint32_t place)
+void pairwise_peer_down(struct gossip *g, rank_t peer)
 {
     struct pairwise *p = &g->pairwise;
-    if (p->state != EXCHANGE_NONE && p->peer == place) exchange_abandon(g, "the link went down");
+    if (p->state != EXCHANGE_NONE && p->peer == peer) exchange_abandon(g, "the link went down");
 }
 
 /* An exchange that is overdue must not wait for its timer when any other event shows the time. */
@@ -240,5 +225,5 @@ uint64_t pairwise_deadline_us(const struct gossip *g)
 {
     const struct pairwise *p = &g->pairwise;
     if (p->state != EXCHANGE_NONE) return p->expires_us;
-    return g->up_count > 0 ? p->rest_us : TIME_NEVER;
+    return g->peer_count > 0 ? p->rest_us : TIME_NEVER;
 }

@@ -58,7 +58,7 @@ static void round_finish(struct gossip *g, struct algo_actions *acts)
     struct rounds *s = &g->rounds;
     CHECK(s->waiting);
     uint32_t count = 0;
-    for (uint32_t i = 0; i < g->degree; i++) {
+    for (uint32_t i = 0; i < g->peer_count; i++) {
         const struct round_peer *peer = &s->peer[i];
         if (peer->vec[0] == NULL) continue;
         CHECK(peer->sent != NULL); /* the link is up, and who waits has told everybody */
@@ -71,7 +71,7 @@ static void round_finish(struct gossip *g, struct algo_actions *acts)
         g->report.mixes += count;
         g->report.steps_handed_over = g->report.steps;
     }
-    for (uint32_t i = 0; i < g->degree; i++) {
+    for (uint32_t i = 0; i < g->peer_count; i++) {
         vec_drop(&s->peer[i].sent);
         vec_drop(&s->peer[i].vec[0]);
         s->peer[i].vec[0] = s->peer[i].vec[1];
@@ -87,14 +87,14 @@ static void round_finish(struct gossip *g, struct algo_actions *acts)
 static bool is_owed(const struct gossip *g, uint32_t place)
 {
     const struct round_peer *peer = &g->rounds.peer[place];
-    return g->up[place] && !peer->absent && peer->vec[0] == NULL && peer->told <= g->rounds.round;
+    return g->peer[place].up && !peer->absent && peer->vec[0] == NULL && peer->told <= g->rounds.round;
 }
 
 /* Finishes the round if nothing keeps us. */
 static void round_check(struct gossip *g, struct algo_actions *acts)
 {
     if (!g->rounds.waiting) return;
-    for (uint32_t i = 0; i < g->degree; i++)
+    for (uint32_t i = 0; i < g->peer_count; i++)
         if (is_owed(g, i)) return;
     round_finish(g, acts);
 }
@@ -113,9 +113,10 @@ static void own_send(struct gossip *g, uint64_t now_us, struct algo_actions *act
     struct rounds *s = &g->rounds;
     struct blob *whole = NULL; /* made once for all who need it */
     s->expires_us = time_after(now_us, g->patience_us);
-    for (uint32_t i = 0; i < g->degree; i++) {
-        if (!g->up[i]) continue;
-        if (whole == NULL && mirror_sends_whole(&g->out[i])) whole = blob_copy(g->x, g->dim * sizeof *g->x);
+    for (uint32_t i = 0; i < g->peer_count; i++) {
+        if (!g->peer[i].up) continue;
+        if (whole == NULL && mirror_sends_whole(&g->peer[i].out))
+            whole = blob_copy(g->x, g->dim * sizeof *g->x);
         own_send_to(g, i, whole, acts);
     }
     blob_unref(whole);
@@ -128,7 +129,7 @@ static void round_join(struct gossip *g, uint64_t now_us, uint64_t round, struct
     CHECK(round > s->round + 1);
     trace_line(g->trace, TRACE_INFO, "gossip: joins round %llu from round %llu", (unsigned long long)round,
                (unsigned long long)s->round);
-    for (uint32_t i = 0; i < g->degree; i++) {
+    for (uint32_t i = 0; i < g->peer_count; i++) {
         vec_drop(&s->peer[i].vec[0]);
         vec_drop(&s->peer[i].vec[1]);
     }
@@ -154,7 +155,7 @@ static int on_round(struct gossip *g, uint64_t now_us, uint32_t place, const str
     struct rounds *s = &g->rounds;
     uint64_t round = m->field[0];
     struct blob *model; /* taken down also when it is late: the next one may be told as a difference to it */
-    int err = mirror_receive(&g->in[place], m, &model);
+    int err = mirror_receive(&g->peer[place].in, m, &model);
     if (err != 0) return err;
     note_round(g, now_us, place, round, acts);
     CHECK(round <= s->round + 1);
@@ -189,17 +190,18 @@ int rounds_message(struct gossip *g, uint64_t now_us, uint32_t place, const stru
 void rounds_init(struct gossip *g, const struct graph *graph, bool uniform)
 {
     struct rounds *s = &g->rounds;
-    s->weight = mem_new(g->degree, sizeof *s->weight);
-    s->part = mem_new(g->degree, sizeof *s->part);
-    s->peer = mem_new_zero(g->degree, sizeof *s->peer);
-    for (uint32_t i = 0; i < g->degree; i++)
-        s->weight[i] = uniform ? 1.0 / (g->degree + 1.0) : metropolis_weight(graph, g->rank, g->neighbour[i]);
+    s->weight = mem_new(g->peer_count, sizeof *s->weight);
+    s->part = mem_new(g->peer_count, sizeof *s->part);
+    s->peer = mem_new_zero(g->peer_count, sizeof *s->peer);
+    for (uint32_t i = 0; i < g->peer_count; i++)
+        s->weight[i] =
+            uniform ? 1.0 / (g->peer_count + 1.0) : metropolis_weight(graph, g->rank, g->peer[i].rank);
 }
 
 void rounds_deinit(struct gossip *g)
 {
     struct rounds *s = &g->rounds;
-    for (uint32_t i = 0; i < g->degree; i++) {
+    for (uint32_t i = 0; i < g->peer_count; i++) {
         vec_drop(&s->peer[i].sent);
         vec_drop(&s->peer[i].vec[0]);
         vec_drop(&s->peer[i].vec[1]);
@@ -251,10 +253,10 @@ void rounds_deadline(struct gossip *g, uint64_t now_us, struct algo_actions *act
 {
     struct rounds *s = &g->rounds;
     if (!s->waiting || now_us < s->expires_us) return;
-    for (uint32_t i = 0; i < g->degree; i++) {
+    for (uint32_t i = 0; i < g->peer_count; i++) {
         if (!is_owed(g, i)) continue;
         s->peer[i].absent = true;
-        trace_line(g->trace, TRACE_INFO, "gossip: rank %u missed round %llu", g->neighbour[i],
+        trace_line(g->trace, TRACE_INFO, "gossip: rank %u missed round %llu", g->peer[i].rank,
                    (unsigned long long)s->round);
     }
     round_check(g, acts);

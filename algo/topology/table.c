@@ -44,7 +44,7 @@ const struct choice_spec topology_table[] = {
                      er_params, 1},
     [TOPOLOGY_EXP] = {"exp", "each node i with i +- 1, 2, 4, 8, ...", "Assran et al. 2019; Ying et al. 2021",
                       NULL, 0},
-    [TOPOLOGY_OVERLAY] = {"overlay", "a few random others, renewed as members come and go (agent)",
+    [TOPOLOGY_OVERLAY] = {"overlay", "a few random others, renewed as members come and go",
                           "Leitao, Pereira, Rodrigues 2007 (HyParView)", NULL, 0},
     [TOPOLOGY_FILE] = {"file", "links from a text file", "", file_params, 1},
 };
@@ -119,8 +119,9 @@ static int make_edges(const struct choice *topology, uint32_t n, uint64_t seed, 
     case TOPOLOGY_TORUS:
         return make_torus(n, out, why);
     case TOPOLOGY_COMPLETE:
-    case TOPOLOGY_OVERLAY: /* any two may meet; the agent says who does */
         return make_complete(n, out, why);
+    case TOPOLOGY_OVERLAY:
+        return 0;
     case TOPOLOGY_STAR:
         make_star(n, out);
         return 0;
@@ -144,6 +145,10 @@ int topology_build(const struct choice *topology, uint32_t node_count, uint64_t 
     CHECK(topology->spec == &topology_table[topology->index]);
     if (node_count == 0 || node_count > NODE_COUNT_MAX)
         return err_set(why, ERR_USAGE, "--topology: %u nodes; it takes 1 to %u", node_count, NODE_COUNT_MAX);
+    if (topology->index == TOPOLOGY_OVERLAY) { /* any two may meet, and the members say who does */
+        graph_rows(node_count, NULL, NULL, 0, out);
+        return 0;
+    }
     struct edge_list edges = {0};
     int err = make_edges(topology, node_count, seed, &edges, why);
     if (err == 0)

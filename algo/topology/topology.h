@@ -1,7 +1,9 @@
 /* Mixing graphs: generators, Metropolis-Hastings weights, spectral gap.
  *
  * A graph is undirected, connected, without loops or multiple edges, and a pure function of (choice,
- * node_count, seed): every node computes the same one. Neighbours are listed in ascending rank. */
+ * node_count, seed): every node computes the same one. Neighbours are listed in ascending rank. The exception is
+ * `overlay`, which has no edges: there the members choose each other (net/overlay/overlay.h). For what is left of a
+ * graph when places are vacant see living.h. */
 #ifndef GADABOUT_ALGO_TOPOLOGY_TOPOLOGY_H
 #define GADABOUT_ALGO_TOPOLOGY_TOPOLOGY_H
 

@@ -1,4 +1,4 @@
-/* What walking models say over links: hand-over, acknowledgement, search. Courses: walk.c and token.h.
+/* What walking models say over links: hand-over, acknowledgement, search, degrees. Courses: walk.c and token.h.
  *
  * Every model that comes is taken down in the link's mirror, also one that is fenced or repeated: the next
  * may be told as a difference to it. A malformed message is ERR_PROTO with nothing changed. */
@@ -48,9 +48,11 @@ void walk_hand_over(struct walk *w, uint32_t t, struct algo_actions *acts)
 {
     struct walking *k = &w->walk[t];
     CHECK(k->custody.place == CUSTODY_SENT && !k->owed);
-    struct mirror *out = &w->out[walk_place_of(w, k->custody.sent_to)];
+    struct walk_peer *to = walk_peer_find(w, k->custody.sent_to);
+    CHECK(to != NULL);
+    k->sent_boot = to->boot;
     blob_unref(k->copy);
-    k->copy = mirror_send(out, k->x, NULL, model_message(w, t, acts));
+    k->copy = mirror_send(&to->out, k->x, NULL, model_message(w, t, acts));
     if (k->residual == NULL) return;
     const float *told = blob_floats(k->copy);
     for (size_t i = 0; i < w->dim; i++) k->residual[i] = k->x[i] - told[i];
@@ -61,7 +63,9 @@ void walk_hand_over_again(struct walk *w, uint32_t t, struct algo_actions *acts)
 {
     struct walking *k = &w->walk[t];
     CHECK(k->custody.place == CUSTODY_SENT && k->copy != NULL);
-    mirror_send_whole(&w->out[walk_place_of(w, k->custody.sent_to)], k->copy, model_message(w, t, acts));
+    struct walk_peer *to = walk_peer_find(w, k->custody.sent_to);
+    CHECK(to != NULL);
+    mirror_send_whole(&to->out, k->copy, model_message(w, t, acts));
 }
 
 static void seek_send(const struct walk *w, rank_t to, uint32_t t, bool living, struct algo_actions *acts)
@@ -77,8 +81,16 @@ static void seek_send(const struct walk *w, rank_t to, uint32_t t, bool living, 
 
 void walk_seek_flood(struct walk *w, uint32_t t, bool living, struct algo_actions *acts)
 {
-    for (uint32_t i = 0; i < w->degree; i++)
-        if (w->up[i]) seek_send(w, walk_neighbour_at(w, i), t, living, acts);
+    for (uint32_t i = 0; i < w->peer_count; i++) seek_send(w, w->peer[i].rank, t, living, acts);
+}
+
+void walk_tell_degree(const struct walk *w, struct algo_actions *acts)
+{
+    for (uint32_t i = 0; i < w->peer_count; i++) {
+        struct algo_msg *msg = algo_send(acts, w->peer[i].rank, WALK_DEGREE);
+        msg->field_count = 1;
+        msg->field[0] = w->peer_count;
+    }
 }
 
 /* -- receiving --------------------------------------------------------------------------------- */
@@ -93,13 +105,14 @@ static void store(struct walk *w, struct walking *k, const float *model)
     k->steps = 0;
 }
 
-static int take_model(struct walk *w, rank_t from, const struct algo_msg *msg, struct algo_actions *acts)
+static int take_model(struct walk *w, struct walk_peer *from, const struct algo_msg *msg,
+                      struct algo_actions *acts)
 {
     struct token_stamp stamp;
     uint32_t t;
     struct blob *model;
     if (msg->field_count != STAMP_FIELDS || !stamp_read(w, msg, &stamp, &t)) return ERR_PROTO;
-    int err = mirror_receive(&w->in[walk_place_of(w, from)], msg, &model);
+    int err = mirror_receive(&from->in, msg, &model);
     if (err != 0) return err;
     struct walking *k = &w->walk[t];
     uint64_t left_at = k->custody.last.sequence;
@@ -113,7 +126,7 @@ static int take_model(struct walk *w, rank_t from, const struct algo_msg *msg, s
         walk_train(w, t, acts);
     }
     blob_unref(model);
-    stamp_write(algo_send(acts, from, WALK_ACK), &stamp, t);
+    stamp_write(algo_send(acts, from->rank, WALK_ACK), &stamp, t);
     return 0;
 }
 
@@ -153,17 +166,28 @@ static int take_seek(struct walk *w, rank_t from, const struct algo_msg *msg, st
     return 0;
 }
 
+static int take_degree(const struct walk *w, struct walk_peer *from, const struct algo_msg *msg)
+{
+    uint64_t degree = msg->field[0];
+    if (msg->field_count != 1 || degree == 0 || degree >= w->node_count) return ERR_PROTO;
+    from->degree = (uint32_t)degree;
+    return 0;
+}
+
 int walk_take_message(struct walk *w, rank_t from, const struct algo_msg *msg, struct algo_actions *acts)
 {
+    struct walk_peer *peer = walk_peer_find(w, from);
     bool body = msg->vec != NULL || msg->packed != NULL;
-    if (body != (msg->kind == WALK_MODEL)) return ERR_PROTO;
+    if (peer == NULL || body != (msg->kind == WALK_MODEL)) return ERR_PROTO;
     switch (msg->kind) {
     case WALK_MODEL:
-        return take_model(w, from, msg, acts);
+        return take_model(w, peer, msg, acts);
     case WALK_ACK:
         return take_acknowledgement(w, from, msg);
     case WALK_SEEK:
         return take_seek(w, from, msg, acts);
+    case WALK_DEGREE:
+        return take_degree(w, peer, msg);
     default: /* a peer's number, not an enumeration of ours */
         return ERR_PROTO;
     }

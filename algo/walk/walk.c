@@ -4,6 +4,10 @@
  * Source: the URW baseline of Gholami, Seferoglu, and their Multi-Walk (docs/algorithms.md): the holder does
  * `steps` SGD steps on the model, proposes a uniform neighbour j and moves with probability min(1, deg_i /
  * deg_j), else stays and trains again. The stationary law is uniform over the nodes. Walk r begins at rank r.
+ * Neighbours are the peers that are up, whichever places they have, and degrees count them: each node tells its
+ * peers its own (DEGREE), whenever it changes. P(i to j) = min(1 / deg_i, 1 / deg_j) = P(j to i) then holds for the
+ * graph as it is, also when it changes (--topology overlay, a graph that heals): the law stays uniform but for the
+ * time that a word takes.
  * At the aggregator, after its steps: x_r <- u_l + (x_r - u_r) / R; u_r <- x_r; l <- r, with u_r what x_r was
  * when it last left there. The result of a run is the newest of them.
  *
@@ -15,9 +19,12 @@
  * Normal course
  *  - START: rank r < R holds model r and trains; the others wait.
  *  - TRAINED: the progress is added; the model is handed over, or waits to be trained again.
+ *  - PEER_UP, PEER_DOWN: all peers are told our new degree; who has not told its own is not moved to yet.
  *  - MODEL: stored, acknowledged, trained. Several models at one node are trained in the order they came.
  * Failure courses (custody of each model: token.h)
  *  - all neighbours are down: the model stays and is trained here.
+ *  - the link of a hand-over goes for good, because the peer is no neighbour any more: as if the peer had died. The
+ *    search finds the model if it has arrived, else it goes on from the copy here.
  *  - the holder dies: the node with the newest copy goes on from it with a new generation; what compression
  *    had dropped of that copy is still in it. The dead node's residuals are lost.
  *  - a model made anew from an older copy than the one handed over here comes: it lacks nothing of ours that the
@@ -55,17 +62,11 @@ static void destroy(struct algo *a)
         free(w->walk[t].residual);
         free(w->walk[t].base);
     }
-    for (uint32_t i = 0; i < w->degree; i++) {
-        mirror_forget(&w->in[i]);
-        mirror_forget(&w->out[i]);
-    }
+    while (w->peer_count > 0) walk_peer_remove(w, w->peer[0].rank);
     pack_free(w->pack);
-    free(w->in);
-    free(w->out);
+    free(w->peer);
     free(w->walk);
     free(w->queue);
-    free(w->up);
-    free(w->boot);
     free(w);
 }
 
@@ -89,20 +90,6 @@ static void make_walks(struct walk *w, const struct algo_config *config)
     }
 }
 
-static void make_links(struct walk *w, const struct algo_config *config)
-{
-    w->degree = graph_degree(w->graph, w->rank);
-    w->up = mem_new_zero(w->degree, sizeof *w->up);
-    w->boot = mem_new_zero(w->degree, sizeof *w->boot);
-    w->in = mem_new(w->degree, sizeof *w->in);
-    w->out = mem_new(w->degree, sizeof *w->out);
-    for (uint32_t i = 0; i < w->degree; i++) {
-        rank_t peer = walk_neighbour_at(w, i);
-        mirror_init(&w->in[i], w->pack, w->dim, config->seed, peer, w->rank, 0);
-        mirror_init(&w->out[i], w->pack, w->dim, config->seed, w->rank, peer, 0);
-    }
-}
-
 static int create(const struct algo_config *config, const struct choice *params, struct algo **out,
                   struct err_text *why)
 {
@@ -115,14 +102,13 @@ static int create(const struct algo_config *config, const struct choice *params,
     struct walk *w = mem_new_zero(1, sizeof *w);
     w->rank = config->rank;
     w->node_count = config->node_count;
-    w->graph = config->graph;
+    w->seed = config->seed;
     w->trace = config->trace;
     w->dim = config->dim;
     w->steps_per_visit = choice_integer(params, "steps");
     w->walk_count = walk_count;
     if (!compress_is_none(config->compress))
         w->pack = pack_new(config->compress, config->dim, config->tensor, config->tensor_count);
-    make_links(w, config);
     make_walks(w, config);
     prng_split(&w->prng, config->seed, "walk", config->rank);
     *out = (struct algo *)w;
@@ -196,15 +182,13 @@ static void aggregate(struct walk *w, uint32_t t)
 
 /* -- walking ----------------------------------------------------------------------------------- */
 
-/* One Metropolis-Hastings step; RANK_NONE = stay. A neighbour that is down counts as a refusal. */
+/* One Metropolis-Hastings step; RANK_NONE = stay. A peer that has not told its degree counts as a refusal. */
 static rank_t choose_hop(struct walk *w)
 {
-    if (w->degree == 0) return RANK_NONE;
-    uint32_t pick = prng_below(&w->prng, w->degree);
+    if (w->peer_count == 0) return RANK_NONE;
+    const struct walk_peer *to = &w->peer[prng_below(&w->prng, w->peer_count)];
     double accept = prng_unit(&w->prng);
-    rank_t to = walk_neighbour_at(w, pick);
-    if (!w->up[pick] || accept * graph_degree(w->graph, to) >= w->degree) return RANK_NONE;
-    return to;
+    return to->degree > 0 && accept * to->degree < w->peer_count ? to->rank : RANK_NONE;
 }
 
 static void move_on(struct walk *w, uint32_t t, struct algo_actions *acts)
@@ -241,21 +225,19 @@ static void on_trained(struct walk *w, const struct algo_event *event, struct al
 
 static void on_peer_up(struct walk *w, rank_t peer, uint64_t boot, struct algo_actions *acts)
 {
-    uint32_t i = walk_place_of(w, peer);
-    bool restarted = w->boot[i] != 0 && w->boot[i] != boot;
-    w->up[i] = true;
-    w->boot[i] = boot;
-    for (uint32_t t = 0; t < w->walk_count; t++)
-        if (custody_peer_up(&w->walk[t].custody, peer, restarted, w->now_us))
+    walk_peer_add(w, peer, boot);
+    walk_tell_degree(w, acts);
+    for (uint32_t t = 0; t < w->walk_count; t++) {
+        struct walking *k = &w->walk[t];
+        if (custody_peer_up(&k->custody, peer, k->sent_boot != boot, w->now_us))
             walk_hand_over_again(w, t, acts);
+    }
 }
 
-static void on_peer_down(struct walk *w, rank_t peer)
+static void on_peer_down(struct walk *w, rank_t peer, struct algo_actions *acts)
 {
-    uint32_t i = walk_place_of(w, peer);
-    w->up[i] = false;
-    mirror_forget(&w->in[i]);
-    mirror_forget(&w->out[i]);
+    walk_peer_remove(w, peer);
+    walk_tell_degree(w, acts);
     for (uint32_t t = 0; t < w->walk_count; t++) custody_peer_down(&w->walk[t].custody, peer, w->now_us);
 }
 
@@ -303,7 +285,7 @@ static int step(struct algo *a, const struct algo_event *event, struct algo_acti
         on_peer_up(w, event->peer, event->boot, acts);
         break;
     case ALGO_PEER_DOWN:
-        on_peer_down(w, event->peer);
+        on_peer_down(w, event->peer, acts);
         break;
     case ALGO_MESSAGE:
         err = walk_take_message(w, event->peer, event->msg, acts);
@@ -342,6 +324,12 @@ static void report(const struct algo *a, struct algo_report *out)
     *out = ((const struct walk *)a)->counters;
 }
 
+static bool takes_any_peers(const struct choice *params)
+{
+    (void)params;
+    return true;
+}
+
 static const struct param_spec params[] = {
     {"steps", PARAM_INTEGER, "1", 1, 1e6, NULL, "local steps per visit"},
     {"walks", PARAM_INTEGER, "1", 1, 1000, NULL, "models that walk; rank 0 aggregates several"},
@@ -351,6 +339,7 @@ const struct algo_type walk_type = {
     .spec = {"walk", "one model or several walk by Metropolis-Hastings and are trained where they are",
              "random-walk SGD, baseline of arXiv 2307.07652", params, sizeof params / sizeof params[0]},
     .eval = ALGO_EVAL_NEWEST,
+    .any_peers = takes_any_peers,
     .packs = true,
     .compresses = true,
     .by_tensor = true,

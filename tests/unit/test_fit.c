@@ -142,8 +142,8 @@ static void who_needs_all_links_takes_complete_only(void **state)
         struct err_text why = {""};
         bool complete = strcmp(topology_table[i].name, "complete") == 0;
         if (strcmp(topology_table[i].name, "overlay") == 0) continue; /* the next test's */
-        assert_int_equal(algo_fit_topology(&whole, &topology_table[i], &why), 0);
-        assert_int_equal(algo_fit_topology(&sums, &topology_table[i], &why), complete ? 0 : ERR_USAGE);
+        assert_int_equal(algo_fit_topology(&whole, NULL, &topology_table[i], &why), 0);
+        assert_int_equal(algo_fit_topology(&sums, NULL, &topology_table[i], &why), complete ? 0 : ERR_USAGE);
         if (complete) continue;
         assert_non_null(strstr(why.text, topology_table[i].name));
         assert_non_null(strstr(why.text, "--topology complete"));
@@ -157,12 +157,18 @@ static void an_overlay_is_for_those_who_take_any_peers(void **state)
     struct err_text why = {""};
     assert_int_equal(
         choice_parse(topology_table, topology_table_count, "--topology", "overlay", &overlay, &why), 0);
-    struct algo_type any = whole;
-    any.any_peers = true;
-    assert_int_equal(algo_fit_topology(&any, overlay.spec, &why), 0);
-    assert_int_equal(algo_fit_topology(&whole, overlay.spec, &why), ERR_USAGE);
-    assert_non_null(strstr(why.text, "overlay"));
-    assert_int_equal(algo_fit_topology(&sums, overlay.spec, &why), ERR_USAGE);
+    static const struct {
+        const char *algorithm;
+        int expected;
+    } rows[] = {{"gossip", 0},           {"gossip:mode=sync", ERR_USAGE}, {"walk", 0},
+                {"delicoco", ERR_USAGE}, {"digest", ERR_USAGE},           {"allreduce", ERR_USAGE}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct choice params;
+        const struct algo_type *type;
+        assert_int_equal(algo_choose(rows[i].algorithm, &params, &type, &why), 0);
+        assert_int_equal(algo_fit_topology(type, &params, overlay.spec, &why), rows[i].expected);
+        if (rows[i].expected != 0) assert_non_null(strstr(why.text, "overlay"));
+    }
 }
 
 static struct graph graph_of(const char *topology)

@@ -56,10 +56,11 @@ static uint32_t train(void *ctx, rank_t r, const float *x, uint32_t max_steps, f
 static void compare_mirrors(struct watch *w, const struct harness *h, rank_t r)
 {
     const struct gossip *g = inside(h, r);
-    for (uint32_t i = 0; g != NULL && i < g->degree; i++) {
-        const struct gossip *other = inside(h, g->neighbour[i]);
-        if (other == NULL || !g->up[i]) continue;
-        const struct mirror *in = &g->in[i], *out = &other->out[gossip_place(other, r)];
+    for (uint32_t i = 0; g != NULL && i < g->peer_count; i++) {
+        const struct gossip *other = inside(h, g->peer[i].rank);
+        uint32_t back = other != NULL ? gossip_place(other, r) : GOSSIP_NOBODY;
+        if (back == GOSSIP_NOBODY || !g->peer[i].up) continue;
+        const struct mirror *in = &g->peer[i].in, *out = &other->peer[back].out;
         if (in->value == NULL || out->value == NULL || in->count != out->count) continue;
         w->compared++;
         w->unequal += memcmp(in->value->data, out->value->data, DIM * sizeof(float)) != 0;
@@ -311,11 +312,11 @@ static int step_forgetting_a_message(struct algo *a, const struct algo_event *e,
     struct gossip *g = (struct gossip *)a;
     bool model = e->kind == ALGO_MESSAGE && e->msg->packed != NULL;
     uint32_t place = model ? gossip_place(g, e->peer) : 0;
-    struct blob *before = model ? blob_ref(g->in[place].value) : NULL;
+    struct blob *before = model ? blob_ref(g->peer[place].in.value) : NULL;
     int err = gossip_type.step(a, e, acts);
-    if (model && err == 0 && g->in[place].count % 10 == 0 && g->in[place].value != NULL) {
-        blob_unref(g->in[place].value);
-        g->in[place].value = blob_ref(before);
+    if (model && err == 0 && g->peer[place].in.count % 10 == 0 && g->peer[place].in.value != NULL) {
+        blob_unref(g->peer[place].in.value);
+        g->peer[place].in.value = blob_ref(before);
     }
     blob_unref(before);
     return err;

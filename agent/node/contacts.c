@@ -210,7 +210,7 @@ static void neighbours_want(struct node *n, uint64_t now_us)
     for (uint32_t i = 0; i < n->neighbour_count; i++) {
         struct neighbour *nb = &n->neighbour[i];
         node_id holder = 0;
-        if (!places_holder(&n->places, nb->rank, &holder) || !node_neighbour_wanted(n, holder)) continue;
+        if (!nb->listed || !places_holder(&n->places, nb->rank, &holder)) continue;
         const struct member *m = membership_find(n->membership, holder);
         bool turn = n->rank < nb->rank || now_us - nb->missing_us >= DIAL_BOTH_US;
         if (m == NULL || (!turn && node_link_of(n, holder) == NULL)) continue;

@@ -1,7 +1,8 @@
 /* Shared by the files of the node. Not for others.
  *   node.c           making and ending, events and actions, reports
  *   node/join.c      founding, claiming a place, beginning, losing it
- *   node/links.c     links, neighbours, READY
+ *   node/links.c     links, READY
+ *   node/neighbours.c  who is a neighbour: in the graph, over vacant places, in the active view
  *   node/contacts.c  whom to dial, which links to keep: with membership
  *   node/redial.c    the same when all members are given
  *   node/members.c   the machines of membership and overlay
@@ -19,7 +20,6 @@
 #include "net/overlay/overlay.h"
 
 #define LINK_BUCKET_COUNT 64u
-#define NEIGHBOUR_NONE UINT32_MAX
 #define EARLY_MAX 32u /* the lanes are apart: a burst may come before READY */
 
 /* A message of the algorithm that overtook the peer's READY. */
@@ -34,10 +34,10 @@ struct link {
     struct link *older, *newer; /* all links in order of their coming */
     node_id peer;
     uint64_t boot;
-    char *address;      /* owned */
-    uint32_t neighbour; /* position among our neighbours from our READY on; NEIGHBOUR_NONE */
-    bool dialled;       /* by us */
-    bool closing;       /* disconnect asked for: nothing in, nothing out, until on_down */
+    char *address; /* owned */
+    rank_t place;  /* of the neighbour that it is bound to, from our READY on; RANK_NONE */
+    bool dialled;  /* by us */
+    bool closing;  /* disconnect asked for: nothing in, nothing out, until on_down */
     bool ready_sent, ready_received;
     struct wire_ready ready;          /* the peer's */
     bool presented;                   /* the algorithm has had PEER_UP */
@@ -50,9 +50,10 @@ struct link {
     uint32_t early_count;
 };
 
-/* A neighbour in the topology, linked or not. */
+/* A neighbour, linked or not. */
 struct neighbour {
     rank_t rank;
+    bool listed;          /* false: it is none any more, and goes with its link */
     struct link *link;    /* on which we have said READY; NULL */
     struct link *present; /* link of the place's holder, as found by the review */
     uint64_t missing_us;  /* since when the holder has no link */
@@ -142,8 +143,13 @@ struct node {
     struct algo_actions actions;
     bool stepping;
     bool begun;                  /* the algorithm has had START */
+    bool any_peers;              /* the method takes whoever is presented */
     struct neighbour *neighbour; /* (neighbour_count) in order of rank */
-    uint32_t neighbour_count, presented_count;
+    uint32_t neighbour_count, neighbour_capacity, presented_count;
+    uint8_t *vacant; /* (node_count) owned, with any_peers: the vacancies that the bridges are for */
+    rank_t *bridge;  /* (bridge_count) owned: neighbours over vacant places */
+    uint32_t bridge_count;
+    uint64_t bridges_due_us; /* vacancies have changed: when they are built anew; TIME_NEVER */
     struct link *bucket[LINK_BUCKET_COUNT];
     struct link *oldest, *newest;
     uint32_t link_count;
@@ -192,12 +198,18 @@ struct link *node_link_find(const struct node *n, struct link_id id); /* NULL wh
 struct link *node_link_of(const struct node *n, node_id peer);        /* NULL likewise */
 void node_link_present(struct node *n, struct link *l);               /* PEER_UP, once */
 void node_ready_heard(struct node *n, struct link *from, const struct wire_ready *ready);
-void node_neighbours_build(struct node *n);
-void node_neighbours_review(struct node *n); /* READY to those who are wanted, an end to those who are not */
-void node_neighbours_free(struct node *n);
-bool node_neighbour_wanted(const struct node *n, node_id holder);
+void node_neighbours_review(struct node *n); /* READY to those who are listed, an end to those who are not */
 void node_links_refused(struct node *n, const char *address, int err, const char *reason);
 void node_links_deinit(struct node *n);
+
+/* -- node/neighbours.c */
+void node_neighbours_build(struct node *n);
+void node_neighbours_list(struct node *n, uint64_t now_us); /* anew */
+struct neighbour *node_neighbour_find(const struct node *n,
+                                      rank_t rank); /* NULL; good until they are listed */
+uint32_t
+node_neighbour_count(const struct node *n); /* as reported: with bridges or an overlay those that are held */
+void node_neighbours_free(struct node *n);
 
 /* -- node/redial.c */
 void node_redial_begin(struct node *n);

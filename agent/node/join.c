@@ -190,9 +190,9 @@ static void node_begin(struct node *n, bool rejoining)
     n->wait = WAIT_NONE;
     n->begin_at_us = TIME_NEVER;
     n->asked_in_vain = false;
-    trace_line(n->config.trace, TRACE_DEBUG, "training begins at place %u of %u with %u neighbours", n->rank,
-               n->config.node_count, graph_degree(n->graph, n->rank));
     node_neighbours_build(n);
+    trace_line(n->config.trace, TRACE_DEBUG, "training begins at place %u of %u with %u neighbours", n->rank,
+               n->config.node_count, n->neighbour_count);
     uint64_t now_us = node_now_us(n);
     if (!rejoining && n->neighbour_count > 0) n->hold_until_us = now_us + n->config.patience_us / 2;
     if (n->membership == NULL)

@@ -1,8 +1,8 @@
-/* A node's links and its neighbours in the topology. See node.h for the normal course and the failure courses.
+/* A node's links, and which of them the algorithm gets. See node.h for the normal course and the failure courses.
  *
- * READY is said on a link once, when its peer holds a neighbouring place undisputed and is wanted; from then on the
- * link belongs to these two places. What would change that (another holder, a peer declared dead, out of the active
- * view) ends the link: a fresh one begins with nothing left over, at both ends alike.
+ * READY is said on a link once, when its peer holds a neighbouring place undisputed and is a neighbour (neighbours.c);
+ * from then on the link belongs to these two places. What would change that (another holder, a peer declared dead, a
+ * neighbour no more) ends the link: a fresh one begins with nothing left over, at both ends alike.
  *
  * Failure courses
  *  - the peer's READY names another place for us, or comes from another than we think it has: one of us is behind;
@@ -51,7 +51,7 @@ static struct link *link_add(struct node *n, struct link_id id, const struct pee
     l->boot = peer->boot;
     l->address = mem_copy_text(peer->address);
     l->dialled = peer->dialled;
-    l->neighbour = NEIGHBOUR_NONE;
+    l->place = RANK_NONE;
     l->up_us = l->needed_us = node_now_us(n);
     l->chained = *link_bucket(n, id);
     *link_bucket(n, id) = l;
@@ -83,50 +83,17 @@ void node_links_deinit(struct node *n)
 
 /* -- neighbours -------------------------------------------------------------------------------- */
 
-void node_neighbours_build(struct node *n)
-{
-    n->neighbour_count = graph_degree(n->graph, n->rank);
-    n->neighbour = mem_new_zero(n->neighbour_count, sizeof *n->neighbour);
-    uint64_t now_us = node_now_us(n);
-    for (uint32_t i = 0; i < n->neighbour_count; i++) {
-        n->neighbour[i].rank = n->graph->neighbour[n->graph->offset[n->rank] + i];
-        n->neighbour[i].missing_us = now_us;
-    }
-}
-
-/* The links end with the place they were for. */
-void node_neighbours_free(struct node *n)
-{
-    for (struct link *l = n->oldest; l != NULL; l = l->newer) {
-        if (l->neighbour == NEIGHBOUR_NONE) continue;
-        l->neighbour = NEIGHBOUR_NONE;
-        l->presented = false;
-        node_link_close(n, l, DOWN_LOCAL);
-    }
-    for (uint32_t i = 0; i < n->neighbour_count; i++) free(n->neighbour[i].dialling);
-    free(n->neighbour);
-    n->neighbour = NULL;
-    n->neighbour_count = n->presented_count = 0;
-}
-
-bool node_neighbour_wanted(const struct node *n, node_id holder)
-{
-    return n->overlay == NULL || overlay_is_active(n->overlay, holder);
-}
-
-/* The peer's place as a position among our neighbours; NEIGHBOUR_NONE. */
-static uint32_t neighbour_of(const struct node *n, node_id peer)
+/* The peer as a neighbour; NULL. */
+static struct neighbour *neighbour_of(const struct node *n, node_id peer)
 {
     rank_t rank = places_of(&n->places, peer);
-    if (rank == RANK_NONE || n->algo == NULL) return NEIGHBOUR_NONE;
-    uint32_t edge = graph_edge_index(n->graph, n->rank, rank);
-    return edge == UINT32_MAX ? NEIGHBOUR_NONE : edge - n->graph->offset[n->rank];
+    return rank == RANK_NONE || n->algo == NULL ? NULL : node_neighbour_find(n, rank);
 }
 
 /* True when both READYs fit together. */
 static bool link_agrees(struct node *n, struct link *l)
 {
-    if (l->ready.your_place == n->rank && l->ready.place == n->neighbour[l->neighbour].rank) return true;
+    if (l->ready.your_place == n->rank && l->ready.place == l->place) return true;
     trace_line(n->config.trace, TRACE_DEBUG,
                "node %llu takes us for place %u and itself for %u: a fresh link", (unsigned long long)l->peer,
                l->ready.your_place, l->ready.place);
@@ -136,12 +103,11 @@ static bool link_agrees(struct node *n, struct link *l)
 
 void node_link_present(struct node *n, struct link *l)
 {
-    if (l->presented || l->closing || l->neighbour == NEIGHBOUR_NONE) return;
+    if (l->presented || l->closing || l->place == RANK_NONE) return;
     if (l->ready_received && !link_agrees(n, l)) return;
     l->presented = true;
     n->presented_count++;
-    struct algo_event event = {
-        .kind = ALGO_PEER_UP, .peer = n->neighbour[l->neighbour].rank, .boot = l->boot};
+    struct algo_event event = {.kind = ALGO_PEER_UP, .peer = l->place, .boot = l->boot};
     CHECK(node_feed(n, &event) == 0);
     if (n->presented_count == n->neighbour_count) node_train_release(n);
     node_link_early(n, l);
@@ -159,28 +125,26 @@ void node_ready_heard(struct node *n, struct link *from, const struct wire_ready
 }
 
 /* The link is the neighbour's from now on. */
-static void neighbour_bind(struct node *n, uint32_t at, struct link *l)
+static void neighbour_bind(struct node *n, struct neighbour *nb, struct link *l)
 {
-    struct neighbour *nb = &n->neighbour[at];
     CHECK(nb->link == NULL && !l->ready_sent);
     nb->link = l;
-    l->neighbour = at;
+    l->place = nb->rank;
     node_send_ready(n, l, nb->rank);
 }
 
-static void neighbour_review(struct node *n, uint32_t at, uint64_t now_us)
+static void neighbour_review(struct node *n, struct neighbour *nb, uint64_t now_us)
 {
-    struct neighbour *nb = &n->neighbour[at];
     struct link *now = nb->present, *bound = nb->link;
     node_id holder = 0;
-    bool wanted = places_holder(&n->places, nb->rank, &holder) && node_neighbour_wanted(n, holder);
+    bool wanted = nb->listed && places_holder(&n->places, nb->rank, &holder);
     if (now != NULL || !wanted) nb->missing_us = now_us;
     if (bound != NULL) { /* until its on_down the place is not free for another link */
         if (bound != now || !wanted) node_link_close(n, bound, DOWN_LOCAL);
         return;
     }
-    if (now == NULL || !wanted || now->neighbour != NEIGHBOUR_NONE) return;
-    neighbour_bind(n, at, now);
+    if (now == NULL || !wanted || now->place != RANK_NONE) return;
+    neighbour_bind(n, nb, now);
     if (now->ready_received && n->begun) node_link_present(n, now);
 }
 
@@ -188,12 +152,14 @@ void node_neighbours_review(struct node *n)
 {
     if (n->algo == NULL || n->evicted) return;
     uint64_t now_us = node_now_us(n);
+    node_neighbours_list(n, now_us);
     for (uint32_t i = 0; i < n->neighbour_count; i++) n->neighbour[i].present = NULL;
     for (struct link *l = n->oldest; l != NULL; l = l->newer) {
-        uint32_t at = l->closing ? NEIGHBOUR_NONE : neighbour_of(n, l->peer);
-        if (at != NEIGHBOUR_NONE) n->neighbour[at].present = l;
+        struct neighbour *nb = l->closing ? NULL : neighbour_of(n, l->peer);
+        if (nb != NULL) nb->present = l;
     }
-    for (uint32_t i = 0; i < n->neighbour_count && n->algo != NULL; i++) neighbour_review(n, i, now_us);
+    for (uint32_t i = 0; i < n->neighbour_count && n->algo != NULL; i++)
+        neighbour_review(n, &n->neighbour[i], now_us);
 }
 
 /* -- up, down, refused ------------------------------------------------------------------------- */
@@ -207,10 +173,10 @@ static void given_up(struct node *n, struct link *l)
         node_link_close(n, l, DOWN_LOCAL);
         return;
     }
-    uint32_t at = neighbour_of(n, l->peer);
-    if (at == NEIGHBOUR_NONE) return;
-    neighbour_bind(n, at, l);
-    node_redial_up(n, &n->neighbour[at], l);
+    struct neighbour *nb = neighbour_of(n, l->peer);
+    if (nb == NULL) return;
+    neighbour_bind(n, nb, l);
+    node_redial_up(n, nb, l);
 }
 
 void node_link_up(struct node *n, struct link_id id, const struct peer_info *peer)
@@ -243,7 +209,8 @@ void node_link_down(struct node *n, struct link_id id, enum down_reason why)
 {
     struct link *l = link_find_any(n, id);
     CHECK(l != NULL); /* exactly one on_down per on_up */
-    struct neighbour *nb = l->neighbour != NEIGHBOUR_NONE ? &n->neighbour[l->neighbour] : NULL;
+    struct neighbour *nb = l->place != RANK_NONE ? node_neighbour_find(n, l->place) : NULL;
+    CHECK_IMPLIES(l->place != RANK_NONE, nb != NULL);
     bool presented = l->presented, dialled = l->dialled;
     node_id peer = l->peer;
     trace_line(n->config.trace, TRACE_DEBUG, "node %llu: link down: %s", (unsigned long long)peer,

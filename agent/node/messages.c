@@ -104,11 +104,10 @@ static void link_send(struct node *n, struct link *l, enum lane lane, struct blo
 
 void node_send(struct node *n, rank_t to, const struct algo_msg *msg)
 {
-    uint32_t edge = graph_edge_index(n->graph, n->rank, to);
-    CHECK(edge != UINT32_MAX);
+    const struct neighbour *nb = node_neighbour_find(n, to);
+    CHECK(nb != NULL);
     CHECK_IMPLIES(msg->vec != NULL, msg->vec->size == n->config.dim * sizeof(float));
     CHECK_IMPLIES(msg->packed != NULL, msg->packed->size <= n->packed_size_max);
-    const struct neighbour *nb = &n->neighbour[edge - n->graph->offset[n->rank]];
     struct link *l = nb->link;
     if (l == NULL || l->closing || !l->presented) return;
     struct blob *body = msg->vec != NULL ? msg->vec : msg->packed;
@@ -193,7 +192,7 @@ static const char *early_keep(struct link *l, const uint8_t *head, size_t size, 
 /* The algorithm's part of a message that was decoded; returns NULL or why it is refused. */
 static const char *receive_algo(struct node *n, struct link *l, struct wire_message *m, struct blob *body)
 {
-    if (n->algo == NULL || !l->ready_sent || l->neighbour == NEIGHBOUR_NONE)
+    if (n->algo == NULL || !l->ready_sent || l->place == RANK_NONE)
         return "sent a message of the algorithm before we were ready";
     const char *fault = body_fault(n, m->packed, body);
     if (fault != NULL) return fault;
@@ -203,7 +202,7 @@ static const char *receive_algo(struct node *n, struct link *l, struct wire_mess
         m->msg.packed = body;
     else
         m->msg.vec = body;
-    struct algo_event event = {.kind = ALGO_MESSAGE, .peer = n->neighbour[l->neighbour].rank, .msg = &m->msg};
+    struct algo_event event = {.kind = ALGO_MESSAGE, .peer = l->place, .msg = &m->msg};
     return node_feed(n, &event) == 0 ? NULL : "sent a message that the algorithm refuses";
 }
 

@@ -24,6 +24,8 @@ struct node *node_new(const struct node_config *config, const struct node_sink *
     n->config = *config;
     n->sink = *sink;
     if (n->config.min_nodes == 0) n->config.min_nodes = config->node_count;
+    n->any_peers = algo_takes_any_peers(config->algo, config->algo_params);
+    CHECK_IMPLIES(config->overlay, n->any_peers && config->members == NULL);
     n->phase = NODE_JOINING;
     n->rank = RANK_NONE;
     n->wanted_place = config->had_place ? config->place : RANK_NONE;
@@ -318,7 +320,7 @@ void node_report(const struct node *n, struct node_report *out)
         .members_known = n->membership != NULL ? n->places.living : n->config.node_count,
         .members_wanted = n->config.min_nodes,
         .progress = n->steps,
-        .neighbours = n->neighbour_count,
+        .neighbours = node_neighbour_count(n),
         .neighbours_up = n->presented_count,
         .loss = n->loss,
         .messages_refused = n->refused,

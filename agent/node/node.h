@@ -13,7 +13,7 @@
  *  - the whole experiment starts again: who has its own steps keeps them; with a method that needs a common start
  *    (not algo_type.own_start) the member with most progress begins, and the others fetch its model.
  *  - a link is used by the algorithm (PEER_UP) once both ends have said READY on it, each naming both places. A node
- *    says it to the undisputed holder of a neighbouring place; with `overlay` only while that is in its active view.
+ *    says it to the undisputed holder of a neighbouring place; which these are: node/neighbours.c.
  *  - events go through algo->step; its actions are encoded (wire.h) and sent, or start the training job.
  *  - links that nobody needs are closed after a while by the side that dialled them (node/contacts.c).
  * Failure courses
@@ -59,8 +59,8 @@ struct node_config {
     uint64_t claimed;    /* when it was claimed, in boot units; 0 = not yet */
     uint64_t steps_done; /* local steps of former lives, that x0 has behind it */
     uint64_t samples;    /* told to the others as META_SAMPLES */
-    bool
-        overlay; /* only members of the active view (net/overlay/overlay.h) are presented: the graph is complete */
+    bool overlay; /* the members of the active view (net/overlay/overlay.h) are the neighbours: for methods
+                  * that take any peers */
     const struct membership_config
         *membership; /* times and numbers; NULL = the defaults; borrowed during node_new */
     const struct algo_type *algo;
@@ -115,7 +115,8 @@ struct node_report {
     uint64_t fetch_chunks, fetch_chunks_total; /* FETCHING */
     uint32_t fetch_donors;
     uint64_t bytes_given; /* of the model, to newcomers */
-    uint32_t neighbours, neighbours_up;
+    uint32_t neighbours;  /* those that could be up: of a method that takes any peers, the living ones */
+    uint32_t neighbours_up;
     double loss;   /* exponential mean of the training loss of recent jobs */
     double weight; /* w_v */
     struct algo_report algo;

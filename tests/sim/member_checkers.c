@@ -11,13 +11,15 @@
  *  - a leave over a sound network is heard.
  * At rest after healing:
  *  - every living node that can have a place has one, no two the same; all train, are linked to the holders of
- *    neighbouring places, step and mix; all have one view, in which exactly the living are ALIVE.
+ *    neighbouring places (those of the healed graph, where the method takes any peers), step and mix; over the links
+ *    that their algorithms have, all are connected, if the graph is; all have one view, in which exactly the living are ALIVE.
  *  - without drift the models agree, when the holders' graph is connected. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "agent/node/internal.h"
+#include "algo/topology/living.h"
 #include "algo/vec.h"
 #include "base/check.h"
 #include "tests/sim/member_storm.h"
@@ -352,16 +354,71 @@ static const char *find_holders(const struct member_storm *s, uint32_t holder[ME
     return held == can ? NULL : "somebody who could have a place has none";
 }
 
-static uint32_t held_neighbours(const struct member_storm *s, const uint32_t *holder, uint32_t place)
+/* The graph that the nodes should have: of places, and for methods that take any peers healed around vacant ones; an
+ * overlay's says only who can be a neighbour. */
+static void graph_expected(const struct member_storm *s, const uint32_t *holder, struct graph *out)
 {
-    const struct graph *g = simulation_graph(s->sim);
+    uint8_t vacant[MEMBER_DIM] = {0};
+    static const uint8_t nobody[MEMBER_DIM];
+    for (uint32_t r = 0; r < s->places; r++) vacant[r] = holder[r] == UINT32_MAX;
+    if (!s->setup.overlay) {
+        living_graph(simulation_graph(s->sim), s->any_peers ? vacant : nobody, out);
+        return;
+    }
+    struct graph complete;
+    struct choice choice;
+    CHECK(choice_parse(topology_table, topology_table_count, "", "complete", &choice, NULL) == 0);
+    CHECK(topology_build(&choice, s->places, 1, &complete, NULL) == 0);
+    living_graph(&complete, vacant, out);
+    graph_deinit(&complete);
+}
+
+static uint32_t held_neighbours(const struct graph *g, const uint32_t *holder, uint32_t place)
+{
     uint32_t held = 0;
     for (uint32_t i = g->offset[place]; i < g->offset[place + 1]; i++)
         held += holder[g->neighbour[i]] != UINT32_MAX;
     return held;
 }
 
-static const char *progress_unrest(const struct member_storm *s, const uint32_t *holder)
+/* bit r: place r is reached from the first place that is held, over edges from `row` */
+static bool rows_connect(const struct member_storm *s, const uint32_t *holder, const uint32_t *row)
+{
+    uint32_t reached, all = 0, before;
+    for (uint32_t r = 0; r < s->places; r++) all |= holder[r] != UINT32_MAX ? 1u << r : 0;
+    reached = all & -all;
+    do {
+        before = reached;
+        for (uint32_t r = 0; r < s->places; r++)
+            if ((reached >> r & 1) != 0) reached |= row[r] & all;
+    } while (reached != before);
+    return reached == all;
+}
+
+static bool are_connected(const struct member_storm *s, const uint32_t *holder, const struct graph *g)
+{
+    uint32_t row[MEMBER_DIM] = {0};
+    for (uint32_t r = 0; r < s->places; r++)
+        for (uint32_t i = g->offset[r]; i < g->offset[r + 1]; i++) row[r] |= 1u << g->neighbour[i];
+    return rows_connect(s, holder, row);
+}
+
+/* The links that the algorithms have connect all who train, when the graph does. */
+static const char *links_unrest(const struct member_storm *s, const uint32_t *holder, const struct graph *g)
+{
+    uint32_t row[MEMBER_DIM] = {0};
+    for (uint32_t r = 0; r < s->places; r++) {
+        if (holder[r] == UINT32_MAX) continue;
+        for (const struct link *l = node_of(s, holder[r])->oldest; l != NULL; l = l->newer)
+            if (l->presented && !l->closing) row[r] |= 1u << l->place;
+    }
+    CHECK_IMPLIES(s->any_peers, are_connected(s, holder, g));
+    if (!are_connected(s, holder, g) || rows_connect(s, holder, row)) return NULL;
+    return "links with READY do not connect all";
+}
+
+static const char *progress_unrest(const struct member_storm *s, const uint32_t *holder,
+                                   const struct graph *g)
 {
     uint32_t moved = 0;
     for (uint32_t place = 0; place < s->places; place++) {
@@ -369,7 +426,7 @@ static const char *progress_unrest(const struct member_storm *s, const uint32_t 
         if (v == UINT32_MAX) continue;
         struct node_report r;
         node_report(node_of(s, v), &r);
-        uint32_t around = held_neighbours(s, holder, place);
+        uint32_t around = held_neighbours(g, holder, place);
         if (s->setup.overlay ? r.neighbours_up == 0 && around > 0 : r.neighbours_up != around)
             return "a neighbour is not linked";
         bool steps = r.progress > s->at_heal_progress[v] + 5;
@@ -386,7 +443,13 @@ const char *member_checkers_unrest(struct member_storm *s)
     uint32_t holder[MEMBER_DIM];
     const char *unrest = find_holders(s, holder);
     if (unrest == NULL) unrest = views_unrest(s);
-    return unrest != NULL ? unrest : progress_unrest(s, holder);
+    if (unrest != NULL) return unrest;
+    struct graph g;
+    graph_expected(s, holder, &g);
+    unrest = links_unrest(s, holder, &g);
+    if (unrest == NULL) unrest = progress_unrest(s, holder, &g);
+    graph_deinit(&g);
+    return unrest;
 }
 
 void member_checkers_print(const struct member_storm *s)
@@ -410,27 +473,16 @@ void member_checkers_print(const struct member_storm *s)
 
 /* -- agreement --------------------------------------------------------------------------------- */
 
-static bool are_connected(const struct member_storm *s, const uint32_t *holder)
-{
-    const struct graph *g = simulation_graph(s->sim);
-    uint32_t reached = 0, all = 0, before;
-    for (uint32_t r = 0; r < s->places; r++) all |= holder[r] != UINT32_MAX ? 1u << r : 0;
-    reached = all & -all;
-    do {
-        before = reached;
-        for (uint32_t r = 0; r < s->places; r++)
-            for (uint32_t i = g->offset[r]; (reached >> r & 1) != 0 && i < g->offset[r + 1]; i++)
-                reached |= 1u << g->neighbour[i] & all;
-    } while (reached != before);
-    return reached == all;
-}
-
 const char *member_checkers_disagreement(struct member_storm *s)
 {
     uint32_t holder[MEMBER_DIM];
     const char *unrest = find_holders(s, holder);
     if (unrest != NULL) return unrest;
-    if (s->law->share == LAW_SHARE_ONE || !are_connected(s, holder)) return NULL;
+    struct graph g;
+    graph_expected(s, holder, &g);
+    bool connected = are_connected(s, holder, &g);
+    graph_deinit(&g);
+    if (s->law->share == LAW_SHARE_ONE || !connected) return NULL;
     const float *first = NULL;
     for (uint32_t place = 0; place < s->places; place++) {
         if (holder[place] == UINT32_MAX) continue;

@@ -13,6 +13,7 @@
 enum {
     LEAVE_US = MEMBER_SECOND, /* from the words to the end */
     SEEK_US = 5 * MEMBER_SECOND,
+    HEALED_DEAD_MAX = 4,
 };
 
 static const char *const fault_name[MEMBER_FAULT_COUNT] = {
@@ -360,17 +361,34 @@ bool member_faults_blow(struct member_storm *s, uint64_t until_us)
     return go_on_to(s, until_us);
 }
 
-/* The slot may stay dead: nobody who is alone knows only it, and there are enough. */
-static bool may_stay_dead(struct member_storm *s, uint32_t v)
+/* The slot may stay dead: nobody who is alone knows only it, and there are enough for all places; of a graph that
+ * heals, enough to found the experiment. */
+static bool may_stay_dead(struct member_storm *s, uint32_t v, uint32_t dead)
 {
+    bool heals = s->any_peers && !s->setup.overlay;
+    uint32_t least = heals ? s->min_nodes : s->places;
     for (uint32_t u = 0; u < s->slots; u++)
         if (s->slot[u].seed == v && u != v) return false;
-    return s->slots - 1 >= s->places && prng_below(&s->prng, 2) == 0;
+    return dead < (heals ? HEALED_DEAD_MAX : 1) && s->slots - dead - 1 >= least &&
+           prng_below(&s->prng, 2) == 0;
+}
+
+/* A graph that heals is to have something to heal: some die with the last fault. */
+static uint32_t last_deaths(struct member_storm *s)
+{
+    uint32_t dead = 0;
+    for (uint32_t i = 0; s->any_peers && !s->setup.overlay && i < 2; i++) {
+        uint32_t v = prng_below(&s->prng, s->slots);
+        if (simulation_node(s->sim, v) == NULL || !may_stay_dead(s, v, dead)) continue;
+        end_life(s, v, true);
+        s->slot[v].stays_dead = true;
+        dead++;
+    }
+    return dead;
 }
 
 void member_faults_heal(struct member_storm *s)
 {
-    bool one_stays = false;
     for (uint32_t v = 0; v < s->slots; v++) {
         s->slot[v].witnesses = 0; /* too soon to say */
         if (s->slot[v].leaving) end_life(s, v, true);
@@ -379,10 +397,11 @@ void member_faults_heal(struct member_storm *s)
         if (t != NULL) t->ops->heal(t, 0);
     }
     sim_heal_all(simulation_world(s->sim));
+    uint32_t dead = last_deaths(s);
     for (uint32_t v = 0; v < s->slots; v++) {
-        if (simulation_node(s->sim, v) != NULL) continue;
-        if (!one_stays && may_stay_dead(s, v))
-            one_stays = true;
+        if (simulation_node(s->sim, v) != NULL || s->slot[v].stays_dead) continue;
+        if (may_stay_dead(s, v, dead))
+            dead++;
         else
             begin_life(s, v, (enum member_fault)(MEMBER_BACK_OLD_DISK + prng_below(&s->prng, 3)));
     }

@@ -64,3 +64,10 @@ void member_forget_steps_when_evicted(struct member_storm *s)
         if (s->seen[v].trained && n->algo == NULL) n->steps = 0;
     }
 }
+
+/* The graph does not heal around vacant places. */
+void member_leave_bridges_out(struct member_storm *s)
+{
+    for (uint32_t v = 0; v < s->slots; v++)
+        if (touched(s, v)) simulation_node(s->sim, v)->bridges_due_us = TIME_NEVER;
+}

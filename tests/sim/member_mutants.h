@@ -10,6 +10,7 @@ void member_keep_the_places_of_the_dead(struct member_storm *s);
 void member_skip_the_fetch(struct member_storm *s);
 void member_drop_what_was_fetched(struct member_storm *s);
 void member_forget_steps_when_evicted(struct member_storm *s);
+void member_leave_bridges_out(struct member_storm *s);
 
 void member_never_cancel_a_suspicion(struct member_storm *s);
 void member_never_end_a_suspicion(struct member_storm *s);

@@ -113,7 +113,8 @@ static void draw_algorithm(struct member_storm *s, const char *given)
     CHECK(algo_choose(s->algorithm, &s->algorithm_choice, &s->setup.algo, NULL) == 0);
     s->law = law_of(s->setup.algo->spec.name);
     CHECK(s->law != NULL);
-    s->setup.overlay = s->setup.algo->any_peers && s->seed % 2 == 0;
+    s->any_peers = algo_takes_any_peers(s->setup.algo, &s->algorithm_choice);
+    s->setup.overlay = s->any_peers && s->seed % 2 == 0;
 }
 
 static void draw_world(struct member_storm *s)
@@ -121,12 +122,13 @@ static void draw_world(struct member_storm *s)
     static const char *const topologies[] = {"ring", "regular:d=4", "er:p=0.4", "complete"};
     struct prng *p = &s->prng;
     const char *drawn = topologies[prng_below(p, 4)];
-    bool all = s->setup.algo->links == ALGO_LINKS_ALL || s->setup.overlay;
+    if (s->setup.algo->links == ALGO_LINKS_ALL) drawn = "complete";
+    if (s->setup.overlay) drawn = "overlay";
     s->places = 8 + prng_below(p, 5);
     if (strcmp(s->setup.algo->spec.name, "hsgd") == 0) s->places &= ~1u; /* two groups */
     s->slots = s->places + prng_below(p, MEMBER_SLOTS_MAX - MEMBER_DIM + 1);
     s->min_nodes = s->places / 3 + prng_below(p, s->places - s->places / 3) + 1;
-    snprintf(s->topology, sizeof s->topology, "%s", all ? "complete" : drawn);
+    snprintf(s->topology, sizeof s->topology, "%s", drawn);
     snprintf(s->latency, sizeof s->latency, "exp:mean=%ums", 2 + prng_below(p, 19));
     uint32_t step_ms = 60 + prng_below(p, 60);
     snprintf(s->step_time, sizeof s->step_time, "uniform:low=%ums,high=%ums", step_ms / 2, 2 * step_ms);
@@ -274,9 +276,9 @@ bool member_storm_run(uint64_t seed, const struct member_plan *plan, struct memb
     s->tally->virtual_s += (double)member_storm_now_us(s) / 1e6;
     bool fine = s->problem.text[0] == '\0';
     if (!fine)
-        err_set(why, ERR_LIMIT, "seed %llu (%s on %s%s, %u places, %u slots, from %u on): %.250s",
-                (unsigned long long)seed, s->algorithm, s->topology, s->setup.overlay ? ", overlay" : "",
-                s->places, s->slots, s->min_nodes, s->problem.text);
+        err_set(why, ERR_LIMIT, "seed %llu (%s on %s, %u places, %u slots, from %u on): %.250s",
+                (unsigned long long)seed, s->algorithm, s->topology, s->places, s->slots, s->min_nodes,
+                s->problem.text);
     simulation_free(s->sim);
     free(s);
     return fine;

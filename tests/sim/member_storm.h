@@ -120,6 +120,7 @@ struct member_slot {
     uint32_t seed;
     bool seeking; /* the seed's address is sought: discovery */
     bool paused, leaving;
+    bool stays_dead;    /* after healing */
     uint64_t gone_us;   /* leaving: when it goes */
     uint32_t witnesses; /* bit u: nothing kept the leave from u */
     struct member_disk disk;
@@ -138,6 +139,7 @@ struct member_storm {
     char algorithm[MEMBER_TEXT], topology[MEMBER_TEXT], latency[MEMBER_TEXT], step_time[MEMBER_TEXT];
     uint32_t slots, places, min_nodes;
     const struct law *law;
+    bool any_peers; /* the method takes them: its graph heals, or is an overlay */
     struct prng prng;
     double fault_weight[MEMBER_FAULT_COUNT], fault_gap_us;
     uint64_t safety_us, save_gap_us, seek_us;

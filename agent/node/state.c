@@ -154,7 +154,7 @@ void node_donor_end(struct node *n)
 void node_state_writable(struct node *n, const struct link *l)
 {
     if (n->donor == NULL) return;
-    donor_writable(n->donor, l->peer, node_now_us(n), &n->state_actions);
+    donor_writable(n->donor, l->peer, node_model(n), node_now_us(n), &n->state_actions);
     state_apply(n);
 }
 
@@ -211,7 +211,7 @@ void node_state_tick(struct node *n, uint64_t now_us)
     if (n->fetch != NULL && fetch_deadline_us(n->fetch) <= now_us)
         fetch_deadline(n->fetch, now_us, &n->state_actions);
     if (n->donor != NULL && donor_deadline_us(n->donor) <= now_us)
-        donor_deadline(n->donor, now_us, &n->state_actions);
+        donor_deadline(n->donor, node_model(n), now_us, &n->state_actions);
     state_apply(n);
 }
 

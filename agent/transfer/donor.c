@@ -77,8 +77,7 @@ static void newcomer_release(struct newcomer *n, uint64_t now_us)
 }
 
 /* The present one while it is young, else a new one in the place of one that nobody uses; NULL = both are used. */
-static struct snapshot *snapshot_for_newcomer(struct donor *d, const float *x, uint64_t progress,
-                                              uint64_t now_us)
+static struct snapshot *snapshot_for_newcomer(struct donor *d, uint64_t progress, uint64_t now_us)
 {
     struct snapshot *unused = NULL;
     for (uint32_t i = 0; i < SNAPSHOT_COUNT; i++) {
@@ -89,7 +88,7 @@ static struct snapshot *snapshot_for_newcomer(struct donor *d, const float *x, u
     if (unused == NULL) return NULL;
     snapshot_drop(unused);
     uint64_t id = prng_next(&d->draws);
-    snapshot_make(unused, &d->grid, id != 0 ? id : 1, x, progress, now_us);
+    snapshot_make(unused, &d->grid, id != 0 ? id : 1, progress, now_us);
     return unused;
 }
 
@@ -147,7 +146,7 @@ static struct newcomer *newcomer_next(struct donor *d)
     return NULL;
 }
 
-static void pump(struct donor *d, uint64_t now_us, struct transfer_actions *acts)
+static void pump(struct donor *d, const float *x, uint64_t now_us, struct transfer_actions *acts)
 {
     while (d->paid_us <= now_us) {
         struct newcomer *n = newcomer_next(d);
@@ -157,20 +156,20 @@ static void pump(struct donor *d, uint64_t now_us, struct transfer_actions *acts
         struct state_msg *m = transfer_send(acts, n->id, STATE_CHUNK);
         m->snapshot = n->snapshot->id;
         m->first = chunk;
-        m->hash = snapshot_hash(n->snapshot, chunk);
-        m->body = blob_ref(n->snapshot->chunk[chunk]);
+        m->body = blob_ref(snapshot_chunk(n->snapshot, &d->grid, chunk, x, &m->hash));
         n->word_us = now_us;
         d->bytes_given += m->body->size;
         if (d->config.rate_bytes_s > 0) d->paid_us = now_us + bytes_us(d, m->body->size);
     }
 }
 
-void donor_writable(struct donor *d, node_id to, uint64_t now_us, struct transfer_actions *acts)
+void donor_writable(struct donor *d, node_id to, const float *x, uint64_t now_us,
+                    struct transfer_actions *acts)
 {
     struct newcomer *n = newcomer_find(d, to);
     if (n == NULL) return;
     n->blocked = false;
-    pump(d, now_us, acts);
+    pump(d, x, now_us, acts);
 }
 
 void donor_full(struct donor *d, node_id to, uint64_t chunk)
@@ -206,7 +205,7 @@ static void newcomer_end_idle(struct donor *d, uint64_t now_us)
         if (now_us >= newcomer_end_us(d, &d->newcomer[i])) newcomer_remove(d, &d->newcomer[i], now_us);
 }
 
-static void take_ask(struct donor *d, node_id from, const float *x, uint64_t progress, uint64_t now_us,
+static void take_ask(struct donor *d, node_id from, uint64_t progress, uint64_t now_us,
                      struct transfer_actions *acts)
 {
     struct newcomer *n = newcomer_find(d, from);
@@ -214,7 +213,7 @@ static void take_ask(struct donor *d, node_id from, const float *x, uint64_t pro
     newcomer_end_idle(d, now_us);
     uint64_t wait_us = backlog_us(d, now_us);
     bool room = d->newcomer_count < d->config.newcomer_max && wait_us <= BACKLOG_MAX_US;
-    struct snapshot *s = room ? snapshot_for_newcomer(d, x, progress, now_us) : NULL;
+    struct snapshot *s = room ? snapshot_for_newcomer(d, progress, now_us) : NULL;
     if (s == NULL) {
         say_busy(d, from, wait_us > BUSY_MIN_US ? wait_us : BUSY_MIN_US, acts);
         return;
@@ -232,7 +231,7 @@ static void take_ask(struct donor *d, node_id from, const float *x, uint64_t pro
     offer->progress = s->progress;
 }
 
-static int take_get(struct donor *d, node_id from, const struct state_msg *m, uint64_t now_us,
+static int take_get(struct donor *d, node_id from, const struct state_msg *m, const float *x, uint64_t now_us,
                     struct transfer_actions *acts)
 {
     if (m->snapshot == 0 || m->count == 0 || m->count > d->config.queue_max) return ERR_PROTO;
@@ -247,7 +246,7 @@ static int take_get(struct donor *d, node_id from, const struct state_msg *m, ui
         if (newcomer_waits_for(n, m->first + i)) return ERR_PROTO;
     for (uint64_t i = 0; i < m->count; i++) n->asked[n->asked_count++] = (uint32_t)(m->first + i);
     n->word_us = now_us;
-    pump(d, now_us, acts);
+    pump(d, x, now_us, acts);
     return 0;
 }
 
@@ -263,10 +262,10 @@ int donor_message(struct donor *d, node_id from, const struct state_msg *msg, co
     if (!state_msg_is_plain(msg)) return ERR_PROTO;
     switch (msg->kind) {
     case STATE_ASK:
-        take_ask(d, from, x, progress, now_us, acts);
+        take_ask(d, from, progress, now_us, acts);
         return 0;
     case STATE_GET:
-        return take_get(d, from, msg, now_us, acts);
+        return take_get(d, from, msg, x, now_us, acts);
     case STATE_DONE:
         take_done(d, from, now_us);
         return 0;
@@ -287,7 +286,7 @@ void donor_link_down(struct donor *d, node_id id)
     if (n != NULL) newcomer_remove(d, n, n->word_us);
 }
 
-void donor_deadline(struct donor *d, uint64_t now_us, struct transfer_actions *acts)
+void donor_deadline(struct donor *d, const float *x, uint64_t now_us, struct transfer_actions *acts)
 {
     newcomer_end_idle(d, now_us);
     for (uint32_t i = 0; i < SNAPSHOT_COUNT; i++) {
@@ -295,7 +294,7 @@ void donor_deadline(struct donor *d, uint64_t now_us, struct transfer_actions *a
         if (s->id != 0 && s->users == 0 && now_us >= time_after(s->unused_us, d->config.snapshot_us))
             snapshot_drop(s);
     }
-    pump(d, now_us, acts);
+    pump(d, x, now_us, acts);
 }
 
 uint64_t donor_deadline_us(const struct donor *d)

@@ -1,4 +1,7 @@
-/* A model that was frozen to be given away: one copy in blobs of a chunk each, so that sending copies nothing. */
+/* A model that is given away in blobs of a chunk each. A chunk is copied out of the model when it is first sent, and is
+ * then the same for everybody who uses the snapshot: offering copies nothing, so that no message waits behind the copy
+ * of a whole model, and of what other donors give no copy is made. Chunks may thus be of different moments, as they
+ * are when they come from different donors. */
 #ifndef GADABOUT_AGENT_TRANSFER_SNAPSHOT_H
 #define GADABOUT_AGENT_TRANSFER_SNAPSHOT_H
 
@@ -10,16 +13,17 @@ struct snapshot {
     uint64_t made_us;
     uint64_t unused_us; /* since when nobody uses it */
     uint32_t users;
-    struct blob **chunk; /* (count) */
-    uint64_t *hash;      /* (count) valid where hashed */
-    uint8_t *hashed;     /* (count) */
+    struct blob **chunk; /* (count) NULL = not sent yet */
+    uint64_t *hash;      /* (count) valid where there is a chunk */
     uint32_t count;
 };
 
-/* Copies x (grid->size bytes). snapshot_hash hashes a chunk at its first use. */
-void snapshot_make(struct snapshot *s, const struct chunk_grid *grid, uint64_t id, const float *x,
-                   uint64_t progress, uint64_t now_us);
+void snapshot_make(struct snapshot *s, const struct chunk_grid *grid, uint64_t id, uint64_t progress,
+                   uint64_t now_us);
 void snapshot_drop(struct snapshot *s);
-uint64_t snapshot_hash(struct snapshot *s, uint32_t chunk);
+
+/* The chunk, borrowed, and its hash. The first time it is copied out of x (grid->size bytes). */
+struct blob *snapshot_chunk(struct snapshot *s, const struct chunk_grid *grid, uint32_t chunk, const float *x,
+                            uint64_t *hash);
 
 #endif

@@ -1,8 +1,8 @@
 /* The model for a node that joins while the others train: fetched in chunks from several donors at once.
  * Two pure machines; the node carries their messages (STATE in wire.h, chunks as bodies in the bulk lane).
  *
- * Donors' models differ a little while they train. Each donor freezes its own when it is first asked (one copy,
- * shared by all who ask within snapshot_us); the newcomer may take different chunks from different donors: each
+ * Donors' models differ a little while they train. Each donor freezes a chunk of its own when it is first asked for it
+ * (one copy, shared by all who ask within snapshot_us); the newcomer may take different chunks from different donors: each
  * coordinate is one that some donor had, as in block-wise gossip, and the method goes on from there.
  *
  * Normal course
@@ -113,17 +113,18 @@ struct donor;
 struct donor *donor_new(const struct donor_config *config); /* returns owned */
 void donor_free(struct donor *d);
 
-/* x (dim) is looked at only when a snapshot is made: within the call. progress: steps done so far. */
+/* x (dim) is our model, looked at within the call only: a chunk is copied out of it when it is first sent. progress:
+ * steps done so far. */
 int donor_message(struct donor *d, node_id from, const struct state_msg *msg, const float *x,
                   uint64_t progress, uint64_t now_us, struct transfer_actions *acts); /* 0 or ERR_PROTO */
-void donor_writable(struct donor *d, node_id to, uint64_t now_us,
+void donor_writable(struct donor *d, node_id to, const float *x, uint64_t now_us,
                     struct transfer_actions *acts); /* room in the link */
 
 /* The link refused this chunk (ERR_FULL), which is told before the next event: again when writable. */
 void donor_full(struct donor *d, node_id to, uint64_t chunk);
 
 void donor_link_down(struct donor *d, node_id id);
-void donor_deadline(struct donor *d, uint64_t now_us, struct transfer_actions *acts);
+void donor_deadline(struct donor *d, const float *x, uint64_t now_us, struct transfer_actions *acts);
 uint64_t donor_deadline_us(const struct donor *d);
 uint64_t donor_bytes_given(const struct donor *d);
 bool donor_serves(const struct donor *d, node_id id); /* it is a newcomer that fetches from us */

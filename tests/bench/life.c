@@ -114,7 +114,7 @@ static void life_timer_cb(uv_timer_t *timer)
     if (l->fetch != NULL)
         fetch_deadline(l->fetch, now_us(), &l->acts);
     else
-        donor_deadline(l->donor, now_us(), &l->acts);
+        donor_deadline(l->donor, l->x, now_us(), &l->acts);
     life_rest(l);
 }
 
@@ -173,7 +173,7 @@ static void life_writable(void *ctx, struct link_id link)
     struct life *l = ctx;
     unsigned at;
     node_id peer = link_peer(l, link, &at);
-    if (l->donor != NULL) donor_writable(l->donor, peer, now_us(), &l->acts);
+    if (l->donor != NULL) donor_writable(l->donor, peer, l->x, now_us(), &l->acts);
     life_rest(l);
 }
 

@@ -336,7 +336,7 @@ static void malformed_words_to_a_donor_leave_no_trace(void **state)
             fail_msg("case %zu left a trace", i);
     }
     for (uint64_t i = 11; i <= 13; i++) {
-        donor_deadline(d, donor_deadline_us(d), &acts);
+        donor_deadline(d, x, donor_deadline_us(d), &acts);
         assert_int_equal(acts.count, i - 10);
         assert_int_equal(acts.item[i - 11].msg.first, i);
     }

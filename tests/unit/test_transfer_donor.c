@@ -87,23 +87,25 @@ static void expect_chunk(const struct bench *b, size_t action, node_id to, uint6
     assert_memory_equal(a->msg.body->data, x + index * CHUNK / sizeof(float), bytes);
 }
 
-static void what_is_given_is_what_was_frozen(void **state)
+static void a_chunk_is_the_same_for_all_from_its_first_sending_on(void **state)
 {
     (void)state;
     struct bench b;
     bench_open(&b, 4, 0);
+    uint64_t first = ask(&b, 1, 0);
+    for (size_t i = 0; i < DIM; i++) b.x[i] += 1; /* offering has copied nothing */
+    get(&b, 1, first, CHUNKS - 2, 1, 1);
+    expect_chunk(&b, 0, 1, CHUNKS - 2, b.x);
+    const struct blob *shared = b.acts.item[0].msg.body;
+    uint64_t hash = b.acts.item[0].msg.hash;
     float frozen[DIM];
     memcpy(frozen, b.x, sizeof frozen);
-    uint64_t first = ask(&b, 1, 0);
     for (size_t i = 0; i < DIM; i++) b.x[i] += 1;
     assert_true(ask(&b, 2, SNAPSHOT_US - 1) == first); /* shared */
     get(&b, 2, first, CHUNKS - 2, 2, SNAPSHOT_US - 1);
     assert_int_equal(b.acts.count, 2);
     expect_chunk(&b, 0, 2, CHUNKS - 2, frozen);
-    expect_chunk(&b, 1, 2, CHUNKS - 1, frozen);
-    const struct blob *shared = b.acts.item[0].msg.body;
-    uint64_t hash = b.acts.item[0].msg.hash;
-    get(&b, 1, first, CHUNKS - 2, 1, SNAPSHOT_US - 1);
+    expect_chunk(&b, 1, 2, CHUNKS - 1, b.x);           /* nobody has had it: as it is now */
     assert_ptr_equal(b.acts.item[0].msg.body, shared); /* no copy for the second one */
     assert_true(b.acts.item[0].msg.hash == hash);
     assert_int_equal(donor_bytes_given(b.d), 3 * CHUNK - 3 * sizeof(float));
@@ -139,9 +141,9 @@ static void an_unused_snapshot_is_dropped_and_its_chunks_are_gone(void **state)
     assert_true(donor_deadline_us(b.d) == TIME_NEVER);
     uint64_t snapshot = ask(&b, 1, 10);
     assert_int_equal(donor_deadline_us(b.d), 10 + SNAPSHOT_US); /* of the newcomer that says nothing */
-    donor_deadline(b.d, 10 + SNAPSHOT_US, &b.acts);
+    donor_deadline(b.d, b.x, 10 + SNAPSHOT_US, &b.acts);
     assert_int_equal(donor_deadline_us(b.d), 10 + 2 * SNAPSHOT_US); /* of the snapshot that nobody uses */
-    donor_deadline(b.d, 10 + 2 * SNAPSHOT_US, &b.acts);
+    donor_deadline(b.d, b.x, 10 + 2 * SNAPSHOT_US, &b.acts);
     assert_true(donor_deadline_us(b.d) == TIME_NEVER);
     get(&b, 1, snapshot, 3, 2, 20 + 2 * SNAPSHOT_US);
     assert_int_equal(b.acts.count, 1);
@@ -186,7 +188,7 @@ static void a_newcomer_that_is_gone_is_sent_nothing_more(void **state)
     for (uint64_t now_us = 1; now_us < 20000; now_us++) {
         if (donor_deadline_us(b.d) > now_us) continue;
         transfer_actions_clear(&b.acts);
-        donor_deadline(b.d, now_us, &b.acts);
+        donor_deadline(b.d, b.x, now_us, &b.acts);
         for (size_t i = 0; i < b.acts.count; i++) assert_int_equal(b.acts.item[i].to, 2);
         sent += (uint32_t)b.acts.count;
     }
@@ -209,7 +211,7 @@ static void the_rate_is_kept_and_shared_in_turn(void **state)
             for (size_t i = 0; i < b.acts.count; i++) got[b.acts.item[i].to]++;
         }
         transfer_actions_clear(&b.acts);
-        if (donor_deadline_us(b.d) <= now_us) donor_deadline(b.d, now_us, &b.acts);
+        if (donor_deadline_us(b.d) <= now_us) donor_deadline(b.d, b.x, now_us, &b.acts);
         for (size_t i = 0; i < b.acts.count; i++) got[b.acts.item[i].to]++;
         assert_true((got[1] + got[2]) * 1000 <= now_us + 1000);
     }
@@ -248,16 +250,16 @@ static void a_full_link_waits_while_others_go_on(void **state)
     get(&b, 2, snapshot, 5, 1, 1);
     expect_chunk(&b, 0, 2, 5, b.x);
     transfer_actions_clear(&b.acts);
-    donor_writable(b.d, 2, 2, &b.acts);
+    donor_writable(b.d, 2, b.x, 2, &b.acts);
     assert_int_equal(b.acts.count, 0);
-    donor_writable(b.d, 9, 2, &b.acts); /* a stranger */
-    donor_writable(b.d, 1, 2, &b.acts);
+    donor_writable(b.d, 9, b.x, 2, &b.acts); /* a stranger */
+    donor_writable(b.d, 1, b.x, 2, &b.acts);
     assert_int_equal(b.acts.count, 2);
     expect_chunk(&b, 0, 1, 1, b.x);
     expect_chunk(&b, 1, 1, 2, b.x);
     donor_full(b.d, 1, 2);
     assert_int_equal(donor_deadline_us(b.d), 1 + SNAPSHOT_US); /* not at once: it waits for the link */
-    donor_deadline(b.d, 2 + SNAPSHOT_US, &b.acts);
+    donor_deadline(b.d, b.x, 2 + SNAPSHOT_US, &b.acts);
     get(&b, 1, snapshot, 3, 1, 2 + SNAPSHOT_US); /* the link took nothing for too long */
     assert_int_equal(b.acts.item[0].msg.kind, STATE_GONE);
     bench_close(&b);
@@ -272,7 +274,7 @@ static void a_second_ask_begins_anew(void **state)
     get(&b, 1, snapshot, 0, 8, 0);
     assert_true(ask(&b, 1, 1) == snapshot);
     transfer_actions_clear(&b.acts);
-    donor_deadline(b.d, 5000, &b.acts);
+    donor_deadline(b.d, b.x, 5000, &b.acts);
     assert_int_equal(b.acts.count, 0);
     get(&b, 1, snapshot, 0, 8, 5000);
     assert_int_equal(b.acts.count, 1);
@@ -282,7 +284,7 @@ static void a_second_ask_begins_anew(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_is_given_is_what_was_frozen),
+        cmocka_unit_test(a_chunk_is_the_same_for_all_from_its_first_sending_on),
         cmocka_unit_test(there_are_never_more_than_two_snapshots),
         cmocka_unit_test(an_unused_snapshot_is_dropped_and_its_chunks_are_gone),
         cmocka_unit_test(newcomers_over_the_cap_are_told_to_come_again),

@@ -56,7 +56,10 @@ static void message_drop(struct rig *r, size_t at)
 void rig_free(struct rig *r)
 {
     while (r->message_count > 0) message_drop(r, 0);
-    for (size_t i = 0; i < r->snapshot_count; i++) free(r->snapshot[i].x);
+    for (size_t i = 0; i < r->snapshot_count; i++) {
+        free(r->snapshot[i].x);
+        free(r->snapshot[i].sent);
+    }
     for (uint32_t i = 0; i < r->donor_count; i++) {
         donor_free(r->donor[i].machine);
         free(r->donor[i].x);
@@ -116,21 +119,27 @@ static void post(struct rig *r, struct rig_donor *d, node_id from, node_id to, c
     blob_ref(m->msg.body);
 }
 
-static void remember_snapshot(struct rig *r, const struct rig_donor *d, uint64_t id)
+static struct rig_snapshot *snapshot_of(struct rig *r, uint64_t id)
 {
     for (size_t i = 0; i < r->snapshot_count; i++)
-        if (r->snapshot[i].id == id) return;
-    r->snapshot = mem_resize(r->snapshot, r->snapshot_count + 1, sizeof *r->snapshot);
-    float *copy = mem_new(r->dim, sizeof *copy);
-    memcpy(copy, d->x, r->dim * sizeof *copy);
-    r->snapshot[r->snapshot_count++] = (struct rig_snapshot){id, copy};
+        if (r->snapshot[i].id == id) return &r->snapshot[i];
+    return NULL;
 }
 
-static const float *snapshot_of(const struct rig *r, uint64_t id)
+/* A chunk of a snapshot is from its first sending on what the donor's model was then. */
+static void remember_chunk(struct rig *r, const struct rig_donor *d, const struct state_msg *m)
 {
-    for (size_t i = 0; i < r->snapshot_count; i++)
-        if (r->snapshot[i].id == id) return r->snapshot[i].x;
-    return NULL;
+    struct rig_snapshot *s = snapshot_of(r, m->snapshot);
+    if (s == NULL) {
+        r->snapshot = mem_resize(r->snapshot, r->snapshot_count + 1, sizeof *r->snapshot);
+        s = &r->snapshot[r->snapshot_count++];
+        *s = (struct rig_snapshot){m->snapshot, mem_new(r->dim, sizeof(float)),
+                                   mem_new_zero(r->chunk_count, sizeof(bool))};
+    }
+    if (s->sent[m->first]) return;
+    s->sent[m->first] = true;
+    size_t at = m->first * RIG_CHUNK;
+    memcpy((uint8_t *)s->x + at, (const uint8_t *)d->x + at, chunk_bytes(r, m->first));
 }
 
 static void carry_from_newcomer(struct rig *r)
@@ -162,7 +171,7 @@ static void carry_from_donor(struct rig *r, struct rig_donor *d)
     for (size_t i = 0; i < r->acts.count; i++) {
         struct transfer_action *a = &r->acts.item[i];
         r->busy += a->msg.kind == STATE_BUSY;
-        if (a->msg.kind == STATE_OFFER) remember_snapshot(r, d, a->msg.snapshot);
+        if (a->msg.kind == STATE_CHUNK) remember_chunk(r, d, &a->msg);
         if (a->msg.kind == STATE_CHUNK && r->bug == BUG_SNAPSHOT_SHARED) forge_chunk(r, d, &a->msg);
         post(r, d, d->id, a->to, &a->msg);
     }
@@ -270,7 +279,7 @@ static void to_newcomer(struct rig *r, struct rig_message *m)
     if (err != 0) rig_up(r, at);
     if (d->full && d->in_flight <= d->capacity / 2) {
         d->full = false;
-        donor_writable(d->machine, RIG_NEWCOMER, r->now_us, &r->acts);
+        donor_writable(d->machine, RIG_NEWCOMER, d->x, r->now_us, &r->acts);
         carry_from_donor(r, d);
     }
 }
@@ -322,7 +331,7 @@ static void step_time(struct rig *r)
     for (uint32_t i = 0; i < r->donor_count; i++) {
         struct rig_donor *d = &r->donor[i];
         if (donor_deadline_us(d->machine) > r->now_us) continue;
-        donor_deadline(d->machine, r->now_us, &r->acts);
+        donor_deadline(d->machine, d->x, r->now_us, &r->acts);
         carry_from_donor(r, d);
     }
 }
@@ -362,11 +371,11 @@ bool rig_run(struct rig *r, uint64_t until_us)
 const char *rig_verdict(struct rig *r)
 {
     for (uint64_t c = 0; c < r->chunk_count && r->wrong[0] == '\0'; c++) {
-        const float *right = snapshot_of(r, r->source[c]);
+        const struct rig_snapshot *right = snapshot_of(r, r->source[c]);
         size_t at = c * RIG_CHUNK / sizeof(float);
-        if (right == NULL)
+        if (right == NULL || !right->sent[c])
             broken(r, "never came", c);
-        else if (memcmp(r->x + at, right + at, chunk_bytes(r, c)) != 0)
+        else if (memcmp(r->x + at, right->x + at, chunk_bytes(r, c)) != 0)
             broken(r, "is not that of the snapshot it came from", c);
         else if (r->copies[c] != 1)
             broken(r, "was not copied exactly once", c);

@@ -2,7 +2,7 @@
  * laws that every fetch must keep, whatever happens:
  *  - the newcomer speaks only to donors whose link is up;
  *  - a message to the newcomer changes x in at most one chunk, the one it brings, and no chunk twice;
- *  - at the end every chunk is, bit by bit, that of the snapshot it was first taken from. */
+ *  - at the end every chunk is, bit by bit, what its snapshot was when that chunk was first sent. */
 #ifndef GADABOUT_TESTS_UNIT_TRANSFER_FIXTURE_H
 #define GADABOUT_TESTS_UNIT_TRANSFER_FIXTURE_H
 
@@ -22,7 +22,7 @@ enum rig_bug {
     BUG_COUNTED_TWICE,   /* a second copy of a chunk counts as another chunk */
     BUG_DEATH_IGNORED,   /* the newcomer does not hear that a donor's link went */
     BUG_OVERWRITTEN,     /* a second copy of a chunk is written over the first */
-    BUG_SNAPSHOT_SHARED, /* the donor sends what it has now */
+    BUG_SNAPSHOT_SHARED, /* the donor sends what it has now, again and again */
 };
 
 struct rig_donor {
@@ -48,7 +48,8 @@ struct rig_message {
 
 struct rig_snapshot {
     uint64_t id;
-    float *x; /* (dim) */
+    float *x;   /* (dim) what its chunks are, where sent */
+    bool *sent; /* (chunk_count) */
 };
 
 struct rig {

@@ -143,7 +143,8 @@ static int prepare(struct agent *a, struct err_text *why)
     if (err == 0 && a->config->launched) {
         if (a->config->id >= a->config->nodes)
             return err_set(why, ERR_USAGE, "--id: with --launched it must be a rank below --nodes");
-        err = worker_new(&a->experiment, (rank_t)a->config->id, &a->worker, why);
+        a->place = (rank_t)a->config->id;
+        err = worker_new(&a->experiment, a->place, &a->worker, why);
     }
     return err;
 }

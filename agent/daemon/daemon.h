@@ -1,6 +1,7 @@
 /* What the files of `gadabout agent` share: daemon/daemon.c (the whole), daemon/loop.c (handles, why it
- * stops, the order of closing), daemon/settings.c (what it asks of transport and node), daemon/join.c
- * (finding the others), daemon/save.c (the state directory), daemon/report.c (what it says), daemon/lag.c.
+ * stops, the order of closing), daemon/place.c (the rows of its place), daemon/settings.c (what it asks of
+ * transport and node), daemon/join.c (finding the others), daemon/save.c (the state directory),
+ * daemon/report.c (what it says), daemon/lag.c (how late the loop is).
  * Private to them. */
 #ifndef GADABOUT_AGENT_DAEMON_DAEMON_H
 #define GADABOUT_AGENT_DAEMON_DAEMON_H
@@ -64,6 +65,9 @@ struct agent {
     uint64_t steps_before;     /* of former lives */
     struct agent_state *state; /* daemon/save.c; NULL = nothing is kept */
     rank_t place;              /* that the worker has the rows of */
+    struct worker_load *load;  /* daemon/place.c: the rows of load_place, being loaded; NULL = none */
+    rank_t load_place;
+    bool loaded; /* the job of `load` is done */
 
     double began_s, ranked_s; /* wall_clock_s; ranked_s is NAN while joining */
     bool finished;            /* the steps are done */
@@ -96,6 +100,15 @@ bool agent_target_asked(const struct config *c);
 
 /* -- daemon/lag.c: how late the loop is, in a->loop_lag */
 void agent_lag_start(struct agent *a);
+
+/* Training begins: the time counts from the first time on. */
+void agent_loop_ranked(struct agent *a);
+
+/* -- daemon/place.c: the rows of the node's place. The first two are the node's (node_sink); ctx is the agent. */
+bool agent_place_ready(void *ctx, rank_t rank);
+int agent_place_take(void *ctx, rank_t rank, struct trainer **trainer, double *weight, struct err_text *why);
+bool agent_place_job_done(struct agent *a, const struct job *j); /* false: not a job of ours */
+void agent_place_close(struct agent *a);                         /* no job runs any more */
 
 /* -- daemon/settings.c */
 uint64_t agent_random_bits(void);

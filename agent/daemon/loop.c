@@ -1,7 +1,7 @@
 /* The loop of an agent: a node over TCP, timers, signals.
  *
  * Normal course
- *  - the node joins; once ranked it gets the worker of its shard and trains.
+ *  - the node joins; once ranked it gets the worker of its shard (daemon/place.c) and trains.
  *  - every interval: a line of metrics, and a request to evaluate the node's own model.
  *  - the steps are done: the node mixes on for a settle time, so that its progress travels and that of others
  *    arrives: a second, or a tenth of the time the steps took (peers may be that much slower), or until no
@@ -154,35 +154,12 @@ static void report_cb(uv_timer_t *timer)
 
 /* -- what the node says ------------------------------------------------------------------------ */
 
-static int on_ranked(void *ctx, rank_t rank, struct trainer **trainer, double *weight, struct err_text *why)
+void agent_loop_ranked(struct agent *a)
 {
-    struct agent *a = ctx;
-    /* A known limit: an agent started by hand learns its rank here, and loads its rows while the loop stands
-     * still. It is silent meanwhile: a shard that takes longer to read than peers wait (silence_us) costs its
-     * links once; they are dialled again. A job would need a node that is ranked but has no trainer yet, a
-     * state that every algorithm would have to know. Agents of `up` have loaded before they listen. */
-    bool other =
-        a->worker != NULL && a->place != rank && !a->finished; /* it trains no more once it has finished */
-    if (a->config->launched && rank != a->config->id)          /* `up` numbers its agents by rank */
-        return err_set(why, ERR_CLUSTER, "another agent has the place of agent %llu",
-                       (unsigned long long)a->config->id);
-    if (other) worker_free(a->worker);
-    if (other) a->worker = NULL;
-    if (a->worker == NULL) {
-        int err = worker_new(&a->experiment, rank, &a->worker, why);
-        if (err != 0) return err;
-        agent_state_restore_trainer(a);
-    }
-    a->place = rank;
-    *trainer = worker_trainer(a->worker);
-    memcpy(weight, a->experiment.weight, a->config->nodes * sizeof *weight);
-    bool first = isnan(a->ranked_s); /* later it has another place: the time runs on */
-    if (first) a->ranked_s = wall_clock_s();
-    if (first && a->config->launched) uv_timer_start(&a->count, count_cb, COUNT_MS, COUNT_MS);
-    if (first && a->config->time_s > 0)
-        uv_timer_start(&a->limit, limit_cb, milliseconds(a->config->time_s), 0);
-    agent_say_ranked(a, rank);
-    return 0;
+    if (!isnan(a->ranked_s)) return; /* it has another place: the time runs on */
+    a->ranked_s = wall_clock_s();
+    if (a->config->launched) uv_timer_start(&a->count, count_cb, COUNT_MS, COUNT_MS);
+    if (a->config->time_s > 0) uv_timer_start(&a->limit, limit_cb, milliseconds(a->config->time_s), 0);
 }
 
 void agent_fail(struct agent *a, const struct err_text *why)
@@ -300,9 +277,11 @@ static void on_deadline(void *ctx)
 static void on_job_done(void *ctx, struct job *j)
 {
     struct agent *a = ctx;
-    if (a->worker != NULL && worker_job_done(a->worker, j)) return;
-    a->host_sink.on_job_done(a->host_sink.ctx, j);
-    if (a->transport_closed) close_host(a); /* waited for */
+    bool ours = agent_place_job_done(a, j) || (a->worker != NULL && worker_job_done(a->worker, j));
+    if (!ours) a->host_sink.on_job_done(a->host_sink.ctx, j);
+    if (!ours && a->transport_closed) close_host(a); /* waited for */
+    if (ours && !a->transport_closed)
+        node_ready(a->node); /* the rows are there, or the thread is free to load */
 }
 
 /* -- opening ----------------------------------------------------------------------------------- */
@@ -316,7 +295,8 @@ static void make_node(struct agent *a)
     if (!a->config->lifeguard) membership.suspicion_spread = 1; /* a fixed timer, confirmations or not */
     config.membership = &membership;
     struct node_sink sink = {.ctx = a,
-                             .on_ranked = on_ranked,
+                             .on_ranked = agent_place_take,
+                             .is_ready = agent_place_ready,
                              .on_failed = on_failed,
                              .on_finished = on_finished,
                              .on_member = on_member};
@@ -468,6 +448,7 @@ void agent_loop_close(struct agent *a)
     CHECK(err == 0);
     free(a->known);
     a->known = NULL;
+    agent_place_close(a);
     node_free(a->node);
     uv_host_free(a->uv_host);
     uv_tcp_free(a->tcp);

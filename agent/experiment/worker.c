@@ -1,6 +1,7 @@
 /* Training and evaluation on the compute thread.
  *
  * Normal course
+ *  - the rows of a place are loaded by the compute thread too: worker_load is that as a job.
  *  - the trainer given to the node runs the local trainer until JOB_US have passed: what a peer sent is mixed
  *    in soon, however many steps the algorithm asked for.
  *  - with a pace, a job is one step and ends when that step is due.
@@ -177,7 +178,7 @@ static void evaluation_run(struct job *j)
     j->cost = 0;
 }
 
-/* -- the loop's side --------------------------------------------------------------------------- */
+/* -- making ------------------------------------------------------------------------------------ */
 
 /* The wait of a pace is by the clock of its due times, which nobody sets. */
 static void init_lock(struct worker *w)
@@ -223,6 +224,53 @@ void worker_free(struct worker *w)
     pthread_mutex_destroy(&w->lock);
     free(w);
 }
+
+/* -- loading as a job -------------------------------------------------------------------------- */
+
+struct worker_load {
+    struct job base; /* first: the host's pointer is ours */
+    struct experiment *experiment;
+    rank_t rank;
+    struct worker *worker; /* owned; NULL before the end, and after an error */
+    int err;
+    struct err_text why;
+};
+
+static void load_run(struct job *j)
+{
+    struct worker_load *l = (struct worker_load *)j;
+    l->err = worker_new(l->experiment, l->rank, &l->worker, &l->why);
+    j->cost = 0;
+}
+
+struct worker_load *worker_load_new(struct experiment *e, rank_t rank)
+{
+    struct worker_load *l = mem_new_zero(1, sizeof *l);
+    l->base.run = load_run;
+    l->experiment = e;
+    l->rank = rank;
+    l->err = ERR_NOT_FOUND;
+    return l;
+}
+
+struct job *worker_load_job(struct worker_load *l)
+{
+    return &l->base;
+}
+
+int worker_load_end(struct worker_load *l, struct worker **out, struct err_text *why)
+{
+    int err = l->err;
+    if (err != 0) *why = l->why;
+    if (err == 0 && out != NULL)
+        *out = l->worker;
+    else
+        worker_free(l->worker);
+    free(l);
+    return err;
+}
+
+/* -- the loop's side --------------------------------------------------------------------------- */
 
 void worker_freeze(struct worker *w)
 {

@@ -23,6 +23,14 @@ int worker_load_sample(struct experiment *e, struct err_text *why);
 int worker_new(struct experiment *e, rank_t rank, struct worker **out, struct err_text *why);
 void worker_free(struct worker *w);
 
+/* The same as a job, so that the loop goes on while the compute thread loads. Once the job is done, or was never
+ * begun, worker_load_end frees the loading (takes l) and gives what worker_new would have given; out may be NULL:
+ * what has come is freed. Errors: as dataset_load; ERR_NOT_FOUND when the job has not been done. */
+struct worker_load;
+struct worker_load *worker_load_new(struct experiment *e, rank_t rank); /* e as above; returns owned */
+struct job *worker_load_job(struct worker_load *l);                     /* borrowed, for a host */
+int worker_load_end(struct worker_load *l, struct worker **out, struct err_text *why);
+
 /* The trainer, to be given to a node: a job ends after some milliseconds. Its free() ends nothing but the
  * node's use of it. */
 struct trainer *worker_trainer(struct worker *w);

@@ -94,10 +94,12 @@ struct node_job {
     bool held; /* running, but not given to the host yet */
     uint32_t max_steps, steps;
     double loss;
+    bool finite; /* all of delta is */
+    size_t dim;
     float *x, *delta; /* (dim) each, owned */
 };
 
-enum node_wait { WAIT_NONE, WAIT_MEMBERS, WAIT_KNOWLEDGE, WAIT_PLACE, WAIT_TAGS, WAIT_BEST, WAIT_MODEL };
+enum node_wait { WAIT_NONE, WAIT_MEMBERS, WAIT_KNOWLEDGE, WAIT_PLACE, WAIT_TAGS, WAIT_BEST, WAIT_MODEL, WAIT_ROWS };
 
 struct node {
     struct node_config config;
@@ -122,6 +124,7 @@ struct node {
     enum node_wait wait;
     bool failed, leaving;
     bool evicted;        /* our place is another's; the job that runs is waited for */
+    bool founding;       /* it is settled that we begin as a founder, as soon as the owner is ready */
     bool has_model;      /* x0 is no longer the common start: it need not be fetched */
     rank_t rank;         /* our place; RANK_NONE */
     uint64_t claimed;    /* boot units */

@@ -10,6 +10,8 @@
  *  - others train but have no progress yet and are not under way for long, and min_nodes members are known: this is
  *    still the founding, somebody was quicker; the start is common, nothing is fetched.
  *    The same with steps of former lives, when the method needs no common start and all were started together.
+ *  - the owner makes ready for the place (loads its rows) from the claim on, while all of this is waited for. Who was
+ *    to found when only that was missing begins as a founder, however far the others have come.
  *  - a place that was claimed by two: the later claim looks for another, whatever its phase. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -188,6 +190,7 @@ static void node_begin(struct node *n, bool rejoining)
     }
     n->phase = NODE_TRAINING;
     n->wait = WAIT_NONE;
+    n->founding = false;
     n->begin_at_us = TIME_NEVER;
     n->asked_in_vain = false;
     node_neighbours_build(n);
@@ -253,7 +256,13 @@ static void place_forget(struct node *n)
     n->rank = RANK_NONE;
     n->wanted_place = RANK_NONE;
     n->wanted_claimed = 0;
+    n->founding = false;
     n->dirty = true;
+}
+
+static bool owner_is_ready(const struct node *n)
+{
+    return n->sink.is_ready == NULL || n->sink.is_ready(n->sink.ctx, n->rank);
 }
 
 void node_place_end(struct node *n)
@@ -328,13 +337,16 @@ static bool found(struct node *n)
     if (n->begin_at_us == TIME_NEVER) n->begin_at_us = now_us + n->config.start_after_us;
     if (now_us < n->begin_at_us) return false;
     if (!place_claim(n)) return wait_for(n, WAIT_PLACE);
+    bool ready = owner_is_ready(n);
     if (n->self.tag[0] != '\0' && !all_tagged(n)) return wait_for(n, WAIT_TAGS);
-    return start_is_ours(n);
+    if (!n->founding && !start_is_ours(n)) return false;
+    n->founding = true;
+    return ready || wait_for(n, WAIT_ROWS);
 }
 
 static void join_step(struct node *n)
 {
-    if (node_trainers(n) == 0 || just_founded(n)) {
+    if (n->founding || node_trainers(n) == 0 || just_founded(n)) {
         if (found(n)) node_begin(n, false);
         return;
     }
@@ -342,6 +354,8 @@ static void join_step(struct node *n)
         wait_for(n, WAIT_KNOWLEDGE);
     } else if (!place_claim(n)) {
         wait_for(n, WAIT_PLACE);
+    } else if (!owner_is_ready(n) && n->has_model) {
+        wait_for(n, WAIT_ROWS);
     } else if (n->self.tag[0] != '\0' && !all_tagged(n)) {
         wait_for(n, WAIT_TAGS);
     } else if (n->has_model) {
@@ -363,7 +377,7 @@ static void fetch_step(struct node *n)
     n->dirty = true;
     if (!done)
         trace_line(n->config.trace, TRACE_INFO, "nobody is left who trains: the fetch of the model ends");
-    if (done && n->rank != RANK_NONE) node_begin(n, true);
+    if (done && n->rank != RANK_NONE && owner_is_ready(n)) node_begin(n, true);
 }
 
 void node_join_review(struct node *n)
@@ -427,6 +441,9 @@ const char *node_waits_for(const struct node *n, char out[NODE_WAIT_MAX])
         break;
     case WAIT_MODEL:
         fetch_text(n, out);
+        break;
+    case WAIT_ROWS:
+        snprintf(out, NODE_WAIT_MAX, "loading the rows of place %u", n->rank);
         break;
     }
     return out;

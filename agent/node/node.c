@@ -109,6 +109,12 @@ void node_leave(struct node *n)
     n->leaving = true;
 }
 
+void node_ready(struct node *n)
+{
+    n->dirty = true;
+    node_settle(n);
+}
+
 void node_fail(struct node *n, const struct err_text *why)
 {
     if (n->failed) return;

@@ -130,6 +130,9 @@ struct node_sink {
      * rank's shard and the weights of all ranks. Again when the node has lost that place and found another; the
      * former trainer has been freed then. Returns 0, or a code that stops the node with why. */
     int (*on_ranked)(void *ctx, rank_t rank, struct trainer **trainer, double *weight, struct err_text *why);
+    /* May be NULL: always. Whether on_ranked could supply all that for this place at once. If not, the owner sees to
+     * it without holding up its caller, and calls node_ready when it is so; the node is a member meanwhile. */
+    bool (*is_ready)(void *ctx, rank_t rank);
     void (*on_failed)(void *ctx, const struct err_text *why); /* cannot go on; also from inside node_start */
     void (*on_finished)(void *ctx);                           /* phase became NODE_FINISHED */
     /* May be NULL. A member is new, or its record changed (MEMBERSHIP_CHANGED): before and confirmations as there.
@@ -153,6 +156,9 @@ int node_start(struct node *n, struct err_text *why);
  * NODE_SEEK_MAX at once (checked). */
 void node_seek(struct node *n, const char *address);
 void node_unseek(struct node *n, const char *address);
+
+/* The answer of is_ready may have changed. Not from within a callback of the node's. */
+void node_ready(struct node *n);
 
 /* Tells everybody linked that we leave. The words are queued: close the transport, which flushes, at once; the
  * simulated one after a while. Nothing but leaving is done from here on. */

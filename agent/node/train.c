@@ -26,12 +26,14 @@ static void job_run(struct job *j)
 {
     struct node_job *job = (struct node_job *)j;
     job->steps = job->trainer->run(job->trainer, job->x, job->max_steps, job->delta, &job->loss);
+    job->finite = vec_finite(job->dim, job->delta); /* here: the loop need not pass over the model for it */
     j->cost = job->steps;
 }
 
 void node_train_init(struct node *n)
 {
     n->job.base.run = job_run;
+    n->job.dim = n->config.dim;
     n->job.x = mem_new(n->config.dim, sizeof(float));
     n->job.delta = mem_new(n->config.dim, sizeof(float));
 }
@@ -102,7 +104,7 @@ void node_train_done(struct node *n)
     job->running = false;
     if (n->failed) return;
     CHECK(job->steps >= 1 && job->steps <= job->max_steps);
-    if (!vec_finite(n->config.dim, job->delta)) {
+    if (!job->finite) {
         struct err_text why;
         err_set(&why, ERR_LIMIT,
                 "training diverged after %llu local steps (loss %g): try a smaller --step-size",

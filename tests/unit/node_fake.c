@@ -208,6 +208,13 @@ static int fake_ranked(void *ctx, rank_t rank, struct trainer **trainer, double 
     return f->ranked_answer == 0 ? 0 : err_set(why, f->ranked_answer, "no data");
 }
 
+static bool fake_is_ready(void *ctx, rank_t rank)
+{
+    struct fake *f = ctx;
+    if (f->unready) EVENT(f, "get ready %u;", rank);
+    return !f->unready;
+}
+
 static void fake_failed(void *ctx, const struct err_text *why)
 {
     ((struct fake *)ctx)->failed++;
@@ -276,6 +283,7 @@ void fake_open(struct fake *f, const struct node_config *config)
     fake_now = f;
     struct node_sink sink = {.ctx = f,
                              .on_ranked = fake_ranked,
+                             .is_ready = fake_is_ready,
                              .on_failed = fake_failed,
                              .on_finished = fake_finished,
                              .on_member = fake_member_changed};

@@ -45,6 +45,7 @@ struct fake {
     float seen_x, seen_vec;
     size_t seen_packed; /* bytes */
     int ranked_answer;
+    bool unready; /* the owner has no trainer at hand yet */
     uint32_t finished, failed, created, destroyed, ranked, trainers_freed;
     struct err_text failure;
     uint32_t node_count;

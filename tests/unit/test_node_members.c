@@ -97,6 +97,57 @@ static void founders_wait_for_enough_members_and_take_places_by_id(void **state)
     fake_close(&f);
 }
 
+/* The place is claimed, and the owner loads its rows. Pings are answered all the while, and who was to found does so,
+ * although others have got ahead. */
+static void a_node_whose_owner_is_not_ready_answers_and_begins_later(void **state)
+{
+    (void)state;
+    struct fake f;
+    char text[NODE_WAIT_MAX], out[256];
+    open_members(&f, 2);
+    f.unready = true;
+    fake_peer_up(&f, 0, 1, BOOT, false);
+    struct member m = record_of(0, 0, BOOT + 1, NODE_TRAINING);
+    says_swim(&f, 0, 1, SWIM_SYNC, &m, 1);
+    assert_int_equal(place_of(&f), 1);
+    assert_non_null(strstr(f.events, "get ready 1;"));
+    assert_string_equal(node_waits_for(f.node, text), "loading the rows of place 1");
+    fake_forget(&f);
+    m.incarnation++;
+    m.meta[META_PROGRESS] = 500;
+    m.meta[META_UNDER_WAY] = 1;
+    const struct swim_msg ping = {.kind = SWIM_PING, .number = 3, .update = &m, .update_count = 1};
+    fake_peer_says(&f, 0, LANE_CONTROL, wire_encode_swim(2, &ping), NULL);
+    assert_non_null(strstr(fake_sent_to(&f, 0, out), "swim:2")); /* ACK */
+    assert_null(strstr(f.events, "ranked"));
+    assert_null(f.job);
+    f.unready = false;
+    fake_forget(&f);
+    node_ready(f.node);
+    assert_string_equal(f.events, "ranked 1;start;");
+    fake_close(&f);
+}
+
+static void a_place_lost_before_the_owner_is_ready_is_not_begun(void **state)
+{
+    (void)state;
+    struct fake f;
+    open_members(&f, 2);
+    f.unready = true;
+    fake_peer_up(&f, 0, 1, BOOT, false);
+    struct member m = record_of(0, 0, BOOT + 1, NODE_TRAINING), rival = record_of(3, 1, 5, NODE_TRAINING);
+    says_swim(&f, 0, 1, SWIM_SYNC, &m, 1);
+    fake_forget(&f);
+    says_swim(&f, 0, 2, SWIM_GOSSIP, &rival, 1);
+    f.unready = false;
+    node_ready(f.node);
+    assert_int_equal(place_of(&f), 2);
+    assert_non_null(strstr(f.events, "get ready 2;"));
+    assert_null(strstr(f.events, "ranked 1;"));
+    assert_non_null(strstr(f.events, "ranked 2;start;"));
+    fake_close(&f);
+}
+
 /* Steps may take minutes: that none has been told yet does not make a newcomer a founder, who would begin without a model. */
 static void who_comes_while_training_is_under_way_is_no_founder(void **state)
 {
@@ -364,6 +415,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(founders_wait_for_enough_members_and_take_places_by_id),
+        cmocka_unit_test(a_node_whose_owner_is_not_ready_answers_and_begins_later),
+        cmocka_unit_test(a_place_lost_before_the_owner_is_ready_is_not_begun),
         cmocka_unit_test(who_comes_while_training_is_under_way_is_no_founder),
         cmocka_unit_test(only_the_holder_of_a_neighbouring_place_is_presented),
         cmocka_unit_test(messages_that_overtook_ready_wait_for_it),

@@ -184,6 +184,36 @@ static void a_frozen_worker_still_gives_its_state(void **state)
     close_experiment(&e, &c);
 }
 
+/* The thread loads; the loop takes the worker when the job is done, and drops what it does not want. */
+static void a_worker_is_loaded_by_a_job(void **state)
+{
+    (void)state;
+    struct config c = config_of(MIXTURE, "softmax", "iid", 2, 8);
+    struct experiment e = open_experiment(&c);
+    struct err_text why;
+    struct worker *w = NULL;
+    assert_int_equal(worker_load_sample(&e, &why), 0);
+    struct worker_load *l = worker_load_new(&e, 1);
+    assert_int_equal(worker_load_end(l, &w, &why), ERR_NOT_FOUND); /* never begun */
+    assert_null(w);
+    for (int wanted = 0; wanted <= 1; wanted++) {
+        l = worker_load_new(&e, 1);
+        struct job *j = worker_load_job(l);
+        j->run(j);
+        assert_int_equal(worker_load_end(l, wanted ? &w : NULL, &why), 0);
+    }
+    assert_non_null(w);
+    float *x = mem_new(e.dim, sizeof *x), *delta = mem_new(e.dim, sizeof *delta);
+    memcpy(x, e.x0, e.dim * sizeof *x);
+    double loss;
+    struct trainer *t = worker_trainer(w);
+    assert_true(t->run(t, x, 3, delta, &loss) >= 1);
+    free(x);
+    free(delta);
+    worker_free(w);
+    close_experiment(&e, &c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -193,6 +223,7 @@ int main(void)
         cmocka_unit_test(a_long_sleep_is_not_made_up_for),
         cmocka_unit_test(the_state_is_copied_between_two_jobs),
         cmocka_unit_test(a_frozen_worker_still_gives_its_state),
+        cmocka_unit_test(a_worker_is_loaded_by_a_job),
         cmocka_unit_test(several_steps_and_slow_paces_count_in_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

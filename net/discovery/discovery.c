@@ -42,7 +42,9 @@ struct discovery {
     uint32_t links;
     bool ever_linked;
     uint64_t linked_us, alone_us; /* since when there are links, or none; 0 = not told yet */
-    uint64_t again_us;            /* linked: when seeds are asked again */
+    uint64_t
+        early_until_us; /* we have not been alone for long until then; links that did not last count not */
+    uint64_t again_us;  /* linked: when seeds are asked again */
     uint64_t again_wait_us;
     uint64_t say_us;
 };
@@ -52,6 +54,8 @@ void discovery_defaults(struct discovery_config *c)
     *c = (struct discovery_config){.try_us = 10000000,
                                    .backoff_min_us = 250000,
                                    .backoff_max_us = 30000000,
+                                   .early_us = 30000000,
+                                   .early_max_us = 2000000,
                                    .link_us = 5000000,
                                    .self_us = 600000000,
                                    .again_min_us = 10000000,
@@ -62,6 +66,7 @@ struct discovery *discovery_new(const struct discovery_config *config)
 {
     CHECK(config->try_us > 0 && config->backoff_min_us > 0 &&
           config->backoff_max_us >= config->backoff_min_us);
+    CHECK(config->early_us == 0 || config->early_max_us > 0);
     CHECK(config->again_min_us > 0 && config->again_max_us >= config->again_min_us);
     struct discovery *d = mem_new_zero(1, sizeof *d);
     d->config = *config;
@@ -176,11 +181,19 @@ void discovery_own(struct discovery *d, const char *address)
 
 /* -- tries ----------------------------------------------------------------------------------------- */
 
-static uint64_t backoff_us(struct discovery *d, uint32_t failures)
+/* While it is not long that we are alone: whoever is to be there is perhaps being started just now. */
+static uint64_t backoff_max_us(const struct discovery *d, uint64_t now_us)
 {
-    uint64_t most_us = d->config.backoff_min_us;
-    for (uint32_t i = 0; i < failures && most_us < d->config.backoff_max_us; i++) most_us *= 2;
-    if (most_us > d->config.backoff_max_us) most_us = d->config.backoff_max_us;
+    bool early = d->links == 0 && now_us < d->early_until_us;
+    bool capped = early && d->config.early_max_us < d->config.backoff_max_us;
+    return capped ? d->config.early_max_us : d->config.backoff_max_us;
+}
+
+static uint64_t backoff_us(struct discovery *d, uint32_t failures, uint64_t now_us)
+{
+    uint64_t most_us = d->config.backoff_min_us, max_us = backoff_max_us(d, now_us);
+    for (uint32_t i = 0; i < failures && most_us < max_us; i++) most_us *= 2;
+    if (most_us > max_us) most_us = max_us;
     return 1 + (uint64_t)((double)most_us * prng_uniform(&d->jitter, 0.5, 1.0));
 }
 
@@ -189,7 +202,7 @@ static void try_end(struct discovery *d, struct entry *e, uint64_t now_us)
     if (!e->trying) return;
     e->trying = false;
     d->trying--;
-    e->next_us = time_after(now_us, backoff_us(d, e->failures));
+    e->next_us = time_after(now_us, backoff_us(d, e->failures, now_us));
     if (e->failures < UINT32_MAX) e->failures++;
 }
 
@@ -245,7 +258,10 @@ static void alone_since(struct discovery *d, uint64_t now_us)
 
 void discovery_tick(struct discovery *d, uint64_t now_us)
 {
-    if (d->links == 0 && d->alone_us == TIME_NEVER) alone_since(d, now_us);
+    if (d->links == 0 && d->alone_us == TIME_NEVER) {
+        d->early_until_us = time_after(now_us, d->config.early_us);
+        alone_since(d, now_us);
+    }
     for (uint32_t i = 0; i < d->count; i++) {
         struct entry *e = &d->entry[i];
         if (!e->trying || now_us < e->next_us) continue;
@@ -276,6 +292,7 @@ static void links_came(struct discovery *d, uint64_t now_us)
 static void links_went(struct discovery *d, uint64_t now_us)
 {
     bool lasted = now_us >= time_after(d->linked_us, d->config.link_us);
+    if (lasted) d->early_until_us = time_after(now_us, d->config.early_us);
     for (uint32_t i = 0; i < d->count; i++) {
         struct entry *e = &d->entry[i];
         if (!lasted || e->own || e->outcome == OUTCOME_SELF) continue;

@@ -14,7 +14,8 @@
  *    unless it is a member.
  * Failure courses
  *  - an address refuses, is silent for try_us, or its name does not resolve: the next try after a jittered
- *    back-off, from 250 ms up to backoff_max_us. A name is so resolved anew at every try.
+ *    back-off, from 250 ms up to backoff_max_us, or to early_max_us while we have not been alone for early_us: a
+ *    seed that is started after those who join it is found within 2 s. A name is so resolved anew at every try.
  *  - a link goes within link_us: as if it had not come, the back-off goes on.
  *  - an address of numbers is our own: not again for self_us. A name that stands for ourselves only, so far:
  *    its try goes on, others may come to stand behind it.
@@ -49,6 +50,8 @@ struct discovery_config {
     uint64_t try_us;         /* 10 s: how long an address is dialled before others have their turn */
     uint64_t backoff_min_us; /* 250 ms */
     uint64_t backoff_max_us; /* 30 s */
+    uint64_t early_us;       /* 30 s: without a link no longer than that, the back-off goes up to early_max_us only */
+    uint64_t early_max_us;   /* 2 s */
     uint64_t link_us;        /* 5 s: a link shorter than that was none */
     uint64_t self_us;        /* 10 min */
     uint64_t again_min_us, again_max_us; /* 10 s, 8 min: seeds, while linked */

@@ -134,6 +134,47 @@ static void seeds_come_before_finds_and_finds_before_the_book(void **state)
     discovery_free(f.d);
 }
 
+/* Each try fails at once until `until_us`; the longest pause between two, and the last. */
+static void refuse_until(struct fixture *f, uint64_t until_us, uint64_t *longest_us, uint64_t *last_us)
+{
+    *longest_us = 0;
+    while (f->now_us < until_us) {
+        assert_true(wants(f, "10.0.0.1:1"));
+        discovery_unreachable(f->d, f->now_us, "10.0.0.1:1", ERR_CLOSED);
+        assert_false(wants(f, "10.0.0.1:1"));
+        uint64_t before_us = f->now_us;
+        wait_until_wanted(f, "10.0.0.1:1", 30 * SECOND_US + 1);
+        *last_us = f->now_us - before_us;
+        if (*last_us > *longest_us) *longest_us = *last_us;
+    }
+}
+
+static void a_seed_started_after_its_joiners_is_found_within_two_seconds(void **state)
+{
+    (void)state;
+    struct fixture f;
+    begin(&f);
+    discovery_add(f.d, "10.0.0.1:1", DISCOVERY_SEED);
+    tick(&f);
+    uint64_t longest_us, last_us, another_us;
+    refuse_until(&f, f.now_us + 20 * SECOND_US, &longest_us, &last_us);
+    assert_in_range(longest_us, SECOND_US, 2 * SECOND_US + 1);
+    refuse_until(&f, f.now_us + SECOND_US, &longest_us, &another_us);
+    assert_true(another_us != last_us); /* not in step with others */
+    /* a link that does not last is no new beginning, one that lasts is */
+    for (int lasts = 0; lasts <= 1; lasts++) {
+        refuse_until(&f, f.now_us + 300 * SECOND_US, &longest_us, &last_us);
+        assert_true(last_us >= 15 * SECOND_US);
+        discovery_links(f.d, f.now_us, 1);
+        f.now_us += lasts ? 6 * SECOND_US : SECOND_US;
+        discovery_links(f.d, f.now_us, 0);
+        wait_until_wanted(&f, "10.0.0.1:1", 30 * SECOND_US + 1);
+        refuse_until(&f, f.now_us + SECOND_US, &longest_us, &last_us);
+        assert_true(lasts ? longest_us <= 2 * SECOND_US + 1 : longest_us >= 15 * SECOND_US);
+    }
+    discovery_free(f.d);
+}
+
 static void failures_back_off_up_to_half_a_minute_with_jitter(void **state)
 {
     (void)state;
@@ -141,21 +182,15 @@ static void failures_back_off_up_to_half_a_minute_with_jitter(void **state)
     begin(&f);
     discovery_add(f.d, "10.0.0.1:1", DISCOVERY_SEED);
     tick(&f);
-    uint64_t last_us = 0, pauses[12];
-    for (int i = 0; i < 12; i++) {
-        assert_true(wants(&f, "10.0.0.1:1"));
-        discovery_unreachable(f.d, f.now_us, "10.0.0.1:1", ERR_CLOSED);
-        assert_false(wants(&f, "10.0.0.1:1"));
-        uint64_t before_us = f.now_us;
-        wait_until_wanted(&f, "10.0.0.1:1", 30 * SECOND_US + 1);
-        pauses[i] = f.now_us - before_us;
-    }
-    assert_true(pauses[0] <= SECOND_US / 4 + 1);
-    for (int i = 1; i < 7; i++) assert_true(pauses[i] * 2 > pauses[i - 1]);
-    for (int i = 8; i < 12; i++) {
-        assert_in_range(pauses[i], 15 * SECOND_US, 30 * SECOND_US + 1);
-        assert_true(pauses[i] != last_us);
-        last_us = pauses[i];
+    uint64_t longest_us, last_us, before_us = 0;
+    refuse_until(&f, f.now_us + SECOND_US / 10, &longest_us, &last_us);
+    assert_true(longest_us <= SECOND_US / 4 + 1);
+    refuse_until(&f, f.now_us + 30 * SECOND_US, &longest_us, &last_us);
+    for (int i = 0; i < 4; i++) {
+        refuse_until(&f, f.now_us + 1, &longest_us, &last_us);
+        assert_in_range(last_us, 15 * SECOND_US, 30 * SECOND_US + 1);
+        assert_true(last_us != before_us);
+        before_us = last_us;
     }
     assert_in_range(f.lines, 2, 8); /* says so, but not at every try */
     discovery_free(f.d);
@@ -500,6 +535,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(all_seeds_are_dialled_at_once_and_no_more_after_a_link),
         cmocka_unit_test(seeds_come_before_finds_and_finds_before_the_book),
+        cmocka_unit_test(a_seed_started_after_its_joiners_is_found_within_two_seconds),
         cmocka_unit_test(failures_back_off_up_to_half_a_minute_with_jitter),
         cmocka_unit_test(who_is_silent_leaves_its_place_to_others),
         cmocka_unit_test(a_link_that_does_not_last_does_not_end_the_back_off),

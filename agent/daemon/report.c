@@ -133,7 +133,8 @@ void agent_say_state(struct agent *a)
     node_report(a->node, &r);
     if (r.rank == RANK_NONE) {
         char text[NODE_WAIT_MAX];
-        if (!a->config->launched) progress_show(&a->progress, "%s", node_waits_for(a->node, text));
+        node_waits_for(a->node, text);
+        if (!a->config->launched && text[0] != '\0') progress_show(&a->progress, "%s", text);
         return;
     }
     agent_say_metrics(a, &r);

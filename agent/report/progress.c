@@ -3,10 +3,9 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
-
-enum { LINE_SIZE = 1024 };
 
 void progress_init(struct progress *p, bool quiet)
 {
@@ -14,31 +13,47 @@ void progress_init(struct progress *p, bool quiet)
 }
 
 /* One write for each line, so that lines of several processes do not mix. */
-static void show(struct progress *p, const char *format, va_list args, bool stays)
+static void print(struct progress *p, const char *line, bool stays)
 {
-    char line[LINE_SIZE];
-    vsnprintf(line, sizeof line, format, args);
     fprintf(stderr, "%s%s%s", p->terminal ? "\r\033[K" : "", line, stays ? "\n" : "");
     fflush(stderr);
     p->standing = !stays;
 }
 
+static bool said_lately(const char *said, double said_s, const char *line, double now_s)
+{
+    return strcmp(said, line) == 0 && now_s < said_s + PROGRESS_AGAIN_S;
+}
+
+bool progress_is_news(const struct progress *p, const char *state, double now_s)
+{
+    return !said_lately(p->state, p->state_s, state, now_s) && !said_lately(p->note, p->note_s, state, now_s);
+}
+
 void progress_show(struct progress *p, const char *format, ...)
 {
+    char line[PROGRESS_LINE_MAX];
+    double now_s = wall_clock_s();
     if (p->quiet) return;
     va_list args;
     va_start(args, format);
-    show(p, format, args, !p->terminal);
+    vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    if (!p->terminal && !progress_is_news(p, line, now_s)) return;
+    memcpy(p->state, line, sizeof line);
+    p->state_s = now_s;
+    print(p, line, !p->terminal);
 }
 
 void progress_flicker(struct progress *p, const char *format, ...)
 {
+    char line[PROGRESS_LINE_MAX];
     if (p->quiet || !p->terminal) return;
     va_list args;
     va_start(args, format);
-    show(p, format, args, false);
+    vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    print(p, line, false);
 }
 
 void progress_note(struct progress *p, const char *format, ...)
@@ -46,8 +61,10 @@ void progress_note(struct progress *p, const char *format, ...)
     if (p->quiet) return;
     va_list args;
     va_start(args, format);
-    show(p, format, args, true);
+    vsnprintf(p->note, sizeof p->note, format, args);
     va_end(args);
+    p->note_s = wall_clock_s();
+    print(p, p->note, true);
 }
 
 void progress_clear(struct progress *p)

@@ -161,10 +161,12 @@ static void print_table(const struct up *u, const struct summary *s)
     if (!isnan(s->accuracy_min))
         printf("%-9s  %8.2f %%  %10s   the worst node's own model\n", "", 100 * s->accuracy_min, "");
     print_lost(s);
-    printf("%" PRIu64 " steps per node, %.2f MB sent per node (%" PRIu64
-           " models in all), spectral gap %.3f\n",
-           s->steps_total / c->nodes, (double)s->bytes_sent * 1e-6 / c->nodes, s->model_transfers,
-           s->spectral_gap);
+    printf("%" PRIu64 " steps per node, %.2f MB sent per node (%" PRIu64 " models in all)",
+           s->steps_total / c->nodes, (double)s->bytes_sent * 1e-6 / c->nodes, s->model_transfers);
+    if (isnan(s->spectral_gap)) /* an overlay is not the same for long */
+        printf("\n");
+    else
+        printf(", spectral gap %.3f\n", s->spectral_gap);
     printf("%.1f s (%.1f s of training), stopped by %s; %.1f MB of memory per agent at most\n", s->wall_s,
            u->launched.trained_s, s->stopped_by, (double)s->memory_per_agent_max * 1e-6);
     printf("results in %s\n", u->dir.path);

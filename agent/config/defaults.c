@@ -69,6 +69,15 @@ static const char *initial_report_every(const struct config *c, char *buffer, si
     return buffer;
 }
 
+/* Whoever takes any peers is given those who live, where members come and go; of up to six each has all others then.
+ * The doctor must find the agents' default. */
+static const char *initial_topology(const struct config *c)
+{
+    bool live = c->command == COMMAND_UP || c->command == COMMAND_AGENT || c->command == COMMAND_DOCTOR;
+    if (c->nodes < 6 || c->algorithm->links == ALGO_LINKS_ALL) return "complete";
+    return live && algo_takes_any_peers(c->algorithm, &c->algorithm_params) ? "overlay" : "regular:d=4";
+}
+
 /* The default as text; NULL leaves the option unset. */
 static const char *initial_of(const struct config_option *o, const struct config_parse *p, char *buffer,
                               size_t size)
@@ -77,8 +86,7 @@ static const char *initial_of(const struct config_option *o, const struct config
     if (strcmp(o->name, "cluster") == 0 && c->invited) return c->invited_cluster;
     if (o->initial != NULL) return o->initial;
     if (strcmp(o->name, "nodes") == 0) return initial_nodes(c);
-    if (strcmp(o->name, "topology") == 0)
-        return c->nodes < 6 || c->algorithm->links == ALGO_LINKS_ALL ? "complete" : "regular:d=4";
+    if (strcmp(o->name, "topology") == 0) return initial_topology(c);
     if (strcmp(o->name, "batch") == 0) return initial_of_task(c)->batch;
     if (strcmp(o->name, "step-size") == 0) return initial_of_task(c)->step_size;
     if (strcmp(o->name, "baselines") == 0) return c->command == COMMAND_AGENT ? "off" : "on";

@@ -48,6 +48,32 @@ static void defaults_follow_the_command(void **state)
     config_deinit(&c);
 }
 
+static void the_default_topology_is_of_who_lives_where_that_fits(void **state)
+{
+    (void)state;
+    static const struct {
+        enum command command;
+        const char *line, *topology;
+    } rows[] = {
+        {COMMAND_AGENT, "-n 6 --algorithm gossip", "overlay"},
+        {COMMAND_UP, "-n 6 --algorithm walk", "overlay"},
+        {COMMAND_DOCTOR, "-n 6 --algorithm gossip", "overlay"},
+        {COMMAND_AGENT, "-n 5 --algorithm gossip", "complete"},
+        {COMMAND_AGENT, "-n 6 --algorithm gossip:mode=sync", "regular:d=4"},
+        {COMMAND_AGENT, "-n 6 --algorithm gossip --topology ring", "ring"},
+        {COMMAND_UP, "-n 6 --algorithm digest", "regular:d=4"},
+        {COMMAND_UP, "-n 6 --algorithm allreduce", "complete"},
+        {COMMAND_SIM, "-n 6 --algorithm gossip", "regular:d=4"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct config c;
+        char text[CHOICE_TEXT_MAX];
+        config_line_good(rows[i].command, rows[i].line, &c);
+        assert_string_equal(choice_print(&c.topology, text, sizeof text), rows[i].topology);
+        config_deinit(&c);
+    }
+}
+
 static void defaults_follow_other_options(void **state)
 {
     (void)state;
@@ -283,7 +309,8 @@ static void all_help_names_every_option(void **state)
             unsigned unseen = OPTION_HIDDEN | OPTION_BARE;
             if ((o->commands & (1u << i)) == 0 || (o->properties & unseen) != 0) continue;
             snprintf(word, sizeof word, "--%s ", o->name);
-            if (strstr(text, word) == NULL) fail_msg("%s --help all lacks %s", command_name((enum command)i), word);
+            if (strstr(text, word) == NULL)
+                fail_msg("%s --help all lacks %s", command_name((enum command)i), word);
         }
     }
 }
@@ -310,6 +337,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(defaults_follow_the_command),
+        cmocka_unit_test(the_default_topology_is_of_who_lives_where_that_fits),
         cmocka_unit_test(defaults_follow_other_options),
         cmocka_unit_test(a_value_may_follow_in_every_usual_form),
         cmocka_unit_test(every_option_reaches_its_field),

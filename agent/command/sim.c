@@ -150,10 +150,12 @@ static void print_table(const struct sim_command *s, const struct summary *m, co
         printf("%-22s %12s   %6.2f %%\n", "worst node's own", "", 100 * m->accuracy_min);
     print_row("alone, same steps", b->loss_alone, b->accuracy_alone);
     print_row("pooled, all steps", b->loss_pooled, b->accuracy_pooled);
-    printf("%" PRIu64 " steps, %" PRIu64
-           " model transfers, %.3g MB sent, consensus distance %.3g, spectral gap %.4g\n",
-           m->steps_total, m->model_transfers, (double)m->bytes_sent * 1e-6, m->consensus_distance,
-           m->spectral_gap);
+    printf("%" PRIu64 " steps, %" PRIu64 " model transfers, %.3g MB sent, consensus distance %.3g",
+           m->steps_total, m->model_transfers, (double)m->bytes_sent * 1e-6, m->consensus_distance);
+    if (isnan(m->spectral_gap)) /* an overlay is not the same for long */
+        printf("\n");
+    else
+        printf(", spectral gap %.4g\n", m->spectral_gap);
     printf("%.0f virtual s in %.2f s, stopped by %s, trace %.16s\nresults in %s\n", m->virtual_s, m->wall_s,
            m->stopped_by, m->trace_sha256, s->dir.path);
 }
@@ -161,6 +163,7 @@ static void print_table(const struct sim_command *s, const struct summary *m, co
 static void summary_fill(const struct sim_command *s, struct summary *m, char trace[TRACE_HASH_TEXT])
 {
     const struct sim_run *r = &s->run;
+    bool overlay = strcmp(s->config->topology.spec->name, "overlay") == 0;
     struct simulation_totals t;
     simulation_totals(r->simulation, &t);
     *m = (struct summary){
@@ -170,7 +173,7 @@ static void summary_fill(const struct sim_command *s, struct summary *m, char tr
         .accuracy = r->accuracy,
         .accuracy_min = (double)NAN,
         .consensus_distance = simulation_consensus_distance(r->simulation),
-        .spectral_gap = spectral_gap(simulation_graph(r->simulation)),
+        .spectral_gap = overlay ? (double)NAN : spectral_gap(simulation_graph(r->simulation)),
         .bytes_sent = t.bytes_sent,
         .wall_s = sim_run_wall_s(r),
         .virtual_s = sim_run_virtual_s(r),

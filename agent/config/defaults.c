@@ -7,6 +7,9 @@
 #include "algo/topology/topology.h"
 #include "base/check.h"
 #include "base/limits.h"
+#include "net/sim/sim.h"
+
+#define MEMBER_DELAY_MAX_S 0.1 /* a probe of net/membership waits for half a second */
 
 /* -- defaults ---------------------------------------------------------------------------------- */
 
@@ -169,6 +172,19 @@ static int check_compress_by(const struct config *c, struct err_text *why)
                    c->compress_by.spec->name, c->algorithm->spec.name, fits);
 }
 
+/* Members find each other with the times of real networks, in virtual time too. */
+static int check_members_keep_pace(const struct config *c, struct err_text *why)
+{
+    double delay_s = sim_latency_control_s(&c->latency);
+    if (strcmp(c->topology.spec->name, "overlay") != 0 || delay_s <= MEMBER_DELAY_MAX_S) return 0;
+    return err_set(
+        why, ERR_USAGE,
+        "--latency: members of an overlay find each other as in a real network, for which words that "
+        "take %g s are too slow; give %g s or less, as in --latency exp:mean=20ms, or --topology "
+        "regular",
+        delay_s, MEMBER_DELAY_MAX_S);
+}
+
 int config_check(const struct config_parse *p, struct err_text *why)
 {
     const struct config *c = p->config;
@@ -197,9 +213,7 @@ int config_check(const struct config_parse *p, struct err_text *why)
         if (c->nodes == 0) return 0;
         break;
     case COMMAND_SIM:
-        if (strcmp(c->topology.spec->name, "overlay") == 0)
-            err =
-                err_set(why, ERR_USAGE, "--topology: 'overlay' is for up and agent; give --topology regular");
+        err = check_members_keep_pace(c, why);
         break;
     case COMMAND_COUNT:
         break;

@@ -25,7 +25,7 @@ struct simulation {
     struct member *member;  /* (node_count) everybody; NULL when dynamic */
     struct simulated *each; /* (node_count) */
     double *slowness;       /* (node_count) */
-    uint64_t patience_us;
+    uint64_t patience_us, silence_us, redial_us;
     uint32_t alive, finished;
     struct simulation_totals gone;
     struct err_text failure;

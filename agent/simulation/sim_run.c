@@ -14,6 +14,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "agent/files/interrupt.h"
 #include "agent/report/progress.h"
@@ -56,7 +57,10 @@ static int make_trainer(void *ctx, uint32_t v, struct trainer **out, struct err_
 static int make_cluster(struct sim_run *r, struct err_text *why)
 {
     const struct config *c = r->config;
+    bool overlay = strcmp(c->topology.spec->name, "overlay") == 0;
     struct simulation_setup setup = {
+        .dynamic = overlay, /* its members find each other */
+        .overlay = overlay,
         .node_count = c->nodes,
         .algo = c->algorithm,
         .algo_params = &c->algorithm_params,

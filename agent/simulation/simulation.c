@@ -19,6 +19,8 @@
 #define PATIENCE_FACTOR 60.0 /* times a step and a transfer */
 #define SILENCE_SHARE 6u     /* of patience: links are given up sooner than peers */
 #define REDIAL_SHARE 30u
+#define OVERLAY_SILENCE_US 6000000u /* at most: its members know each other by SWIM, whose times are these */
+#define OVERLAY_REDIAL_US 500000u
 #define JOIN_FAN_OUT 8u /* nodes that dial the same seed */
 
 /* -- making ------------------------------------------------------------------------------------ */
@@ -32,13 +34,21 @@ static double step_mean_s(const struct simulation *s)
     return slowest * sim_step_time_mean_s(s->setup.step_time);
 }
 
-static uint64_t patience_choose(const struct simulation *s)
+/* Mean delay of the links that there are; any two may have one in an overlay: of one round through all. */
+static double delay_mean_s(const struct simulation *s, const struct sim_world *draft)
+{
+    double sum = 0;
+    uint32_t ends = 2 * s->graph.edge_count, n = s->setup.node_count;
+    for (uint32_t i = 0; i < ends; i++) sum += s->graph.delay[i];
+    if (ends > 0) return sum / ends;
+    for (uint32_t v = 1; v < n; v++) sum += sim_link_mean_s(draft, v - 1, v);
+    return n > 1 ? sum / (n - 1) : 0;
+}
+
+static uint64_t patience_choose(const struct simulation *s, const struct sim_world *draft)
 {
     if (s->setup.patience_us > 0) return s->setup.patience_us;
-    double delay_s = 0;
-    uint32_t ends = 2 * s->graph.edge_count;
-    for (uint32_t i = 0; i < ends; i++) delay_s += s->graph.delay[i];
-    if (ends > 0) delay_s /= ends;
+    double delay_s = delay_mean_s(s, draft);
     if (strcmp(s->setup.latency->spec->name, "transfer") == 0)
         delay_s += choice_number(s->setup.latency, "shift");
     double patience_us = PATIENCE_FACTOR * 1e6 * (step_mean_s(s) + delay_s);
@@ -78,10 +88,14 @@ static void world_make(struct simulation *s)
         for (uint32_t i = s->graph.offset[v]; i < s->graph.offset[v + 1]; i++)
             s->graph.delay[i] = sim_link_mean_s(draft, v, s->graph.neighbour[i]);
     }
+    s->patience_us = patience_choose(s, draft);
     sim_world_free(draft);
-    s->patience_us = patience_choose(s);
-    options.link_silence_us = s->patience_us / SILENCE_SHARE;
-    options.redial_us = s->patience_us / REDIAL_SHARE;
+    s->silence_us = s->patience_us / SILENCE_SHARE;
+    s->redial_us = s->patience_us / REDIAL_SHARE;
+    if (setup->overlay && s->silence_us > OVERLAY_SILENCE_US) s->silence_us = OVERLAY_SILENCE_US;
+    if (setup->overlay && s->redial_us > OVERLAY_REDIAL_US) s->redial_us = OVERLAY_REDIAL_US;
+    options.link_silence_us = s->silence_us;
+    options.redial_us = s->redial_us;
     s->world = sim_world_new(&options);
     s->hash = trace_hash_new();
     sim_observe(s->world, world_observe, s->hash);
@@ -197,11 +211,11 @@ static void simulated_attach(struct simulated *e, bool rejoining)
         .id = e->id,
         .boot = e->boot,
         .body_size_max = body_size_max(&s->setup),
-        .heartbeat_us = s->patience_us / SILENCE_SHARE / 3,
-        .silence_us = s->patience_us / SILENCE_SHARE,
-        .hello_us = s->patience_us / SILENCE_SHARE,
-        .redial_min_us = s->patience_us / REDIAL_SHARE,
-        .redial_max_us = s->patience_us / REDIAL_SHARE,
+        .heartbeat_us = s->silence_us / 3,
+        .silence_us = s->silence_us,
+        .hello_us = s->silence_us,
+        .redial_min_us = s->redial_us,
+        .redial_max_us = s->redial_us,
         .seed = s->setup.seed,
         .trace = s->setup.trace,
     };

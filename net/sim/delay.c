@@ -76,6 +76,13 @@ double sim_latency_mean_s(const struct sim_latency *l, uint64_t seed, uint64_t l
     return l->low_s + prng_below(&p, (uint32_t)floor(l->high_s - l->low_s) + 1);
 }
 
+double sim_latency_control_s(const struct choice *latency)
+{
+    struct sim_latency l;
+    sim_latency_init(&l, latency);
+    return l.kind == LATENCY_TRANSFER ? l.control_s : l.mean_s;
+}
+
 uint64_t sim_latency_draw_us(const struct sim_latency *l, struct prng *p, double mean_s, bool body)
 {
     switch (l->kind) {

@@ -30,6 +30,9 @@
 extern const struct choice_spec latency_table[];
 extern const size_t latency_table_count;
 
+/* Mean delay in seconds of a message without a body, of a choice from latency_table. */
+double sim_latency_control_s(const struct choice *latency);
+
 /* --step-time: virtual duration of one local step: constant:value=1s | uniform:low=1s,high=5s (drawn once per
  * node) | drawn per step: exp:mean=1s, and the laws of AsGrad's experiments (arXiv:2310.20452), whole numbers
  * of units: poisson:mean=1s (may be 0), normal:scale=1s (floor |N(s, s)| + 1), jitter:scale=1s (floor U(0, s)

@@ -458,6 +458,10 @@ static void malformed_messages_are_refused_whole(void **state)
         {.kind = WALK_SEEK, .field_count = 4, .field = {0, 0, 9, 0}},
         {.kind = WALK_SEEK, .field_count = 7, .field = {0, 0, 9, 0, 8, 0, 0}},
         {.kind = WALK_SEEK, .field_count = 7, .field = {0, 0, 9, 0, 0, 2, 0}},
+        {.kind = WALK_DEGREE, .field_count = 1, .field = {0}},
+        {.kind = WALK_DEGREE, .field_count = 1, .field = {NODES}},
+        {.kind = WALK_DEGREE, .field_count = 2, .field = {3, 3}},
+        {.kind = WALK_DEGREE, .field_count = 1, .field = {3}, .vec = vec},
         {.kind = 0, .field_count = 4},
         {.kind = 9, .field_count = 4},
     };
@@ -476,6 +480,66 @@ static void malformed_messages_are_refused_whole(void **state)
     blob_unref(packed);
     harness_free(h);
     graph_deinit(&g);
+}
+
+/* -- where it goes ----------------------------------------------------------------------------------- */
+
+static void leaves_link(struct harness *h, bool up)
+{
+    for (rank_t a = 1; a < NODES; a++)
+        for (rank_t b = a + 1; b < NODES; b++) (up ? harness_link_up : harness_link_down)(h, a, b);
+}
+
+/* Least and greatest of the nodes' shares of the steps, times the number of nodes. In a star, or now in a star and now
+ * in a complete graph. */
+static void shares_of_steps(const struct algo_type *type, bool changes, double *least, double *greatest)
+{
+    struct graph g;
+    build_graph(changes ? "complete" : "star", &g);
+    struct harness *h = start(type, "walk:steps=1", "none", &g, 6);
+    for (uint32_t k = 1; k <= 400; k++) {
+        harness_run_until(h, k * SECOND / 2);
+        if (changes) leaves_link(h, k % 2 == 0);
+    }
+    double sum = 0;
+    for (rank_t v = 0; v < NODES; v++) sum += (double)harness_steps(h, v);
+    assert_true(sum > 10000);
+    *least = *greatest = (double)harness_steps(h, 0) * NODES / sum;
+    for (rank_t v = 1; v < NODES; v++) {
+        double share = (double)harness_steps(h, v) * NODES / sum;
+        *least = fmin(*least, share);
+        *greatest = fmax(*greatest, share);
+    }
+    harness_free(h);
+    graph_deinit(&g);
+}
+
+static void every_node_trains_as_often_whatever_its_degree(void **state)
+{
+    (void)state;
+    for (int changes = 0; changes < 2; changes++) {
+        double least, greatest;
+        shares_of_steps(&walk_type, changes, &least, &greatest);
+        if (least < 0.75 || greatest > 1.25)
+            fail_msg("changes %d: shares %g to %g", changes, least, greatest);
+    }
+}
+
+static int step_accepting_all(struct algo *a, const struct algo_event *e, struct algo_actions *acts)
+{
+    struct walk *w = (struct walk *)a;
+    for (uint32_t i = 0; i < w->peer_count; i++) w->peer[i].degree = 1;
+    return walk_type.step(a, e, acts);
+}
+
+static void the_measure_finds_a_walk_that_goes_to_the_hub(void **state)
+{
+    (void)state;
+    struct algo_type planted = walk_type;
+    double least, greatest;
+    planted.step = step_accepting_all;
+    shares_of_steps(&planted, false, &least, &greatest);
+    assert_true(greatest > 2);
 }
 
 /* All have stopped: no walk is anywhere, and the first to begin again makes it, whoever it is. */
@@ -515,6 +579,8 @@ int main(void)
         cmocka_unit_test(walks_go_on_without_the_aggregator_and_find_it_again),
         cmocka_unit_test(equal_seeds_give_equal_runs),
         cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(every_node_trains_as_often_whatever_its_degree),
+        cmocka_unit_test(the_measure_finds_a_walk_that_goes_to_the_hub),
         cmocka_unit_test(malformed_messages_are_refused_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

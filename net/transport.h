@@ -58,6 +58,8 @@ struct peer_info {
     char address[ADDRESS_TEXT_MAX]; /* "host:port" where it accepts links; as advertised, or what we
                                           * see joined with its listening port; "" when it only dials */
     bool dialled;                   /* we dialled it */
+    bool relayed;                   /* the link goes through another node (net/relay/relay.h), .. */
+    node_id relayer;                /* .. this one */
 };
 
 enum down_reason {

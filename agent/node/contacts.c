@@ -3,8 +3,8 @@
  * Each review says anew who is wanted; what is dialled follows:
  *  - the holders of neighbouring places (with an overlay those of its active view dial each other by its CONNECT). At
  *    first the smaller place dials; after a second both do: either may be behind a NAT.
- *    A member without an address is dialled through a common neighbour (net/relay/relay.h), and one that has not been
- *    reached for RELAY_AFTER_US so as well; a direct link that comes later replaces that one.
+ *    A member without an address is dialled through another member (node/homes.c), and one that has not been reached for
+ *    RELAY_AFTER_US so as well; it is dialled on, and a direct link that comes later replaces that one.
  *  - whom a machine asked for (CONNECT), for PROBE_US, or until the dial fails.
  *  - before training: the seeds; up to DONOR_MAX of those who train; and of the known members those 1, 2, 4, ... places
  *    further in the ring of ids, so that what one knows is soon known to all.
@@ -71,6 +71,17 @@ static bool contact_want(struct node *n, const char *address)
     n->contact[n->contact_count++] = (struct contact){
         .address = mem_copy_text(address), .wanted = true, .keep_us = node_now_us(n) + DIAL_LEAST_US};
     return true;
+}
+
+bool node_contact_want(struct node *n, const char *address)
+{
+    return contact_want(n, address);
+}
+
+bool node_contact_is_new(const struct node *n, const char *address)
+{
+    const struct contact *c = contact_find(n, address);
+    return c != NULL && c->refused_us == 0 && node_now_us(n) < c->keep_us;
 }
 
 static void contact_remove(struct node *n, struct contact *c)
@@ -178,7 +189,7 @@ static void probes_review(struct node *n, uint64_t now_us)
                 probe_remove(n, i);
             else
                 probe_fail(n, i, EVIDENCE_TIMEOUT);
-        } else if (l == NULL && !contact_want(n, p->address)) {
+        } else if (l == NULL && !node_address_want(n, p->address)) {
             probe_fail(n, i, EVIDENCE_TIMEOUT);
         }
     }
@@ -186,23 +197,16 @@ static void probes_review(struct node *n, uint64_t now_us)
 
 /* -- who is wanted ----------------------------------------------------------------------------- */
 
-/* Through a neighbour that both have; a transport without relays does not take such an address. */
-static bool relay_want(struct node *n, node_id id)
-{
-    char address[ADDRESS_TEXT_MAX];
-    relay_address(id, address);
-    return contact_want(n, address);
-}
-
 /* Returns true when the member is linked, or being dialled. */
 static bool member_want(struct node *n, const struct member *m, uint64_t now_us)
 {
     struct link *l = node_link_of(n, m->id);
     if (l != NULL) {
         l->needed_us = now_us;
+        if (l->relayed && m->address[0] != '\0') contact_want(n, m->address); /* a direct one is better */
         return true;
     }
-    return m->address[0] != '\0' ? contact_want(n, m->address) : relay_want(n, m->id);
+    return m->address[0] != '\0' ? contact_want(n, m->address) : node_homes_reach(n, m->id);
 }
 
 static void neighbours_want(struct node *n, uint64_t now_us)
@@ -216,7 +220,7 @@ static void neighbours_want(struct node *n, uint64_t now_us)
         if (m == NULL || (!turn && node_link_of(n, holder) == NULL)) continue;
         member_want(n, m, now_us);
         bool absent = node_link_of(n, holder) == NULL && now_us - nb->missing_us >= RELAY_AFTER_US;
-        if (absent && m->address[0] != '\0') relay_want(n, holder);
+        if (absent && m->address[0] != '\0') node_homes_reach(n, holder);
     }
 }
 
@@ -274,6 +278,7 @@ void node_contacts_review(struct node *n)
     if (n->algo == NULL || n->link_count == 0)
         for (size_t i = 0; i < n->seed_count; i++) contact_want(n, n->seed[i]);
     for (uint32_t i = 0; i < n->sought_count; i++) contact_want(n, n->sought[i]);
+    node_homes_keep(n);
     contacts_sweep(n, now_us);
     links_review(n, now_us);
 }

@@ -4,6 +4,7 @@
  *   node/links.c     links, READY
  *   node/neighbours.c  who is a neighbour: in the graph, over vacant places, in the active view
  *   node/contacts.c  whom to dial, which links to keep: with membership
+ *   node/homes.c     reaching members that can only dial out
  *   node/redial.c    the same when all members are given
  *   node/members.c   the machines of membership and overlay
  *   node/state.c     the model: fetching it, giving it
@@ -37,7 +38,9 @@ struct link {
     char *address; /* owned */
     rank_t place;  /* of the neighbour that it is bound to, from our READY on; RANK_NONE */
     bool dialled;  /* by us */
-    bool closing;  /* disconnect asked for: nothing in, nothing out, until on_down */
+    bool relayed;  /* by relayer, which we have a link with (net/relay/relay.h) */
+    node_id relayer;
+    bool closing; /* disconnect asked for: nothing in, nothing out, until on_down */
     bool ready_sent, ready_received;
     struct wire_ready ready;          /* the peer's */
     bool presented;                   /* the algorithm has had PEER_UP */
@@ -228,6 +231,13 @@ void node_probe(struct node *n, node_id id, const char *address, bool members, b
 void node_contacts_unreachable(struct node *n, const char *address, int err);
 void node_contacts_refused(struct node *n, const char *address);
 void node_contacts_up(struct node *n, const struct link *l);
+bool node_contact_want(struct node *n, const char *address);         /* by the review that runs */
+bool node_contact_is_new(const struct node *n, const char *address); /* its dial began a moment ago */
+
+/* -- node/homes.c */
+bool node_homes_reach(struct node *n, node_id id);           /* a link through another member is wanted */
+bool node_address_want(struct node *n, const char *address); /* the same when it is a relay's address */
+void node_homes_keep(struct node *n);                        /* of ours, and those that links go over */
 
 /* -- node/members.c */
 void node_members_init(struct node *n);

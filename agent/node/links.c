@@ -51,6 +51,8 @@ static struct link *link_add(struct node *n, struct link_id id, const struct pee
     l->boot = peer->boot;
     l->address = mem_copy_text(peer->address);
     l->dialled = peer->dialled;
+    l->relayed = peer->relayed;
+    l->relayer = peer->relayer;
     l->place = RANK_NONE;
     l->up_us = l->needed_us = node_now_us(n);
     l->chained = *link_bucket(n, id);

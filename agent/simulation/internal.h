@@ -1,4 +1,5 @@
-/* Shared by simulation.c (the cluster) and simulation/models.c (what its models amount to). Not for others. */
+/* Shared by simulation.c (the cluster), simulation/relayed.c (nodes with a relay) and simulation/models.c (what its
+ * models amount to). Not for others. */
 #ifndef GADABOUT_AGENT_SIMULATION_INTERNAL_H
 #define GADABOUT_AGENT_SIMULATION_INTERNAL_H
 
@@ -11,7 +12,8 @@ struct simulated {
     uint32_t lives;
     struct simulation_life life; /* dynamic */
     struct node *node;           /* NULL while crashed */
-    struct transport *transport; /* likewise */
+    struct relay *relay; /* NULL when there are none; else node and transport are above and below it */
+    struct transport *transport; /* the node's; NULL while crashed */
     uint64_t boot;
     bool finished;
     char seed_address[32];
@@ -34,5 +36,9 @@ struct simulation {
     double *sum; /* (dim) scratch of averages */
     float *mean; /* (dim) scratch */
 };
+
+/* -- simulation/relayed.c */
+void simulated_relay(struct simulated *e, const struct transport_config *transport,
+                     const struct transport_sink *transport_sink, const struct host_sink *host_sink);
 
 #endif

@@ -221,6 +221,10 @@ static void simulated_attach(struct simulated *e, bool rejoining)
     };
     struct transport_sink transport_sink = node_transport_sink(e->node);
     struct host_sink host_sink = node_host_sink(e->node);
+    if (s->setup.relay_bytes_s > 0) {
+        simulated_relay(e, &transport, &transport_sink, &host_sink);
+        return;
+    }
     e->transport = sim_transport(s->world, e->v, &transport, &transport_sink);
     node_attach(e->node, e->transport, sim_host(s->world, e->v, &host_sink));
 }
@@ -264,6 +268,7 @@ int simulation_new(const struct simulation_setup *setup, struct simulation **out
         s->each[v].simulation = s;
         s->each[v].v = v;
         s->each[v].id = v;
+        if (setup->dial_only != NULL && setup->dial_only[v]) sim_dial_only(s->world, v);
         s->each[v].life = (struct simulation_life){.id = v, .seed = v > 0 ? (v - 1) / JOIN_FAN_OUT : 0};
         if (is_late(setup, v))
             sim_crash(s->world, v, true); /* until it is started */
@@ -284,7 +289,10 @@ void simulation_free(struct simulation *s)
 {
     if (s == NULL) return;
     if (s->world != NULL) sim_world_free(s->world);
-    for (uint32_t v = 0; v < s->setup.node_count; v++) node_free(s->each[v].node);
+    for (uint32_t v = 0; v < s->setup.node_count; v++) {
+        node_free(s->each[v].node);
+        relay_free(s->each[v].relay);
+    }
     graph_deinit(&s->graph);
     trace_hash_free(s->hash);
     free(s->slowness);
@@ -382,7 +390,9 @@ void simulation_crash(struct simulation *s, uint32_t v, bool reset)
     totals_add(&s->gone, e->node);
     sim_crash(s->world, v, reset);
     node_free(e->node);
+    relay_free(e->relay);
     e->node = NULL;
+    e->relay = NULL;
     e->transport = NULL;
     s->alive--;
     s->finished -= e->finished;

@@ -14,6 +14,7 @@
 
 #include "agent/node/node.h"
 #include "agent/simulation/trace_hash.h"
+#include "net/relay/relay.h"
 #include "net/sim/sim.h"
 
 struct simulation_setup {
@@ -39,6 +40,11 @@ struct simulation_setup {
     uint32_t places;    /* dynamic: places of the experiment; 0 = node_count. weight and site are theirs */
     uint32_t min_nodes; /* dynamic: 0 = places */
     bool overlay;       /* dynamic: as node_config.overlay */
+    uint64_t
+        relay_bytes_s; /* dynamic: each node has a relay (net/relay/relay.h) under it, as agents have, which passes
+                             * on so much for others; 0 = no relays */
+    const bool
+        *dial_only; /* (node_count) whom nobody can dial; NULL = none; borrowed during simulation_new */
     const struct membership_config *membership; /* dynamic: NULL = defaults; borrowed for life */
     /* Makes the trainer of node v; called again when v restarts. *out is owned by the simulation. */
     int (*trainer_new)(void *ctx, uint32_t v, struct trainer **out, struct err_text *why);
@@ -68,6 +74,8 @@ bool simulation_finished(const struct simulation *s); /* every living node has d
 struct sim_world *simulation_world(struct simulation *s); /* borrowed: to cut, pause, reset, heal */
 struct node *simulation_node(const struct simulation *s, uint32_t v);           /* NULL while crashed */
 struct transport *simulation_transport(const struct simulation *s, uint32_t v); /* likewise; borrowed */
+struct relay *simulation_relay(const struct simulation *s,
+                               uint32_t v); /* NULL without relays, and while crashed */
 const struct graph *simulation_graph(const struct simulation *s);
 uint32_t simulation_node_count(const struct simulation *s);
 uint64_t simulation_patience_us(const struct simulation *s);

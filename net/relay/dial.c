@@ -1,8 +1,9 @@
 /* Looking for a relayer, and being found through one.
  *
  * Normal course
- *  - dial(): OPEN goes to one linked neighbour after the other, from a random one on, until one relays and the target
- *    accepts; both ends come up.
+ *  - dial(): OPEN goes to one linked neighbour after the other, in relay_order(), until one relays and the target
+ *    accepts; both ends come up. At most RELAY_ASK_MAX are asked in one try, the next try goes on behind them.
+ *  - a link to one more neighbour comes up: dials that rest begin anew.
  *  - a linked target is not dialled; when its link goes down the next try follows after a back-off.
  * Failure courses
  *  - refused, no answer in time, its link lost, its lane full: the next neighbour. All of them: on_unreachable(), and
@@ -33,6 +34,13 @@ bool relay_address_parse(const char *address, node_id *out)
     *out = strtoull(address + sizeof ADDRESS_PREFIX - 1, NULL, 10);
     relay_address(*out, again);
     return strcmp(address, again) == 0; /* the one way to write it */
+}
+
+uint64_t relay_order(node_id target, node_id neighbour)
+{
+    uint64_t order = (target + 1) * 0x9e3779b97f4a7c15u ^ neighbour * 0xd6e8feb86659fd93u;
+    order = (order ^ order >> 32) * 0xd6e8feb86659fd93u;
+    return order ^ order >> 32;
 }
 
 /* -- the list ---------------------------------------------------------------------------------- */
@@ -124,19 +132,31 @@ static bool dial_ask(struct relay *r, struct relay_dial *d, const struct relay_r
     return true;
 }
 
+/* The next one to ask in this round; NULL when all have been. */
+static const struct relay_real *dial_next(const struct relay *r, struct relay_dial *d)
+{
+    const struct relay_real *next = NULL;
+    uint64_t first = 0;
+    for (uint32_t i = 0; i < r->real_count; i++) {
+        uint64_t order = relay_order(d->target, r->real[i].peer);
+        if ((d->any_asked && order <= d->order_asked) || (next != NULL && order >= first)) continue;
+        next = &r->real[i];
+        first = order;
+    }
+    d->any_asked = next != NULL;
+    d->order_asked = first;
+    return next;
+}
+
 /* Begins a try or goes on with it; false: it has failed, and the next one is set. */
 static bool dial_step(struct relay *r, struct relay_dial *d, uint64_t now_us)
 {
-    if (!d->trying) {
-        d->trying = true;
-        d->left = r->real_count < RELAY_ASK_MAX ? r->real_count : RELAY_ASK_MAX;
-        d->next = r->real_count > 0 ? prng_below(&r->prng, r->real_count) : 0;
-    }
-    for (; d->left > 0 && r->real_count > 0; d->left--) {
-        const struct relay_real *real = &r->real[d->next++ % r->real_count];
-        if (!dial_ask(r, d, real, now_us)) continue;
+    if (!d->trying) d->left = RELAY_ASK_MAX;
+    d->trying = true;
+    const struct relay_real *real;
+    while (d->left > 0 && (real = dial_next(r, d)) != NULL) {
         d->left--;
-        return true;
+        if (dial_ask(r, d, real, now_us)) return true;
     }
     dial_rest(r, d, now_us);
     return false;
@@ -190,6 +210,17 @@ void relay_dials_direct(struct relay *r, node_id peer)
     d->at_us = TIME_NEVER;
 }
 
+void relay_dials_more(struct relay *r)
+{
+    uint64_t now_us = relay_now_us(r);
+    for (uint32_t i = 0; i < r->dial_count; i++) {
+        struct relay_dial *d = &r->dial[i];
+        if (d->trying || d->at_us == TIME_NEVER) continue;
+        d->any_asked = false;
+        d->at_us = now_us;
+    }
+}
+
 void relay_dials_again(struct relay *r, node_id peer)
 {
     struct relay_dial *d = dial_of(r, peer);
@@ -214,7 +245,7 @@ static void come_up(struct relay *r, const struct relay_link *l)
 {
     struct relay_dial *d = dial_of(r, l->peer.id);
     if (d != NULL) {
-        d->asking = d->trying = false;
+        d->asking = d->trying = d->any_asked = false;
         d->backoff_us = r->config.redial_min_us;
         d->at_us = TIME_NEVER;
     }

@@ -114,8 +114,10 @@ struct relay_dial {
     bool trying, asking;
     struct link_id asked;
     uint64_t call;
-    uint32_t next, left; /* position of the neighbour to ask next, how many more in this try */
-    uint64_t at_us;      /* next try, or end of the wait for an answer; TIME_NEVER: linked */
+    uint32_t left;        /* how many more are asked in this try */
+    bool any_asked;       /* of this round, which may take several tries: .. */
+    uint64_t order_asked; /* .. those up to here by relay_order */
+    uint64_t at_us;       /* next try, or end of the wait for an answer; TIME_NEVER: linked */
     uint64_t backoff_us;
 };
 
@@ -197,11 +199,11 @@ bool relay_links_room(const struct relay *r);
 void relay_links_deinit(struct relay *r);
 
 /* -- relay/dial.c */
-bool relay_address_parse(const char *address, node_id *out);
 void relay_dial_add(struct relay *r, node_id target);
 void relay_dial_remove(struct relay *r, node_id target);
 void relay_dials_forget(struct relay *r);               /* all */
 void relay_dials_direct(struct relay *r, node_id peer); /* it has a real link now */
+void relay_dials_more(struct relay *r);                 /* there is one more to ask */
 void relay_dials_again(struct relay *r, node_id peer);  /* its link is down */
 void relay_dials_real_down(struct relay *r, struct link_id real);
 void relay_dials_tick(struct relay *r, uint64_t now_us);

@@ -60,6 +60,7 @@ static void inner_up(void *ctx, struct link_id link, const struct peer_info *pee
     }
     r->real[r->real_count++] = (struct relay_real){.id = link, .peer = peer->id, .boot = peer->boot};
     relay_dials_direct(r, peer->id);
+    relay_dials_more(r);
     struct relay_link *l = relay_link_peer(r, peer->id);
     if (l != NULL) {
         relay_link_end(r, l, DOWN_REPLACED, DOWN_REPLACED);

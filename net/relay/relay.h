@@ -53,6 +53,11 @@ void relay_free(
 
 /* What dial() takes for the member `id`. No host and port reads like it. */
 void relay_address(node_id id, char out[ADDRESS_TEXT_MAX]);
+bool relay_address_parse(const char *address, node_id *out); /* false: it is another address */
+
+/* In which order neighbours are asked for a link to `target`, the smallest first. It is the same at all nodes, so that
+ * who can only dial out does well to keep links to the first of all members. */
+uint64_t relay_order(node_id target, node_id neighbour);
 
 /* True, and through whom, when the link is a relayed one that is up. */
 bool relay_through(const struct relay *r, struct link_id link, node_id *relayer);

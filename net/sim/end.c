@@ -19,7 +19,8 @@ bool sim_up_event(struct sim_world *w, struct sim_pair *p, uint32_t side, uint32
     t->totals.links++;
     sim_end_starve(w, p, side);
     struct peer_info peer = {.id = other->config.id, .boot = other->config.boot, .dialled = e->dialled};
-    snprintf(peer.address, sizeof peer.address, "sim:%u", p->node[1 - side]);
+    if (!w->node[p->node[1 - side]].dial_only)
+        snprintf(peer.address, sizeof peer.address, "sim:%u", p->node[1 - side]);
     sim_tell(w, SIM_UP, p->node[side], p->node[1 - side], e->dialled, NULL, NULL);
     t->sink.on_up(t->sink.ctx, sim_link_id(p), &peer);
     return true;

@@ -152,6 +152,7 @@ struct sim_host {
 
 struct sim_node {
     bool alive, paused;
+    bool dial_only;                  /* nobody can dial it */
     bool reset;                      /* crashed so that its host refuses connections */
     struct sim_transport *transport; /* NULL: not attached */
     struct sim_host *host;

@@ -5,7 +5,8 @@
  *    both ends come up, the dialled one first.
  *  - as long as the address is wanted, an end that goes down tries again, at redial_us on average.
  * Failure courses
- *  - the other is crashed, paused, closed, not attached or cut off: on_unreachable(), the next try follows.
+ *  - the other is crashed, paused, closed, not attached or cut off, or can only dial: on_unreachable(), the next try
+ *    follows.
  *  - both dial: the try of the larger id yields while one of the smaller id is under way.
  *  - the other end still holds an older link (half-open): it goes down as replaced, then both come up.
  *  - other cluster or oneself: on_refused(), and the tries end.
@@ -59,6 +60,7 @@ static bool peer_reachable(const struct sim_world *w, const struct sim_pair *p, 
 {
     const struct sim_node *other = &w->node[p->node[1 - side]];
     if (!other->alive || other->paused || other->transport == NULL || other->transport->closing) return false;
+    if (other->dial_only) return false;
     return !p->end[0].cut && !p->end[1].cut;
 }
 
@@ -89,13 +91,13 @@ static void dial_try(struct sim_world *w, struct sim_pair *p, uint32_t side)
     sim_schedule(w, w->now_us + delay_us, SIM_CONNECT, p->index, side, e->dial_generation);
 }
 
-/* The next try follows. A pause, a cut, a crash: silence; a process that is gone: refused. */
+/* The next try follows. A pause, a cut, a crash, a NAT: silence; a process that is gone: refused. */
 static void dial_failed(struct sim_world *w, struct sim_pair *p, uint32_t side)
 {
     const struct sim_node *other = &w->node[p->node[1 - side]];
     const struct sim_transport *t = w->node[p->node[side]].transport;
     bool cut = p->end[0].cut || p->end[1].cut;
-    bool refused = !cut && !other->paused && (other->alive || other->reset);
+    bool refused = !cut && !other->paused && !other->dial_only && (other->alive || other->reset);
     int err = refused ? ERR_CLOSED : ERR_TIMEOUT;
     dial_later(w, p, side);
     if (t->sink.on_unreachable == NULL) return;
@@ -390,6 +392,12 @@ struct transport *sim_transport(struct sim_world *w, uint32_t v, const struct tr
     sim_transport_free(node->transport);
     node->transport = s;
     return &s->base;
+}
+
+void sim_dial_only(struct sim_world *w, uint32_t v)
+{
+    CHECK(v < w->options.node_count);
+    w->node[v].dial_only = true;
 }
 
 void sim_transport_free(struct sim_transport *t)

@@ -80,6 +80,9 @@ struct transport *sim_transport(struct sim_world *w, uint32_t v, const struct tr
                                 const struct transport_sink *sink);
 struct host *sim_host(struct sim_world *w, uint32_t v, const struct host_sink *sink);
 
+/* From now on nobody can dial node v: tries get no answer, as from behind a NAT, and its peers see no address. */
+void sim_dial_only(struct sim_world *w, uint32_t v);
+
 uint64_t sim_now_us(const struct sim_world *w);
 
 /* Delivers the next event: at most one callback, or a dial try. Returns false when none is left at or before

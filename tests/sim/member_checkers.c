@@ -103,11 +103,13 @@ void member_checkers_ended(struct member_storm *s, uint32_t v)
     s->tally->refutations += totals.refutations;
     s->tally->deaths += totals.deaths;
     *seen = (struct member_seen){.alive = false};
+    relay_checkers_begin(s, v);
 }
 
 void member_checkers_resumed(struct member_storm *s, uint32_t v)
 {
     s->seen[v].disputed_us = 0;
+    relay_checkers_begin(s, v);
 }
 
 void member_checkers_left(struct member_storm *s, uint32_t v)
@@ -268,7 +270,9 @@ void member_checkers_event(struct member_storm *s)
 {
     flood_check(s);
     for (uint32_t v = 0; v < s->slots; v++) {
-        if ((s->touched >> v & 1) == 0 || node_of(s, v) == NULL || s->slot[v].leaving) continue;
+        if ((s->touched >> v & 1) == 0 || node_of(s, v) == NULL) continue;
+        relay_checkers_event(s, v);
+        if (s->slot[v].leaving) continue;
         steps_check(s, v);
         limits_check(s, v);
         claim_check(s, v);
@@ -443,6 +447,7 @@ const char *member_checkers_unrest(struct member_storm *s)
     uint32_t holder[MEMBER_DIM];
     const char *unrest = find_holders(s, holder);
     if (unrest == NULL) unrest = views_unrest(s);
+    if (unrest == NULL) unrest = relay_checkers_unrest(s);
     if (unrest != NULL) return unrest;
     struct graph g;
     graph_expected(s, holder, &g);

@@ -80,9 +80,10 @@ void member_faults_seek(struct member_storm *s)
 static uint32_t draw_seed(struct member_storm *s, uint32_t v)
 {
     uint32_t first = prng_below(&s->prng, s->slots), found = (v + 1) % s->slots, most = 0;
+    while (s->dial_only[found] || found == v) found = (found + 1) % s->slots;
     for (uint32_t i = 0; i < s->slots; i++) {
         uint32_t u = (first + i) % s->slots;
-        if (u == v || !member_storm_lives(s, u)) continue;
+        if (u == v || s->dial_only[u] || !member_storm_lives(s, u)) continue;
         uint32_t known = simulation_node(s->sim, u)->places.living;
         if (known <= most) continue;
         most = known;

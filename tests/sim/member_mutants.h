@@ -1,5 +1,6 @@
 /* Bugs of the member side, planted from outside: what each does to the state of nodes between events, as the bug
- * would have. member_mutants.c tampers with nodes, member_mutants_swim.c with their membership. */
+ * would have. member_mutants.c tampers with nodes, member_mutants_swim.c with their membership, member_mutants_relay.c with
+ * the relays under them. */
 #ifndef GADABOUT_TESTS_SIM_MEMBER_MUTANTS_H
 #define GADABOUT_TESTS_SIM_MEMBER_MUTANTS_H
 
@@ -18,5 +19,11 @@ void member_never_redial_the_dead(struct member_storm *s);
 void member_never_raise_the_incarnation(struct member_storm *s);
 void member_take_the_dead_for_living(struct member_storm *s);
 void member_tell_a_place_that_is_lost(struct member_storm *s);
+
+void member_relay_a_message_twice(struct member_storm *s);
+void member_relay_with_a_hole(struct member_storm *s);
+void member_relay_over_the_window(struct member_storm *s);
+void member_relay_forget_a_pair(struct member_storm *s);
+void member_relay_outlive_the_relayer(struct member_storm *s);
 
 #endif

@@ -18,9 +18,11 @@
 
 enum {
     LIVENESS_US = 120 * MEMBER_SECOND,
+    UNHEARD_US = 180 * MEMBER_SECOND, /* more, until one is missed that nobody can dial and nobody had a link with */
     AGREE_US = 300 * MEMBER_SECOND, /* random pairs mix slowly over few edges */
     POLL_US = MEMBER_SECOND / 2,
     STAY_US = 6 * MEMBER_SECOND,
+    RELAYS_PART = 5,
     PATIENCE_US = 6 * MEMBER_SECOND, /* links: silent after a second */
 };
 
@@ -51,6 +53,8 @@ static void print_line(void *ctx, enum trace_level level, const char *text)
     struct member_storm *s = ctx;
     if (level == TRACE_WARN && strstr(text, "; link closed") != NULL)
         snprintf(s->refusal, sizeof s->refusal, "%s", text);
+    if (level == TRACE_WARN && strstr(text, "malformed relay frame") != NULL)
+        member_storm_fail(s, "%s", text);
     if (s->loud) fprintf(stderr, "%9.3f  %s\n", (double)member_storm_now_us(s) / 1e6, text);
 }
 
@@ -143,6 +147,20 @@ static void draw_world(struct member_storm *s)
     s->save_gap_us = (uint64_t)(prng_uniform(p, 1, 12) * MEMBER_SECOND);
 }
 
+/* From a stream of its own, so that storms without relays are what they were. Slots 0 and 1 can be dialled: the others
+ * begin there. */
+static void draw_relays(struct member_storm *s, const struct member_plan *plan)
+{
+    struct prng prng;
+    s->relays = s->seed % RELAYS_PART == 3 || plan->relays || (s->mutant != NULL && s->mutant->relays);
+    if (!s->relays) return;
+    prng_split(&prng, s->seed, "member storm relays", 0);
+    for (uint32_t i = 1 + prng_below(&prng, 3); i > 0; i--)
+        s->dial_only[2 + prng_below(&prng, s->slots - 2)] = true;
+    s->setup.relay_bytes_s = 20000 + prng_below(&prng, 500000);
+    s->setup.dial_only = s->dial_only;
+}
+
 /* -- the cluster ------------------------------------------------------------------------------- */
 
 static uint64_t word_at(const uint8_t *bytes, size_t at)
@@ -176,6 +194,7 @@ static void storm_open(struct member_storm *s, const struct member_plan *plan)
     const char *planted = s->mutant != NULL ? s->mutant->algorithm : NULL;
     draw_algorithm(s, plan->algorithm != NULL ? plan->algorithm : planted);
     draw_world(s);
+    draw_relays(s, plan);
     member_faults_init(s);
     s->trace = (struct trace){s->loud ? TRACE_DEBUG : TRACE_WARN, print_line, s};
     s->setup.node_count = s->slots;
@@ -251,7 +270,8 @@ static void weather(struct member_storm *s)
     member_faults_heal(s);
     s->healed_us = member_storm_now_us(s);
     member_checkers_healed(s);
-    if (!settle(s, member_checkers_unrest, LIVENESS_US, &s->tally->quiet_us_max, &s->tally->quiet_seed))
+    uint64_t within_us = LIVENESS_US + (s->relays ? UNHEARD_US : 0);
+    if (!settle(s, member_checkers_unrest, within_us, &s->tally->quiet_us_max, &s->tally->quiet_seed))
         return;
     s->drifting = false;
     if (!settle(s, member_checkers_disagreement, AGREE_US, &s->tally->agreed_us_max, &s->tally->agreed_seed))
@@ -276,9 +296,9 @@ bool member_storm_run(uint64_t seed, const struct member_plan *plan, struct memb
     s->tally->virtual_s += (double)member_storm_now_us(s) / 1e6;
     bool fine = s->problem.text[0] == '\0';
     if (!fine)
-        err_set(why, ERR_LIMIT, "seed %llu (%s on %s, %u places, %u slots, from %u on): %.250s",
-                (unsigned long long)seed, s->algorithm, s->topology, s->places, s->slots, s->min_nodes,
-                s->problem.text);
+        err_set(why, ERR_LIMIT, "seed %llu (%s on %s%s, %u places, %u slots, from %u on): %.250s",
+                (unsigned long long)seed, s->algorithm, s->topology, s->relays ? ", relays" : "", s->places, s->slots,
+                s->min_nodes, s->problem.text);
     simulation_free(s->sim);
     free(s);
     return fine;

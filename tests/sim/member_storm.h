@@ -3,6 +3,8 @@
  * dead come back, and the cluster must come to rest, go on and, once there is no more drift, agree (liveness).
  * member_checkers.c looks on after every event.
  *
+ * In part of the storms up to three slots can only dial out, and all nodes have a relay under them, as agents have.
+ *
  * Nodes have slots ("sim:v"), and in each life of a slot an id, a disk, a seed to dial and perhaps a place. The
  * trainer of place r adds 1 to coordinate r for each step, so that a model tells how much of whose work it holds. */
 #ifndef GADABOUT_TESTS_SIM_MEMBER_STORM_H
@@ -74,10 +76,12 @@ struct member_mutant {
     const char *algorithm;                  /* NULL = as the seed has it */
     void (*tamper)(struct member_storm *s); /* NULL, or called after each event, before the checkers look */
     bool leaves_in_silence, forgets_claim, forgets_steps;
+    bool relays; /* it needs some */
 };
 
 struct member_plan {
     const char *algorithm; /* NULL = drawn from the seed */
+    bool relays;           /* in any case; else the seed says so */
     const struct member_mutant *mutant;
     bool loud;
 };
@@ -85,8 +89,9 @@ struct member_plan {
 struct member_tally {
     uint64_t fault[MEMBER_FAULT_COUNT], shape[MEMBER_SHAPE_COUNT], injected[FAULT_KIND_COUNT];
     uint64_t events, fetches, foundings, evictions, refutations, deaths;
-    uint64_t refused;                     /* by methods that may: see member_checkers.c */
-    uint64_t dispute_us_max;              /* two that know of each other at one place */
+    uint64_t relayed_pairs_seen, relayed_links_at_rest; /* that there were some */
+    uint64_t refused;                                   /* by methods that may: see member_checkers.c */
+    uint64_t dispute_us_max;                            /* two that know of each other at one place */
     uint64_t quiet_us_max, agreed_us_max; /* until rest after healing; until agreement without drift */
     uint64_t quiet_seed, agreed_seed;     /* of these */
     double virtual_s;
@@ -143,6 +148,8 @@ struct member_storm {
     struct prng prng;
     double fault_weight[MEMBER_FAULT_COUNT], fault_gap_us;
     uint64_t safety_us, save_gap_us, seek_us;
+    bool relays;                      /* under the nodes, of which some .. */
+    bool dial_only[MEMBER_SLOTS_MAX]; /* .. can only dial out */
     struct member_shapes shapes;
     /* the cluster */
     struct choice topology_choice, latency_choice, step_time_choice, algorithm_choice;
@@ -160,7 +167,9 @@ struct member_storm {
     struct member_model model[MEMBER_MODEL_BUCKETS][MEMBER_MODEL_WAYS];
     uint64_t at_heal_progress[MEMBER_SLOTS_MAX], at_heal_mixes[MEMBER_SLOTS_MAX];
     uint64_t second, events_second;
-    struct err_text problem; /* the first one; "" = none */
+    uint64_t orphaned_us[MEMBER_SLOTS_MAX]
+                        [RELAY_LINK_MAX]; /* since when a relayed link is not whole; 0 = it is */
+    struct err_text problem;              /* the first one; "" = none */
     const struct member_mutant *mutant;
     uint64_t mutant_memory[MEMBER_SLOTS_MAX];
     bool loud;
@@ -204,5 +213,10 @@ void member_checkers_healed(struct member_storm *s);
 const char *member_checkers_unrest(struct member_storm *s);       /* NULL when at rest */
 const char *member_checkers_disagreement(struct member_storm *s); /* NULL when all agree */
 void member_checkers_print(const struct member_storm *s);         /* who is where, and knows whom */
+
+/* relay_checkers.c */
+void relay_checkers_event(struct member_storm *s, uint32_t v);
+void relay_checkers_begin(struct member_storm *s, uint32_t v); /* a life, or after a stop */
+const char *relay_checkers_unrest(struct member_storm *s);     /* NULL when at rest */
 
 #endif

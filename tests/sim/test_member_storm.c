@@ -3,7 +3,7 @@
  * everybody knows the same members, each has a place of its own, trains on from what it had, and models agree.
  * Method: whole clusters (node, membership, transfer, wire format, simulated transport) from random seeds; the phases
  * are in member_storm.h, what must hold in member_checkers.c. A failure prints the seed and how to replay it:
- *   test_member_storm --seed S [--count N] [--algorithm TEXT] [--trace]     runs these seeds only, without cmocka.
+ *   test_member_storm --seed S [--count N] [--algorithm TEXT] [--relays] [--trace]     runs these seeds only, without cmocka.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -38,7 +38,9 @@ static void tally_print(const struct member_tally *t, const struct request *r)
         "seeds %llu to %llu: %.0f virtual s, %llu events; %llu crashes, %llu returns with an old disk, %llu "
         "without, %llu under a new id, %llu leaves, %llu stops, %llu cuts, %llu one-way cuts, %llu resets, "
         "%llu power cuts, %llu partitions and swizzles, %llu injected; %llu fetches, %llu foundings, %llu "
-        "evictions, %llu refutations and %llu deaths in lives that ended; %llu refused; one place disputed "
+        "evictions, %llu refutations and %llu deaths in lives that ended; relayed pairs at %llu events, %llu "
+        "ends "
+        "at rest; %llu refused; one place disputed "
         "for "
         "at most %.2f s; after healing quiet within %.1f s (seed %llu), agreed within %.1f s (seed %llu)\n",
         (unsigned long long)r->seed, (unsigned long long)(r->seed + r->count - 1), t->virtual_s,
@@ -50,9 +52,11 @@ static void tally_print(const struct member_tally *t, const struct request *r)
         (unsigned long long)f[MEMBER_POWER], (unsigned long long)sum(t->shape, MEMBER_SHAPE_COUNT),
         (unsigned long long)sum(t->injected, FAULT_KIND_COUNT), (unsigned long long)t->fetches,
         (unsigned long long)t->foundings, (unsigned long long)t->evictions,
-        (unsigned long long)t->refutations, (unsigned long long)t->deaths, (unsigned long long)t->refused,
-        (double)t->dispute_us_max / 1e6, (double)t->quiet_us_max / 1e6, (unsigned long long)t->quiet_seed,
-        (double)t->agreed_us_max / 1e6, (unsigned long long)t->agreed_seed);
+        (unsigned long long)t->refutations, (unsigned long long)t->deaths,
+        (unsigned long long)t->relayed_pairs_seen, (unsigned long long)t->relayed_links_at_rest,
+        (unsigned long long)t->refused, (double)t->dispute_us_max / 1e6, (double)t->quiet_us_max / 1e6,
+        (unsigned long long)t->quiet_seed, (double)t->agreed_us_max / 1e6,
+        (unsigned long long)t->agreed_seed);
 }
 
 /* Returns how many seeds failed. */
@@ -63,8 +67,9 @@ static uint64_t weather(const struct request *r, struct member_tally *tally)
         struct err_text why = {""};
         if (member_storm_run(seed, &r->plan, tally, &why)) continue;
         failed++;
-        fprintf(stderr, "%s\n  replay: test_member_storm --seed %llu --trace%s%s\n", why.text,
-                (unsigned long long)seed, r->plan.algorithm != NULL ? " --algorithm " : "",
+        fprintf(stderr, "%s\n  replay: test_member_storm --seed %llu --trace%s%s%s\n", why.text,
+                (unsigned long long)seed, r->plan.relays ? " --relays" : "",
+                r->plan.algorithm != NULL ? " --algorithm " : "",
                 r->plan.algorithm != NULL ? r->plan.algorithm : "");
     }
     tally_print(tally, r);
@@ -81,6 +86,7 @@ static void clusters_weather_every_storm(void **state)
     for (int k = 0; k < MEMBER_SHAPE_COUNT; k++) assert_true(tally.shape[k] > 0);
     for (uint32_t k = 0; k < FAULT_KIND_COUNT; k++) assert_true(tally.injected[k] > 0);
     assert_true(tally.fetches > SEED_COUNT && tally.evictions > 0);
+    assert_true(tally.relayed_pairs_seen > 0 && tally.relayed_links_at_rest > 0);
 }
 
 /* Each of these found a bug once: copies of x that did not begin at the same place (4, 5, 631), answers to a fetch that
@@ -116,6 +122,8 @@ static bool request_parse(int argc, char **argv, struct request *r)
         bool more = i + 1 < argc;
         if (strcmp(argv[i], "--trace") == 0)
             r->plan.loud = true;
+        else if (strcmp(argv[i], "--relays") == 0)
+            r->plan.relays = true;
         else if (more && strcmp(argv[i], "--seed") == 0)
             r->seed = strtoull(argv[++i], NULL, 10);
         else if (more && strcmp(argv[i], "--count") == 0)
@@ -133,7 +141,8 @@ int main(int argc, char **argv)
     struct request r = {SEED_FIRST, 1, {.algorithm = NULL}};
     struct member_tally tally = {.events = 0};
     if (!request_parse(argc, argv, &r)) {
-        fprintf(stderr, "usage: test_member_storm [--seed S [--count N] [--algorithm TEXT] [--trace]]\n");
+        fprintf(stderr,
+                "usage: test_member_storm [--seed S [--count N] [--algorithm TEXT] [--relays] [--trace]]\n");
         return 2;
     }
     if (argc > 1) return weather(&r, &tally) == 0 ? 0 : 1;

@@ -16,11 +16,22 @@
 
 #include "agent/node/internal.h"
 #include "base/check.h"
+#include "net/relay/relay.h"
 
 #define PROGRESS_US 5000000u
 #define PROGRESS_FIRST_US 1000000u /* after training began: from then on the start is no longer common */
 
 /* -- carrying out ------------------------------------------------------------------------------ */
+
+/* Who has no address is reached through another member; a link through one does not tell the address. */
+static void overlay_connect_to(struct node *n, node_id id, const char *address)
+{
+    char relayed[ADDRESS_TEXT_MAX];
+    const struct member *m = address[0] == '\0' ? membership_find(n->membership, id) : NULL;
+    if (m != NULL) address = m->address;
+    relay_address(id, relayed);
+    node_probe(n, id, address[0] != '\0' ? address : relayed, false, true);
+}
 
 static void overlay_apply(struct node *n)
 {
@@ -33,7 +44,7 @@ static void overlay_apply(struct node *n)
             if (l != NULL) node_send_overlay(n, l, &a->msg);
             break;
         case OVERLAY_CONNECT:
-            node_probe(n, a->id, a->address, false, true);
+            overlay_connect_to(n, a->id, a->address);
             break;
         case OVERLAY_ADDED:
         case OVERLAY_REMOVED:
@@ -140,7 +151,8 @@ void node_members_up(struct node *n, struct link *l)
     recall(n, l);
     struct membership_event event = {.kind = MEMBERSHIP_LINK_UP, .peer = l->peer, .address = l->address};
     members_feed(n, &event);
-    overlay_feed(n, OVERLAY_LINK_UP, l->peer, l->address, NULL);
+    const struct member *m = l->relayed ? membership_find(n->membership, l->peer) : NULL;
+    overlay_feed(n, OVERLAY_LINK_UP, l->peer, m != NULL ? m->address : l->address, NULL);
 }
 
 static enum member_evidence evidence_of(enum down_reason why)
@@ -315,6 +327,7 @@ void node_members_init(struct node *n)
     overlay_defaults(&overlay);
     overlay.id = n->config.id;
     memcpy(overlay.address, n->self.address, sizeof overlay.address);
+    overlay.relayed = true;
     overlay.seed = config.seed;
     overlay.trace = n->config.trace;
     n->overlay = overlay_new(&overlay);

@@ -78,7 +78,7 @@ bool ask_begin(struct overlay *o, const struct overlay_peer *peer, enum ask_why 
     if (overlay_is_active(o, peer->id) || ask_waits(o, peer->id)) return true;
     bool linked = overlay_link_find(o, peer->id) != NULL;
     struct ask *ask = ask_slot(o);
-    if (ask == NULL || (!linked && peer->address[0] == '\0')) return false;
+    if (ask == NULL || !overlay_can_reach(o, peer)) return false;
     *ask = (struct ask){.peer = *peer, .why = why};
     if (linked) {
         ask_put(o, ask);

@@ -68,6 +68,9 @@ const struct overlay_peer *overlay_link_find(const struct overlay *o, node_id id
 void overlay_link_put(struct overlay *o, const struct overlay_peer *peer);
 void overlay_link_drop(struct overlay *o, node_id id);
 
+/* A question can be put to it: over its link, or by having it linked. */
+bool overlay_can_reach(const struct overlay *o, const struct overlay_peer *peer);
+
 /* The passive view. */
 struct spare *spare_find(struct overlay *o, node_id id); /* NULL */
 void spare_add(struct overlay *o, const struct overlay_peer *peer,

@@ -83,7 +83,7 @@ static void learn(struct overlay *o, const struct overlay_msg *msg)
 {
     for (uint32_t i = 0; i < msg->peer_count; i++) {
         const struct overlay_peer *peer = &msg->peer[i];
-        if (peer->address[0] != '\0' || overlay_link_find(o, peer->id) != NULL) spare_add(o, peer, 0);
+        if (overlay_can_reach(o, peer)) spare_add(o, peer, 0);
     }
 }
 
@@ -288,12 +288,12 @@ static void on_link_down(struct overlay *o, node_id id)
     ask_end(o, id);
     if (overlay_is_active(o, id)) {
         active_drop(o, id);
-        if (peer.address[0] != '\0' && o->passive_count < o->config.passive_max) spare_add(o, &peer, 0);
+        if (overlay_can_reach(o, &peer) && o->passive_count < o->config.passive_max) spare_add(o, &peer, 0);
         if (o->active_count == 0)
             trace_line(o->config.trace, TRACE_INFO, "overlay: no neighbour is left; %u others are known",
                        o->passive_count);
     }
-    if (peer.address[0] == '\0') spare_drop(o, id);
+    if (!overlay_can_reach(o, &peer)) spare_drop(o, id);
 }
 
 static void on_unreachable(struct overlay *o, node_id id)
@@ -305,7 +305,7 @@ static void on_unreachable(struct overlay *o, node_id id)
 
 static void on_known(struct overlay *o, const struct overlay_peer *peer)
 {
-    if (peer->address[0] != '\0' || overlay_link_find(o, peer->id) != NULL) spare_add(o, peer, 0);
+    if (overlay_can_reach(o, peer)) spare_add(o, peer, 0);
 }
 
 static void on_forget(struct overlay *o, node_id id)

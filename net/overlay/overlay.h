@@ -21,6 +21,8 @@
  *    of the active_max and was refused twice (two lonely ones could be each other's only neighbour), and for
  *    an exchange; it must then be accepted; otherwise only while there is room. ACCEPT and REJECT bring a
  *    sample too, so that who asks learns of more.
+ *  - members that can only dial out (no address) are neighbours like others where the owner can link to them through
+ *    somebody (`relayed`): spares that can be dialled, or are linked, are asked first.
  * Failure courses
  *  - an active member's link goes: a passive one takes its place (CONNECT, then NEIGHBOUR), until one
  *    accepts; those that cannot be reached leave the passive view. As many are asked at once as there are
@@ -83,6 +85,7 @@ struct overlay_config {
     uint64_t shuffle_us;  /* 10 s */
     uint64_t exchange_us; /* 30 s; TIME_NEVER = off */
     uint64_t answer_us;   /* 5 s: how long a link or an answer to NEIGHBOUR is waited for */
+    bool relayed;         /* CONNECT may name a member without an address; off */
     uint64_t seed;
     const struct trace *trace;
 };
@@ -107,8 +110,8 @@ struct overlay_event {
 };
 
 enum overlay_action_kind {
-    OVERLAY_SEND,    /* id, msg; to a linked peer */
-    OVERLAY_CONNECT, /* id, address: dial it unless linked; answered by LINK_UP or UNREACHABLE */
+    OVERLAY_SEND, /* id, msg; to a linked peer */
+    OVERLAY_CONNECT, /* id, address: dial it unless linked; answered by LINK_UP or UNREACHABLE. "": through others */
     OVERLAY_ADDED,   /* id is in the active view now */
     OVERLAY_REMOVED, /* ... and is no longer */
 };

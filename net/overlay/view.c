@@ -118,23 +118,35 @@ void spare_drop(struct overlay *o, node_id id)
     if (spare != NULL) *spare = o->passive[--o->passive_count];
 }
 
-/* A question is not under way, and can be put: over its link, or by dialling. */
-static bool spare_usable(const struct overlay *o, const struct spare *spare)
+bool overlay_can_reach(const struct overlay *o, const struct overlay_peer *peer)
 {
-    if (ask_waits(o, spare->peer.id)) return false;
-    return spare->peer.address[0] != '\0' || overlay_link_find(o, spare->peer.id) != NULL;
+    return o->config.relayed || peer->address[0] != '\0' || overlay_link_find(o, peer->id) != NULL;
 }
 
-struct spare *spare_draw(struct overlay *o)
+static bool spare_usable(const struct overlay *o, const struct spare *spare)
+{
+    return !ask_waits(o, spare->peer.id) && overlay_can_reach(o, &spare->peer);
+}
+
+static struct spare *spare_draw_of(struct overlay *o, bool direct)
 {
     struct spare *chosen = NULL;
     uint32_t seen = 0;
     for (uint32_t i = 0; i < o->passive_count; i++) {
         struct spare *spare = &o->passive[i];
         if (spare->rest_us > o->now_us || !spare_usable(o, spare)) continue;
+        if (direct != (spare->peer.address[0] != '\0' || overlay_link_find(o, spare->peer.id) != NULL))
+            continue;
         if (prng_below(&o->prng, ++seen) == 0) chosen = spare;
     }
     return chosen;
+}
+
+/* A relayed link costs a third member bytes. */
+struct spare *spare_draw(struct overlay *o)
+{
+    struct spare *spare = spare_draw_of(o, true);
+    return spare != NULL || !o->config.relayed ? spare : spare_draw_of(o, false);
 }
 
 uint64_t spare_next_us(const struct overlay *o)
@@ -202,11 +214,12 @@ static bool list_has(const struct overlay_peer *list, uint32_t count, node_id id
     return false;
 }
 
-/* Who cannot be dialled is of no use to others. */
-static bool list_takes(const struct overlay_peer *list, uint32_t count, const struct overlay_peer *peer,
-                       node_id to)
+/* Who can neither be dialled nor relayed to is of no use to others. */
+static bool list_takes(const struct overlay *o, const struct overlay_peer *list, uint32_t count,
+                       const struct overlay_peer *peer, node_id to)
 {
-    return peer->id != to && peer->address[0] != '\0' && !list_has(list, count, peer->id);
+    bool useful = peer->address[0] != '\0' || o->config.relayed;
+    return peer->id != to && useful && !list_has(list, count, peer->id);
 }
 
 uint32_t sample_fill(struct overlay *o, node_id to, struct overlay_peer *list, uint32_t at)
@@ -214,14 +227,14 @@ uint32_t sample_fill(struct overlay *o, node_id to, struct overlay_peer *list, u
     uint32_t start = o->active_count > 0 ? prng_below(&o->prng, o->active_count) : 0;
     for (uint32_t i = 0, taken = 0; i < o->active_count && taken < SAMPLE_ACTIVE; i++) {
         const struct overlay_peer *peer = overlay_link_find(o, o->active[(start + i) % o->active_count]);
-        if (!list_takes(list, at, peer, to)) continue;
+        if (!list_takes(o, list, at, peer, to)) continue;
         list[at++] = *peer;
         taken++;
     }
     start = o->passive_count > 0 ? prng_below(&o->prng, o->passive_count) : 0;
     for (uint32_t i = 0, taken = 0; i < o->passive_count && taken < SAMPLE_PASSIVE; i++) {
         const struct overlay_peer *peer = &o->passive[(start + i) % o->passive_count].peer;
-        if (!list_takes(list, at, peer, to)) continue;
+        if (!list_takes(o, list, at, peer, to)) continue;
         list[at++] = *peer;
         taken++;
     }

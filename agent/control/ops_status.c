@@ -63,6 +63,17 @@ static json_t *loop_lag(const struct agent *a)
     return o;
 }
 
+/* What the agent passes on for others. */
+static void put_relays(json_t *o, const struct relay *relay)
+{
+    struct relay_totals t;
+    relay_totals(relay, &t);
+    put(o, "relays", json_integer(t.pairs));
+    put(o, "relayed_bytes", json_count_or_null(t.bytes));
+    put(o, "relayed_messages", json_count_or_null(t.messages));
+    put(o, "relays_refused", json_count_or_null(t.refused));
+}
+
 /* -- the agent --------------------------------------------------------------------------------- */
 
 int control_status(struct agent *a, struct control_call *call)
@@ -91,7 +102,7 @@ int control_status(struct agent *a, struct control_call *call)
     put(o, "health",
         json_is_object(membership) ? json_incref(json_object_get(membership, "health")) : json_null());
     put(o, "links", json_integer(links));
-    put(o, "relays", json_integer(relay_pair_count(a->relay)));
+    put_relays(o, a->relay);
     put(o, "neighbours", json_integer(r.neighbours));
     put(o, "neighbours_up", json_integer(r.neighbours_up));
     put(o, "bytes_sent", json_count_or_null(r.net.bytes_sent));

@@ -183,6 +183,20 @@ static void print_process(const json_t *r, FILE *to)
     print_cut(line, to);
 }
 
+/* What it passes on for others; nothing when it has not. */
+static void print_relays(const json_t *r, FILE *to)
+{
+    char line[512], bytes[STATUS_FIGURE_MAX];
+    uint64_t relays = count_of(r, "relays"), refused = count_of(r, "relays_refused");
+    if (relays == 0 && count_of(r, "relayed_messages") == 0 && refused == 0) return;
+    status_bytes(number_of(r, "relayed_bytes"), bytes);
+    int size = snprintf(line, sizeof line, "  relays for %" PRIu64 " pairs, %s so far", relays, bytes);
+    if (refused > 0)
+        snprintf(line + size, sizeof line - (size_t)size,
+                 "; refused %" PRIu64 " calls: it has no room for more pairs", refused);
+    print_cut(line, to);
+}
+
 /* Why it is doubted; false when it is not. */
 static bool doubt_of(const json_t *m, unsigned digits, char out[MEMBER_WORDS_MAX])
 {
@@ -270,6 +284,7 @@ void status_print(const struct status_answer *answer, size_t count, FILE *to)
         }
         print_agent(answer[i].reply, digits, to);
         print_process(answer[i].reply, to);
+        print_relays(answer[i].reply, to);
         print_members(members_of(&answer[i]), digits, to);
     }
 }

@@ -11,6 +11,7 @@
  *  - both ends dial: the call of the smaller id stays (clause 8), the other one is refused or taken back.
  *  - the caller has a link to us already, of an older life or one that it has lost: that one is replaced first.
  *  - a direct link to the target comes up: the call is taken back.
+ *  - an injected fault keeps us apart: the try fails; its call is not answered, or refused (relay/fault.c).
  *  - oneself: on_refused(), and the dial ends. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -112,7 +113,12 @@ static uint64_t jittered(struct relay *r, uint64_t us)
 
 static void dial_rest(struct relay *r, struct relay_dial *d, uint64_t now_us)
 {
-    d->trying = d->asking = false;
+    if (d->busy && !d->busy_said)
+        trace_line(r->config.trace, TRACE_INFO,
+                   "node %llu: no link through others yet: who could relay has no room for another pair",
+                   (unsigned long long)d->target);
+    d->busy_said |= d->busy;
+    d->trying = d->asking = d->busy = false;
     d->at_us = time_after(now_us, jittered(r, d->backoff_us));
     d->backoff_us = 2 * d->backoff_us < r->config.redial_max_us ? 2 * d->backoff_us : r->config.redial_max_us;
 }
@@ -154,6 +160,8 @@ static bool dial_step(struct relay *r, struct relay_dial *d, uint64_t now_us)
     if (!d->trying) d->left = RELAY_ASK_MAX;
     d->trying = true;
     const struct relay_real *real;
+    bool silently;
+    if (relay_fault_refuses(r, d->target, &silently)) d->left = 0;
     while (d->left > 0 && (real = dial_next(r, d)) != NULL) {
         d->left--;
         if (dial_ask(r, d, real, now_us)) return true;
@@ -245,7 +253,7 @@ static void come_up(struct relay *r, const struct relay_link *l)
 {
     struct relay_dial *d = dial_of(r, l->peer.id);
     if (d != NULL) {
-        d->asking = d->trying = d->any_asked = false;
+        d->asking = d->trying = d->any_asked = d->busy = d->busy_said = false;
         d->backoff_us = r->config.redial_min_us;
         d->at_us = TIME_NEVER;
     }
@@ -259,7 +267,8 @@ void relay_accept_heard(struct relay *r, struct link_id real, const struct relay
 {
     struct relay_dial *d = dial_of_call(r, real, f->call);
     if (d == NULL) return; /* taken back, and said so */
-    struct relay_link *l = relay_link_begin(r, real, f->call, d->target, f->boot, true);
+    bool silently, refused = relay_fault_refuses(r, d->target, &silently);
+    struct relay_link *l = refused ? NULL : relay_link_begin(r, real, f->call, d->target, f->boot, true);
     if (l != NULL) {
         come_up(r, l);
         return;
@@ -273,6 +282,7 @@ void relay_refuse_heard(struct relay *r, struct link_id real, const struct relay
     struct relay_dial *d = dial_of_call(r, real, f->call);
     if (d == NULL) return;
     d->asking = false;
+    d->busy |= f->refusal == REFUSAL_BUSY;
     dial_go_on(r, d);
 }
 
@@ -293,6 +303,12 @@ int relay_open_heard(struct relay *r, const struct relay_real *from, const struc
     struct link_id real = from->id; /* the table may move when the owner is told something */
     struct relay_frame answer = {.kind = RELAY_REFUSE, .call = f->call};
     struct relay_link *old = relay_link_peer(r, f->from);
+    bool silently;
+    if (relay_fault_refuses(r, f->from, &silently)) {
+        answer.refusal = REFUSAL_BUSY;
+        if (!silently) relay_say(r, real, &answer);
+        return 0;
+    }
     if (open_is_good(r, f, &answer.refusal) && old != NULL) {
         relay_link_end(r, old, DOWN_REPLACED, DOWN_REPLACED);
         relay_links_tick(r, relay_now_us(r));

@@ -138,11 +138,12 @@ static void queue_grow(struct relay_queue *q)
     q->first = 0;
 }
 
-void relay_queue_put(struct relay_queue *q, struct blob *head, struct blob *body, size_t cost)
+void relay_queue_put(struct relay_queue *q, struct blob *head, struct blob *body, size_t cost,
+                     uint64_t due_us)
 {
     if (q->count == q->capacity) queue_grow(q);
     q->item[(q->first + q->count) & (q->capacity - 1)] =
-        (struct relay_message){.head = head, .body = blob_ref(body), .cost = cost};
+        (struct relay_message){.head = head, .body = blob_ref(body), .cost = cost, .due_us = due_us};
     q->count++;
     q->bytes += cost;
 }

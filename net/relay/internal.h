@@ -1,6 +1,6 @@
 /* Shared by the files of the relay: relay.c (between owner and inner transport), relay/dial.c (looking for a
- * relayer), relay/link.c (the ends of relayed links), relay/pair.c (relaying for others), relay/frame.c. Not for
- * others.
+ * relayer), relay/link.c (the ends of relayed links), relay/fault.c (injected faults of these), relay/pair.c (relaying
+ * for others), relay/frame.c. Not for others.
  *
  * On the wire a relay frame is a message whose head begins with RELAY_MARK, which no msgpack head does:
  *   mark 1, kind 1, call 8, then by kind (integers little-endian):
@@ -17,6 +17,7 @@
 #define GADABOUT_NET_RELAY_INTERNAL_H
 
 #include "base/prng.h"
+#include "net/fault/fault.h"
 #include "net/relay/relay.h"
 
 #define RELAY_MARK 0xc1u
@@ -58,6 +59,7 @@ struct blob *relay_frame_encode(const struct relay_frame *f); /* owned */
 struct relay_message {
     struct blob *head, *body; /* owned references; body may be NULL */
     size_t cost;
+    uint64_t due_us; /* an injected delay */
 };
 
 struct relay_queue {
@@ -67,8 +69,8 @@ struct relay_queue {
 };
 
 size_t relay_message_cost(size_t head_size, const struct blob *body);
-void relay_queue_put(struct relay_queue *q, struct blob *head, struct blob *body,
-                     size_t cost); /* takes head, refs body */
+void relay_queue_put(struct relay_queue *q, struct blob *head, struct blob *body, size_t cost,
+                     uint64_t due_us); /* takes head, refs body */
 const struct relay_message *relay_queue_first(const struct relay_queue *q);
 void relay_queue_pop(struct relay_queue *q);
 void relay_queue_deinit(struct relay_queue *q);
@@ -82,13 +84,21 @@ struct relay_real {
     bool owner_waits; /* it has had ERR_FULL, and on_writable has not come */
 };
 
-/* What goes out on a relayed link in one lane. */
+/* What goes over a relayed link in one lane. */
 struct relay_lane {
-    struct relay_queue queue;
-    uint32_t flying; /* given to the relayer, no credit for it yet */
+    struct relay_queue queue; /* out */
+    struct relay_queue in;    /* has come, and an injected fault holds it */
+    uint32_t flying;          /* given to the relayer, no credit for it yet */
     size_t flying_bytes;
     uint64_t sent, received; /* sequences */
     size_t refused;          /* cost of the cheapest refused message since the last on_writable; 0 = none */
+};
+
+/* What injected faults do to one direction of a relayed link. */
+struct relay_shape {
+    uint64_t free_us;           /* limit: the bytes of the last message are through */
+    struct fault_status *noise; /* the rule that the next is drawn by */
+    uint64_t noise_in;          /* corrupt: bytes until the next one */
 };
 
 /* Our end of a relayed link. */
@@ -105,6 +115,9 @@ struct relay_link {
     uint64_t confirm_by_us; /* until it is confirmed */
     enum down_reason why, said_why;
     struct relay_lane lane[2];
+    struct relay_shape shape[2]; /* out, in */
+    bool torn;                   /* half_open: something is lost */
+    uint64_t blocked_us;         /* drop, half_open: since when; 0 = it is not */
     struct link_stats stats;
 };
 
@@ -112,6 +125,7 @@ struct relay_link {
 struct relay_dial {
     node_id target;
     bool trying, asking;
+    bool busy, busy_said; /* one that has a link to it has no room; so it was in a try that failed */
     struct link_id asked;
     uint64_t call;
     uint32_t left;        /* how many more are asked in this try */
@@ -162,14 +176,23 @@ struct relay {
     struct relay_dial *dial; /* (dial_count) */
     uint32_t dial_count, dial_capacity;
     struct relay_pair pair[RELAY_PAIR_MAX];
-    uint32_t pair_next; /* whose turn it is */
-    uint64_t pace_us;   /* the rate allows the next message from then on */
-    bool pace_holds;    /* something waits for that */
+    uint32_t pair_next;         /* whose turn it is */
+    uint64_t pace_us;           /* the rate allows the next message from then on */
+    struct relay_totals totals; /* pairs is 0 */
+    uint64_t full_said_us;      /* when it may be said again that there is no room for a pair */
+    bool pace_holds;            /* something waits for that */
+    struct fault_set faults;    /* those that name a peer, under the inner transport's ids */
+    bool faults_changed;        /* links may go on from the next tick */
 };
 
 static inline bool relay_same(struct link_id a, struct link_id b)
 {
     return a.slot == b.slot && a.generation == b.generation;
+}
+
+static inline struct relay *relay_of(const struct transport *t)
+{
+    return (struct relay *)(uintptr_t)t; /* outer is the first field */
 }
 
 /* -- relay.c */
@@ -197,6 +220,31 @@ uint64_t relay_links_deadline_us(const struct relay *r);
 void relay_links_end(struct relay *r); /* all, by the owner */
 bool relay_links_room(const struct relay *r);
 void relay_links_deinit(struct relay *r);
+
+/* -- relay/fault.c */
+enum relay_fate {
+    RELAY_GOES,
+    RELAY_LATER,     /* it is not due; the other lane may be */
+    RELAY_HELD,      /* so is the other lane */
+    RELAY_SWALLOWED, /* gone: drop it */
+    RELAY_CORRUPT,   /* the link ends */
+};
+/* Of the first message of a lane, before it goes on. */
+enum relay_fate relay_fault_fate(struct relay *r, struct relay_link *l, enum fault_direction direction,
+                                 const struct relay_message *m);
+void relay_fault_gone(struct relay *r, struct relay_link *l, enum fault_direction direction,
+                      size_t bytes); /* it went on */
+uint64_t relay_fault_due_us(struct relay *r, node_id peer, enum fault_direction direction,
+                            size_t bytes); /* of a new message */
+bool relay_fault_refuses(const struct relay *r, node_id peer,
+                         bool *silently);                            /* no call to or from it; counted */
+void relay_fault_drops(struct relay *r, const struct relay_link *l); /* what waits is about to be dropped */
+uint64_t relay_fault_deadline_us(const struct relay *r, const struct relay_link *l);
+void relay_faults_tick(struct relay *r, uint64_t now_us);
+uint64_t relay_faults_deadline_us(const struct relay *r);
+int relay_inject(struct transport *t, const struct fault_rule *rule);
+int relay_heal(struct transport *t, int id);
+uint32_t relay_faults(const struct transport *t, struct fault_status *out, uint32_t max);
 
 /* -- relay/dial.c */
 void relay_dial_add(struct relay *r, node_id target);

@@ -10,6 +10,7 @@
  *  - the relayer's link is lost, or CLOSED comes: on_down, what is queued is dropped.
  *  - the owner ends it: CLOSED goes out, on_down comes from the next tick.
  *  - no CONFIRM in time: the link goes down as silent.
+ *  - an injected fault holds messages, going out or come, or ends the link: relay/fault.c.
  *  - a sequence that is not the next, credit for more than was sent: ERR_PROTO, nothing changed. */
 #include <string.h>
 
@@ -45,7 +46,10 @@ struct relay_link *relay_link_peer(struct relay *r, node_id peer)
 
 static void link_drop(struct relay_link *l)
 {
-    for (int i = 0; i < 2; i++) relay_queue_deinit(&l->lane[i].queue);
+    for (int i = 0; i < 2; i++) {
+        relay_queue_deinit(&l->lane[i].queue);
+        relay_queue_deinit(&l->lane[i].in);
+    }
 }
 
 static void link_free_if_done(struct relay_link *l)
@@ -64,13 +68,20 @@ static void link_say(struct relay *r, struct relay_link *l)
 
 /* -- sending ----------------------------------------------------------------------------------- */
 
+/* Returns false when the other lane cannot go on either. */
 static bool lane_pump(struct relay *r, struct relay_link *l, enum lane lane)
 {
     struct relay_lane *out = &l->lane[lane];
     const struct relay_message *m;
     while ((m = relay_queue_first(&out->queue)) != NULL) {
         if (!relay_window_takes(out->flying, out->flying_bytes, m->cost)) return true;
+        enum relay_fate fate = relay_fault_fate(r, l, FAULT_OUT, m);
+        if (fate == RELAY_CORRUPT) relay_link_end(r, l, DOWN_RESET, DOWN_PROTOCOL);
+        if (fate == RELAY_SWALLOWED) relay_queue_pop(&out->queue);
+        if (fate == RELAY_SWALLOWED) continue;
+        if (fate != RELAY_GOES) return fate == RELAY_LATER;
         if (r->inner->ops->send(r->inner, l->real, lane, m->head, m->body) != 0) return false;
+        relay_fault_gone(r, l, FAULT_OUT, m->cost);
         out->flying++;
         out->flying_bytes += m->cost;
         l->stats.messages_sent++;
@@ -112,8 +123,10 @@ int relay_link_send(struct relay *r, struct relay_link *l, enum lane lane, struc
                             .sequence = ++out->sent,
                             .head = head->data,
                             .head_size = head->size};
-    relay_queue_put(&out->queue, relay_frame_encode(&f), body, cost);
+    relay_queue_put(&out->queue, relay_frame_encode(&f), body, cost,
+                    relay_fault_due_us(r, l->peer.id, FAULT_OUT, cost));
     link_pump(r, l);
+    if (r->faults.live > 0) relay_settle(r);
     return 0;
 }
 
@@ -137,6 +150,47 @@ static void link_go_on(struct relay *r, struct relay_link *l)
 {
     link_pump(r, l);
     if (l->up && link_take_writable(l)) r->sink.on_writable(r->sink.ctx, l->id);
+}
+
+/* -- what an injected fault has held ----------------------------------------------------------- */
+
+/* Returns false when the other lane cannot go on either, or the link has ended: the owner may do anything meanwhile. */
+static bool lane_release(struct relay *r, struct relay_link *l, enum lane lane)
+{
+    struct link_id id = l->id;
+    struct relay_queue *in = &l->lane[lane].in;
+    const struct relay_message *first;
+    while ((first = relay_queue_first(in)) != NULL) {
+        enum relay_fate fate = relay_fault_fate(r, l, FAULT_IN, first);
+        if (fate == RELAY_CORRUPT) relay_link_end(r, l, DOWN_PROTOCOL, DOWN_RESET);
+        if (fate != RELAY_GOES) return fate == RELAY_LATER;
+        relay_fault_gone(r, l, FAULT_IN, first->cost);
+        struct blob *head = blob_ref(first->head), *body = blob_ref(first->body);
+        relay_queue_pop(in);
+        r->sink.on_message(r->sink.ctx, id, lane, head->data, head->size, body);
+        blob_unref(head);
+        blob_unref(body);
+        if (!relay_same(l->id, id) || !l->up) return false;
+    }
+    return true;
+}
+
+static void link_release(struct relay *r, struct relay_link *l)
+{
+    if (lane_release(r, l, LANE_CONTROL)) lane_release(r, l, LANE_BULK);
+    if (l->up && l->lane[0].in.bytes + l->lane[1].in.bytes > LINK_QUEUE_MAX)
+        relay_link_end(r, l, DOWN_SILENT, DOWN_SILENT); /* a real one would not read on */
+}
+
+static void link_fault_tick(struct relay *r, struct relay_link *l, uint64_t now_us)
+{
+    struct link_id id = l->id;
+    if (l->blocked_us > 0 && now_us >= time_after(l->blocked_us, r->config.answer_us)) {
+        relay_link_end(r, l, DOWN_SILENT, DOWN_SILENT);
+        return;
+    }
+    if (l->lane[0].in.count + l->lane[1].in.count > 0) link_release(r, l);
+    if (l->up && relay_same(l->id, id)) link_go_on(r, l);
 }
 
 /* -- beginning and ending ---------------------------------------------------------------------- */
@@ -172,6 +226,7 @@ void relay_link_end(struct relay *r, struct relay_link *l, enum down_reason why,
     CHECK(l->used && l->up);
     l->up = false;
     r->links_up--;
+    relay_fault_drops(r, l);
     link_drop(l);
     l->down_owed = true;
     l->why = why;
@@ -198,6 +253,7 @@ void relay_link_lost(struct relay *r, struct relay_link *l, enum down_reason why
         l->up = false;
         r->links_up--;
         if (why != DOWN_CLOSED) r->links_lost++;
+        relay_fault_drops(r, l);
         link_drop(l);
         l->why = why;
         l->down_owed = true;
@@ -230,6 +286,7 @@ void relay_links_tick(struct relay *r, uint64_t now_us)
         struct relay_link *l = &r->link[i];
         if (l->used && l->up && !l->confirmed && now_us >= l->confirm_by_us)
             relay_link_end(r, l, DOWN_SILENT, DOWN_SILENT);
+        if (l->used && l->up) link_fault_tick(r, l, now_us);
         if (l->used && l->down_owed) link_tell_down(r, l);
     }
 }
@@ -240,7 +297,10 @@ uint64_t relay_links_deadline_us(const struct relay *r)
     for (uint32_t i = 0; i < RELAY_LINK_MAX; i++) {
         const struct relay_link *l = &r->link[i];
         if (l->used && l->down_owed) return 0;
-        if (l->used && l->up && !l->confirmed && l->confirm_by_us < at_us) at_us = l->confirm_by_us;
+        if (!l->used || !l->up) continue;
+        if (!l->confirmed && l->confirm_by_us < at_us) at_us = l->confirm_by_us;
+        uint64_t fault_us = r->faults.live > 0 ? relay_fault_deadline_us(r, l) : TIME_NEVER;
+        if (fault_us < at_us) at_us = fault_us;
     }
     return at_us;
 }
@@ -268,11 +328,19 @@ void relay_links_deinit(struct relay *r)
 static int data_heard(struct relay *r, struct relay_link *l, enum lane lane, const struct relay_frame *f,
                       struct blob *body)
 {
-    if (f->sequence != l->lane[lane].received + 1) return ERR_PROTO;
-    l->lane[lane].received++;
+    struct relay_lane *in = &l->lane[lane];
+    if (f->sequence != in->received + 1) return ERR_PROTO;
+    size_t cost = relay_message_cost(RELAY_DATA_SIZE + f->head_size, body);
+    in->received++;
     l->stats.messages_received++;
-    l->stats.bytes_received += relay_message_cost(RELAY_DATA_SIZE + f->head_size, body);
-    r->sink.on_message(r->sink.ctx, l->id, lane, f->head, f->head_size, body);
+    l->stats.bytes_received += cost;
+    if (r->faults.live == 0 && in->in.count == 0) {
+        r->sink.on_message(r->sink.ctx, l->id, lane, f->head, f->head_size, body);
+        return 0;
+    }
+    relay_queue_put(&in->in, blob_copy(f->head, f->head_size), body, cost,
+                    relay_fault_due_us(r, l->peer.id, FAULT_IN, cost));
+    link_release(r, l);
     return 0;
 }
 

@@ -6,7 +6,7 @@
  *    gone on, or nothing is left.
  *  - turns: one message of each pair and direction, control before bulk.
  * Failure courses
- *  - no link to the target, no room, we do not relay: REFUSE.
+ *  - no link to the target, no room, we do not relay: REFUSE. That there is no room is said in the log now and then.
  *  - one link is lost, or one side closes: CLOSED goes to the other, what waits is dropped.
  *  - the link that a word has to go over is full: CREDIT and CLOSED are said later, an OPEN, ACCEPT or CONFIRM that
  *    cannot go on ends the pair.
@@ -19,7 +19,8 @@
 #include "base/err.h"
 #include "net/relay/internal.h"
 
-#define BURST_US 50000u /* of the rate, after a pause */
+#define BURST_US 50000u        /* of the rate, after a pause */
+#define FULL_SAID_US 10000000u /* between two lines that say that we are full */
 
 struct relay_pair *relay_pair_of(struct relay *r, struct link_id real, uint64_t call, uint32_t *side)
 {
@@ -32,12 +33,11 @@ struct relay_pair *relay_pair_of(struct relay *r, struct link_id real, uint64_t 
     return NULL;
 }
 
-uint32_t relay_pair_count(const struct relay *r)
+void relay_totals(const struct relay *r, struct relay_totals *out)
 {
-    uint32_t count = 0;
+    *out = r->totals;
     for (uint32_t i = 0; i < RELAY_PAIR_MAX; i++)
-        count += r->pair[i].state == PAIR_ACCEPTED || r->pair[i].state == PAIR_OPEN;
-    return count;
+        out->pairs += r->pair[i].state == PAIR_ACCEPTED || r->pair[i].state == PAIR_OPEN;
 }
 
 /* -- ending ------------------------------------------------------------------------------------ */
@@ -81,7 +81,7 @@ static void side_gone(struct relay *r, struct relay_pair *p, uint32_t side, enum
     if (p->state == PAIR_ENDING)
         pair_say_closed(r, p);
     else
-        pair_end(r, p, told_reason(why));
+        pair_end(r, p, why);
 }
 
 void relay_pairs_real_down(struct relay *r, struct link_id real, enum down_reason why)
@@ -89,7 +89,8 @@ void relay_pairs_real_down(struct relay *r, struct link_id real, enum down_reaso
     for (uint32_t i = 0; i < RELAY_PAIR_MAX; i++)
         for (uint32_t side = 0; side < 2; side++) {
             struct relay_pair *p = &r->pair[i];
-            if (p->state != PAIR_FREE && relay_same(p->side[side].real, real)) side_gone(r, p, side, why);
+            if (p->state != PAIR_FREE && relay_same(p->side[side].real, real))
+                side_gone(r, p, side, told_reason(why));
         }
 }
 
@@ -121,12 +122,32 @@ static struct relay_pair *pair_free(struct relay *r, uint64_t call)
     return found;
 }
 
+static bool all_in_use(const struct relay *r)
+{
+    for (uint32_t i = 0; i < RELAY_PAIR_MAX; i++)
+        if (r->pair[i].state == PAIR_FREE) return false;
+    return true;
+}
+
+static void say_full(struct relay *r, const struct relay_frame *f)
+{
+    uint64_t now_us = relay_now_us(r);
+    r->totals.refused++;
+    if (now_us < r->full_said_us) return;
+    r->full_said_us = time_after(now_us, FULL_SAID_US);
+    trace_line(
+        r->config.trace, TRACE_INFO,
+        "not relaying between node %llu and node %llu: %u pairs are relayed already, and that is the limit",
+        (unsigned long long)f->from, (unsigned long long)f->target, RELAY_PAIR_MAX);
+}
+
 int relay_pair_open(struct relay *r, const struct relay_real *from, const struct relay_frame *f)
 {
     if (f->from != from->peer || f->boot != from->boot) return ERR_PROTO;
     const struct relay_real *to = relay_real_peer(r, f->target);
     struct relay_pair *p = pair_free(r, f->call);
     bool can = r->config.bytes_s > 0 && !r->closing && p != NULL;
+    if (r->config.bytes_s > 0 && to != NULL && all_in_use(r)) say_full(r, f);
     if (!can || to == NULL || relay_say(r, to->id, f) != 0) {
         struct relay_frame answer = {
             .kind = RELAY_REFUSE, .call = f->call, .refusal = to == NULL ? REFUSAL_NO_LINK : REFUSAL_BUSY};
@@ -181,7 +202,7 @@ static int pair_data(struct relay *r, struct relay_pair *p, uint32_t side, enum 
     if (!relay_window_takes(q->count + s->owed_messages[lane], q->bytes + s->owed_bytes[lane], cost))
         return ERR_PROTO;
     s->received[lane]++;
-    relay_queue_put(q, blob_copy(head, size), body, cost);
+    relay_queue_put(q, blob_copy(head, size), body, cost, 0);
     relay_pairs_pump(r, relay_now_us(r));
     return 0;
 }
@@ -231,6 +252,8 @@ static bool side_pass(struct relay *r, struct relay_pair *p, uint32_t side, uint
         if (r->inner->ops->send(r->inner, p->side[1 - side].real, (enum lane)lane, m->head, m->body) != 0)
             continue;
         pace(r, m->cost, now_us);
+        r->totals.messages++;
+        r->totals.bytes += m->head->size + (m->body != NULL ? m->body->size : 0);
         s->owed_messages[lane]++;
         s->owed_bytes[lane] += m->cost;
         relay_queue_pop(&s->queue[lane]);

@@ -16,11 +16,6 @@
 #include "base/err.h"
 #include "net/relay/internal.h"
 
-static struct relay *relay_of(const struct transport *t)
-{
-    return (struct relay *)(uintptr_t)t; /* outer is the first field */
-}
-
 uint64_t relay_now_us(const struct relay *r)
 {
     return r->host->ops->now_us(r->host);
@@ -271,24 +266,6 @@ static void outer_close(struct transport *t)
     r->inner->ops->close(r->inner);
 }
 
-static int outer_inject(struct transport *t, const struct fault_rule *rule)
-{
-    const struct relay *r = relay_of(t);
-    return r->inner->ops->inject(r->inner, rule);
-}
-
-static int outer_heal(struct transport *t, int id)
-{
-    const struct relay *r = relay_of(t);
-    return r->inner->ops->heal(r->inner, id);
-}
-
-static uint32_t outer_faults(const struct transport *t, struct fault_status *out, uint32_t max)
-{
-    const struct relay *r = relay_of(t);
-    return r->inner->ops->faults(r->inner, out, max);
-}
-
 static const struct transport_ops outer_ops = {
     .send = outer_send,
     .dial = outer_dial,
@@ -297,9 +274,9 @@ static const struct transport_ops outer_ops = {
     .stats = outer_stats,
     .totals = outer_totals,
     .close = outer_close,
-    .inject = outer_inject,
-    .heal = outer_heal,
-    .faults = outer_faults,
+    .inject = relay_inject,
+    .heal = relay_heal,
+    .faults = relay_faults,
 };
 
 bool relay_through(const struct relay *r, struct link_id link, node_id *relayer)
@@ -328,7 +305,7 @@ static uint64_t own_deadline_us(const struct relay *r)
 {
     if (r->closed) return TIME_NEVER;
     const uint64_t each[] = {relay_links_deadline_us(r), relay_dials_deadline_us(r),
-                             relay_pairs_deadline_us(r)};
+                             relay_pairs_deadline_us(r), relay_faults_deadline_us(r)};
     uint64_t at_us = each[0];
     for (size_t i = 1; i < sizeof each / sizeof each[0]; i++)
         if (each[i] < at_us) at_us = each[i];
@@ -349,6 +326,7 @@ static void inner_deadline(void *ctx)
     struct relay *r = ctx;
     uint64_t now_us = relay_now_us(r);
     if (r->own_at_us <= now_us && !r->closed) {
+        relay_faults_tick(r, now_us);
         relay_links_tick(r, now_us);
         relay_dials_tick(r, now_us);
         relay_pairs_pump(r, now_us);
@@ -438,6 +416,7 @@ void relay_free(struct relay *r)
     if (r == NULL) return;
     relay_links_deinit(r);
     relay_pairs_deinit(r);
+    fault_set_deinit(&r->faults);
     free(r->dial);
     free(r->real);
     free(r);

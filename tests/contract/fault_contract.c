@@ -189,7 +189,7 @@ static void a_delay_is_never_shorter_and_keeps_the_order(void **state)
     struct endpoint *a = s.endpoint[0], *b = s.endpoint[1];
     suite_link(&s, a, b);
     struct fault_rule r = rule_of(FAULT_DELAY, FAULT_BOTH, 1);
-    r.any = true;
+    r.any = !s.factory->relayed; /* else it is the relayer's too */
     r.delay_us = 200 * MS;
     r.jitter_us = 50 * MS;
     int id = inject(a, &r);
@@ -209,8 +209,9 @@ static void a_delay_is_never_shorter_and_keeps_the_order(void **state)
     struct link_stats stats;
     assert_int_equal(suite_send_next(&s, a, LANE_CONTROL, SIZE_MAX), 0);
     assert_int_equal(suite_send_next(&s, b, LANE_CONTROL, SIZE_MAX), 0);
-    RUN_UNTIL(&s, b->transport->ops->stats(b->transport, endpoint_last(b)->id, &stats) == 0 &&
-                      stats.round_trip_us >= 300 * MS);
+    if (!s.factory->relayed) /* they have none */
+        RUN_UNTIL(&s, b->transport->ops->stats(b->transport, endpoint_last(b)->id, &stats) == 0 &&
+                          stats.round_trip_us >= 300 * MS);
     assert_int_equal(heal(a, id), 1);
     send_some(&s, a, 20);
     RUN_UNTIL(&s, endpoint_last(b)->messages[LANE_BULK] == 71);

@@ -23,7 +23,7 @@ struct contract_world; /* defined by each implementation */
 
 struct contract_factory {
     const char *name;
-    bool relayed;         /* links between endpoints go through another one: no faults of their own, one cluster */
+    bool relayed;         /* links between endpoints go through another one: one cluster, no round trips */
     uint32_t links_extra; /* in the totals of each endpoint, beside those to other endpoints */
 
     /* Makes a world with room for endpoint_count endpoints (0..endpoint_count-1), none started. Returns

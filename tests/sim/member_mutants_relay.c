@@ -18,7 +18,7 @@ void member_relay_a_message_twice(struct member_storm *s)
             struct relay_queue *q = &r->pair[i].side[0].queue[LANE_CONTROL];
             if (r->pair[i].state != PAIR_OPEN || q->count != 1) continue;
             const struct relay_message m = *relay_queue_first(q);
-            relay_queue_put(q, blob_ref(m.head), m.body, m.cost);
+            relay_queue_put(q, blob_ref(m.head), m.body, m.cost, 0);
         }
     }
 }

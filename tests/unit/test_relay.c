@@ -221,6 +221,13 @@ static int send_size(struct world *w, uint32_t from, uint32_t to, enum lane lane
     return err;
 }
 
+static struct relay_totals totals_of(const struct member *m)
+{
+    struct relay_totals t;
+    relay_totals(m->relay, &t);
+    return t;
+}
+
 /* 0 and 1 are linked to 2, and by it to each other. */
 static void open_triangle(struct world *w, uint32_t count, uint64_t rate)
 {
@@ -328,13 +335,13 @@ static void what_is_not_its_to_say_costs_a_peer_its_link(void **state)
         struct world w;
         struct relay_frame f = row[i].frame;
         f.call = open_raw_pair(&w, 1u << 30);
-        assert_int_equal(relay_pair_count(w.member[2].relay), 1);
+        assert_int_equal(totals_of(&w.member[2]).pairs, 1);
         w.member[0].transport->ops->undial(w.member[0].transport, "sim:2");
         say(&w, 2, &f, LANE_CONTROL, NULL);
         run_for(&w, SECOND_US / 10);
         assert_int_equal(w.member[2].up[0], row[i].good);
         assert_true(w.member[2].up[1]); /* nothing of the other's has changed, but that the call is over */
-        assert_int_equal(relay_pair_count(w.member[2].relay), row[i].good);
+        assert_int_equal(totals_of(&w.member[2]).pairs, row[i].good);
         const struct relay_frame *last = &w.member[1].heard[w.member[1].heard_count - 1];
         assert_int_equal(last->kind, row[i].good ? RELAY_DATA : RELAY_CLOSED);
         if (!row[i].good) assert_int_equal(w.member[2].why[0], DOWN_PROTOCOL);
@@ -364,7 +371,7 @@ static void another_ones_name_is_malformed_and_an_unknown_call_is_late(void **st
     say(&w, 2, &wrong, LANE_CONTROL, NULL);
     RUN_UNTIL(&w, !w.member[2].up[0]);
     assert_int_equal(w.member[2].why[0], DOWN_PROTOCOL);
-    assert_int_equal(relay_pair_count(w.member[2].relay), 0);
+    assert_int_equal(totals_of(&w.member[2]).pairs, 0);
     world_close(&w);
 }
 
@@ -435,9 +442,9 @@ static void pairs_share_the_rate_and_there_is_a_last_one(void **state)
     world_open(&w, hub + 1, 0, 1u << 20);
     for (uint32_t v = 0; v < hub; v++) link_up(&w, v, hub);
     for (uint32_t v = 0; v < hub; v += 2) relay_dial_to(&w, v, v + 1);
-    RUN_UNTIL(&w, relay_pair_count(w.member[hub].relay) == RELAY_PAIR_MAX);
+    RUN_UNTIL(&w, totals_of(&w.member[hub]).pairs == RELAY_PAIR_MAX);
     run_for(&w, 3 * SECOND_US);
-    assert_int_equal(relay_pair_count(w.member[hub].relay), RELAY_PAIR_MAX);
+    assert_int_equal(totals_of(&w.member[hub]).pairs, RELAY_PAIR_MAX);
     uint32_t up = 0, least = UINT32_MAX, most = 0;
     for (uint32_t v = 0; v < hub; v += 2) {
         if (!is_relayed(&w, v, v + 1)) {
@@ -455,6 +462,50 @@ static void pairs_share_the_rate_and_there_is_a_last_one(void **state)
         most = w.member[v + 1].messages > most ? w.member[v + 1].messages : most;
     }
     assert_true(least > 15 && most <= least + 2);
+    world_close(&w);
+}
+
+static void note_line(void *ctx, enum trace_level level, const char *text)
+{
+    uint32_t *said = ctx;
+    if (level == TRACE_INFO && strstr(text, "and that is the limit") != NULL) ++*said;
+}
+
+/* A second hub is linked to all, too: who finds the one full is relayed by the other, and so are all that come after, until
+ * that is full; the first one says so once, not at each call. */
+static void the_one_too_many_goes_through_another(void **state)
+{
+    (void)state;
+    struct world w;
+    const uint32_t ends = 2 * (RELAY_PAIR_MAX + 2), hub = ends, other = ends + 1;
+    world_open(&w, ends + 2, 0, 1u << 20);
+    for (uint32_t v = 0; v < ends; v++) link_up(&w, v, hub);
+    for (uint32_t v = 0; v < 2 * RELAY_PAIR_MAX; v += 2) relay_dial_to(&w, v, v + 1);
+    RUN_UNTIL(&w, totals_of(&w.member[hub]).pairs == RELAY_PAIR_MAX);
+    uint32_t said = 0;
+    struct trace trace = {TRACE_INFO, note_line, &said};
+    w.member[hub].relay->config.trace = &trace;
+    for (uint32_t v = 2 * RELAY_PAIR_MAX; v < ends; v += 2) relay_dial_to(&w, v, v + 1);
+    run_for(&w, SECOND_US);
+    uint64_t refused = totals_of(&w.member[hub]).refused;
+    assert_true(refused > 2); /* they ask again and again, */
+    assert_int_equal(said, 1);
+    for (uint32_t v = 0; v < ends; v++) link_up(&w, v, other);
+    for (uint32_t v = 2 * RELAY_PAIR_MAX; v < ends; v += 2) { /* until there is somebody else */
+        node_id through = 0;
+        RUN_UNTIL(&w, is_relayed(&w, v, v + 1) && is_relayed(&w, v + 1, v));
+        assert_true(relay_through(w.member[v].relay, w.member[v].link[v + 1], &through));
+        assert_int_equal(through, other);
+        assert_int_equal(send_size(&w, v, v + 1, LANE_BULK, 1000), 0);
+        RUN_UNTIL(&w, w.member[v + 1].messages == 1);
+    }
+    assert_int_equal(totals_of(&w.member[hub]).pairs, RELAY_PAIR_MAX);
+    struct relay_totals t = totals_of(&w.member[other]);
+    assert_int_equal(t.pairs, 2);
+    assert_int_equal(t.messages, 2);
+    assert_int_equal(t.bytes, 2 * (1000 + 1 + RELAY_DATA_SIZE));
+    assert_int_equal(t.refused, 0);
+    w.member[hub].relay->config.trace = NULL;
     world_close(&w);
 }
 
@@ -508,7 +559,7 @@ static void a_direct_link_replaces_a_relayed_one_and_is_not_doubled(void **state
     assert_int_equal(w.member[1].why[0], DOWN_REPLACED);
     run_for(&w, 2 * SECOND_US);
     assert_false(is_relayed(&w, 0, 1));
-    assert_int_equal(relay_pair_count(w.member[2].relay), 0);
+    assert_int_equal(totals_of(&w.member[2]).pairs, 0);
     w.member[1].transport->ops->undial(w.member[1].transport, "sim:0");
     w.member[1].transport->ops->disconnect(w.member[1].transport, w.member[1].link[0], DOWN_LOCAL);
     RUN_UNTIL(&w, is_relayed(&w, 0, 1) && is_relayed(&w, 1, 0)); /* which is still dialled */
@@ -582,6 +633,7 @@ int main(void)
         cmocka_unit_test(the_rate_is_kept_and_nothing_is_lost),
         cmocka_unit_test(a_full_queue_is_writable_once_and_a_slow_relayer_holds_a_window),
         cmocka_unit_test(pairs_share_the_rate_and_there_is_a_last_one),
+        cmocka_unit_test(the_one_too_many_goes_through_another),
         cmocka_unit_test(the_loss_of_either_real_link_ends_both_ends),
         cmocka_unit_test(another_common_neighbour_takes_over_from_a_dead_relayer),
         cmocka_unit_test(a_direct_link_replaces_a_relayed_one_and_is_not_doubled),

@@ -126,6 +126,22 @@ static void the_reason_of_a_doubt_is_below_its_member(void **state)
     free(text);
 }
 
+static void what_is_relayed_for_others_and_by_whom_is_said(void **state)
+{
+    (void)state;
+    char *text = print("{\"id\": 4611, \"relays\": 16, \"relayed_messages\": 9, \"relayed_bytes\": 1500000,"
+                       "\"relays_refused\": 3, \"members\": [{\"id\": 71, \"relayed_by\": 72}]}",
+                       NULL);
+    check_width(text);
+    assert_non_null(strstr(
+        text, "  relays for 16 pairs, 1.50 MB so far; refused 3 calls: it has no room for more pairs\n"));
+    assert_non_null(strstr(text, "relayed by 72"));
+    free(text);
+    text = print("{\"id\": 4611, \"relays\": 0, \"relayed_messages\": 0, \"relayed_bytes\": 0}", NULL);
+    assert_null(strstr(text, "relay"));
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -133,6 +149,7 @@ int main(void)
         cmocka_unit_test(ids_are_cut_to_what_tells_them_apart),
         cmocka_unit_test(every_answer_fits),
         cmocka_unit_test(the_reason_of_a_doubt_is_below_its_member),
+        cmocka_unit_test(what_is_relayed_for_others_and_by_whom_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -189,7 +189,7 @@ static void probes_review(struct node *n, uint64_t now_us)
                 probe_remove(n, i);
             else
                 probe_fail(n, i, EVIDENCE_TIMEOUT);
-        } else if (l == NULL && !node_address_want(n, p->address)) {
+        } else if (l == NULL && !node_address_want(n, p->address, now_us)) {
             probe_fail(n, i, EVIDENCE_TIMEOUT);
         }
     }
@@ -206,7 +206,7 @@ static bool member_want(struct node *n, const struct member *m, uint64_t now_us)
         if (l->relayed && m->address[0] != '\0') contact_want(n, m->address); /* a direct one is better */
         return true;
     }
-    return m->address[0] != '\0' ? contact_want(n, m->address) : node_homes_reach(n, m->id);
+    return m->address[0] != '\0' ? contact_want(n, m->address) : node_homes_reach(n, m->id, now_us);
 }
 
 static void neighbours_want(struct node *n, uint64_t now_us)
@@ -220,7 +220,7 @@ static void neighbours_want(struct node *n, uint64_t now_us)
         if (m == NULL || (!turn && node_link_of(n, holder) == NULL)) continue;
         member_want(n, m, now_us);
         bool absent = node_link_of(n, holder) == NULL && now_us - nb->missing_us >= RELAY_AFTER_US;
-        if (absent && m->address[0] != '\0') node_homes_reach(n, holder);
+        if (absent && m->address[0] != '\0') node_homes_reach(n, holder, now_us);
     }
 }
 
@@ -278,7 +278,7 @@ void node_contacts_review(struct node *n)
     if (n->algo == NULL || n->link_count == 0)
         for (size_t i = 0; i < n->seed_count; i++) contact_want(n, n->seed[i]);
     for (uint32_t i = 0; i < n->sought_count; i++) contact_want(n, n->sought[i]);
-    node_homes_keep(n);
+    node_homes_keep(n, now_us);
     contacts_sweep(n, now_us);
     links_review(n, now_us);
 }

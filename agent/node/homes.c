@@ -44,10 +44,9 @@ static uint32_t homes_find(const struct node *n, node_id of, const struct member
     return found;
 }
 
-bool node_homes_reach(struct node *n, node_id id)
+bool node_homes_reach(struct node *n, node_id id, uint64_t now_us)
 {
     const struct member *home[HOME_COUNT];
-    uint64_t now_us = node_now_us(n);
     bool linked = false, coming = false;
     char address[ADDRESS_TEXT_MAX];
     uint32_t count = homes_find(n, id, home);
@@ -64,16 +63,16 @@ bool node_homes_reach(struct node *n, node_id id)
     return node_contact_want(n, address);
 }
 
-bool node_address_want(struct node *n, const char *address)
+bool node_address_want(struct node *n, const char *address, uint64_t now_us)
 {
     node_id id;
-    return relay_address_parse(address, &id) ? node_homes_reach(n, id) : node_contact_want(n, address);
+    return relay_address_parse(address, &id) ? node_homes_reach(n, id, now_us)
+                                             : node_contact_want(n, address);
 }
 
-void node_homes_keep(struct node *n)
+void node_homes_keep(struct node *n, uint64_t now_us)
 {
     const struct member *home[HOME_COUNT];
-    uint64_t now_us = node_now_us(n);
     for (const struct link *l = n->oldest; l != NULL; l = l->newer) {
         struct link *under = l->relayed && !l->closing ? node_link_of(n, l->relayer) : NULL;
         if (under != NULL) under->needed_us = now_us;

@@ -234,10 +234,12 @@ void node_contacts_up(struct node *n, const struct link *l);
 bool node_contact_want(struct node *n, const char *address);         /* by the review that runs */
 bool node_contact_is_new(const struct node *n, const char *address); /* its dial began a moment ago */
 
-/* -- node/homes.c */
-bool node_homes_reach(struct node *n, node_id id);           /* a link through another member is wanted */
-bool node_address_want(struct node *n, const char *address); /* the same when it is a relay's address */
-void node_homes_keep(struct node *n);                        /* of ours, and those that links go over */
+/* -- node/homes.c; now_us: of the review that runs, which needed_us must not be ahead of */
+bool node_homes_reach(struct node *n, node_id id,
+                      uint64_t now_us); /* a link through another member is wanted */
+bool node_address_want(struct node *n, const char *address,
+                       uint64_t now_us);               /* the same when it is a relay's address */
+void node_homes_keep(struct node *n, uint64_t now_us); /* of ours, and those that links go over */
 
 /* -- node/members.c */
 void node_members_init(struct node *n);

@@ -1,6 +1,7 @@
 """All rows: importing a module enters its rows into the table."""
 import rows_docker  # noqa: F401
 import rows_measure  # noqa: F401
+import rows_nat  # noqa: F401
 import rows_network  # noqa: F401
 import rows_process  # noqa: F401
 import rows_restart  # noqa: F401

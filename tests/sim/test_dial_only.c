@@ -202,7 +202,7 @@ static void overlay_open(struct cluster *c, uint64_t seed)
 static void overlays_take_in_members_that_only_dial(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 2; seed++) {
+    for (uint64_t seed = 1; seed <= 1; seed++) {
         struct cluster c;
         uint32_t relayed = 0;
         overlay_open(&c, seed);
@@ -250,7 +250,7 @@ static bool linked_within(struct cluster *c, uint32_t nodes, double seconds)
 static void two_side_by_side_in_a_ring_have_a_relayer_and_another_after_it(void **state)
 {
     (void)state;
-    for (uint64_t seed = 1; seed <= 5; seed++) {
+    for (uint64_t seed = 1; seed <= 3; seed++) {
         struct cluster c;
         cluster_init(&c, 10, "ring", seed);
         c.dial_only[4] = c.dial_only[5] = true;

@@ -260,7 +260,7 @@ static void links_review(struct node *n, uint64_t now_us)
     for (struct link *l = n->oldest; l != NULL; l = l->newer) {
         bool gives = n->donor != NULL && donor_serves(n->donor, l->peer);
         if (node_overlay_has(n, l->peer) || n->algo == NULL || gives) l->needed_us = now_us;
-        if (!l->dialled || l->closing || now_us - l->needed_us < IDLE_US || links <= LINK_LEAST) continue;
+        if (!l->dialled || l->closing || now_us < l->needed_us + IDLE_US || links <= LINK_LEAST) continue;
         links--;
         node_link_close(n, l, DOWN_LOCAL);
     }

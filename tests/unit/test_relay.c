@@ -509,6 +509,39 @@ static void the_one_too_many_goes_through_another(void **state)
     world_close(&w);
 }
 
+/* -- injected faults: the contract suite has the rest -------------------------------------------- */
+
+/* Whomever the rule names: the peer at the end, the relayer under way, or all. */
+static void a_delay_is_met_once_by_whatever_name(void **state)
+{
+    (void)state;
+    static const struct fault_rule row[] = {
+        {.kind = FAULT_DELAY, .direction = FAULT_OUT, .peer = 1, .delay_us = 100000},
+        {.kind = FAULT_DELAY, .direction = FAULT_OUT, .peer = 2, .delay_us = 100000},
+        {.kind = FAULT_DELAY, .direction = FAULT_OUT, .any = true, .delay_us = 100000},
+    };
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        struct world w;
+        struct fault_status f;
+        open_triangle(&w, 3, 1u << 30);
+        struct transport *t = w.member[0].transport;
+        assert_int_equal(t->ops->inject(t, &row[i]), 1);
+        run_for(&w, 10000);
+        uint64_t began_us = sim_now_us(w.sim);
+        assert_int_equal(send_size(&w, 0, 1, LANE_BULK, 1000), 0);
+        RUN_UNTIL(&w, w.member[1].messages == 1);
+        assert_in_range(w.member[1].last_us - began_us, 100000, 150000);
+        assert_int_equal(t->ops->faults(t, &f, 1), 1);
+        assert_true(f.id == 1 && f.counts.bytes_slowed > 1000 && f.counts.bytes_slowed < 2000);
+        assert_int_equal(t->ops->heal(t, 1), 1);
+        began_us = sim_now_us(w.sim);
+        assert_int_equal(send_size(&w, 0, 1, LANE_BULK, 1000), 0);
+        RUN_UNTIL(&w, w.member[1].messages == 2);
+        assert_true(w.member[1].last_us - began_us < 50000);
+        world_close(&w);
+    }
+}
+
 /* -- links that come and go -------------------------------------------------------------------- */
 
 static void the_loss_of_either_real_link_ends_both_ends(void **state)
@@ -634,6 +667,7 @@ int main(void)
         cmocka_unit_test(a_full_queue_is_writable_once_and_a_slow_relayer_holds_a_window),
         cmocka_unit_test(pairs_share_the_rate_and_there_is_a_last_one),
         cmocka_unit_test(the_one_too_many_goes_through_another),
+        cmocka_unit_test(a_delay_is_met_once_by_whatever_name),
         cmocka_unit_test(the_loss_of_either_real_link_ends_both_ends),
         cmocka_unit_test(another_common_neighbour_takes_over_from_a_dead_relayer),
         cmocka_unit_test(a_direct_link_replaces_a_relayed_one_and_is_not_doubled),

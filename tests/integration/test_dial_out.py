@@ -2,7 +2,7 @@
 """Agents that can only dial out.
 
 Goal: two agents that nobody can dial train and mix with each other through one that both have dialled; when that one is
-killed they go on through another. Method: real agents with --listen none; `gadabout status --json` says who is linked by
+killed they go on through another; an injected fault on one of them is on the relayed link. Method: real agents with --listen none; `gadabout status --json` says who is linked by
 whom, and how far they are; what each receives from the other grows."""
 import json
 import signal
@@ -79,6 +79,27 @@ def two_that_only_dial_mix_through_a_third():
         check("relayed by" in text, f"status says so:\n{text}")
 
 
+def a_fault_on_the_other_resets_their_relayed_link_alone():
+    with Cluster(1) as cluster:
+        hub, a, b = FIRST, FIRST + 1, FIRST + 2
+        wait_for(lambda: relayed(cluster, a, b, {hub}), "a relayed link", cluster.agents[0])
+
+        def fault(*words):
+            done = subprocess.run([program(), "fault", "--agent", str(a), "--json", *words], capture_output=True, text=True,
+                                  timeout=20, env=cluster.environment, check=False)
+            check(done.returncode == 0, f"fault {words}: {done.returncode} {done.stderr}")
+            return json.loads(done.stdout)
+
+        before = cluster.seen(a, hub)["bytes_received"]
+        fault("--peer", str(b), "--kind", "reset")
+        wait_for(lambda: not cluster.seen(a, b).get("linked"), "the relayed link is reset", cluster.agents[1])
+        wait_for(lambda: cluster.seen(a, hub)["bytes_received"] > before + 1000, "the hub's goes on", cluster.agents[1])
+        text = json.dumps(fault())
+        check('"links_reset": 0' not in text and "links_reset" in text, f"the fault has bitten: {text}")
+        fault("--heal")
+        wait_for(lambda: relayed(cluster, a, b, {hub}), "a relayed link again", cluster.agents[1])
+
+
 def another_common_neighbour_takes_over():
     with Cluster(2) as cluster:
         hubs, a, b = {FIRST, FIRST + 1}, FIRST + 2, FIRST + 3
@@ -98,5 +119,6 @@ def multicast_knows_that_nobody_can_dial():
 
 
 if __name__ == "__main__":
-    main([two_that_only_dial_mix_through_a_third, another_common_neighbour_takes_over,
+    main([two_that_only_dial_mix_through_a_third, a_fault_on_the_other_resets_their_relayed_link_alone,
+          another_common_neighbour_takes_over,
           multicast_knows_that_nobody_can_dial])

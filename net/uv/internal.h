@@ -18,7 +18,8 @@
 #include "net/transport.h"
 #include "net/uv/uv.h"
 
-#define STRANGER_COUNT_MAX 64u               /* accepted connections whose hello has not come */
+#define STRANGER_COUNT_MAX 64u /* accepted connections whose hello has not come */
+#define STRANGER_HOST_MAX 32u /* of them from one address that is not our own machine's */
 #define SLOT_COUNT_MAX (2u * LINK_COUNT_MAX) /* links up, coming up and going down */
 #define DIAL_NAME_MAX LINK_COUNT_MAX
 #define DIAL_TARGET_MAX 256u /* addresses of one name */

@@ -8,6 +8,7 @@
  *  - the address is malformed, unknown or in use: an error that names --listen.
  *  - too many strangers (connections without a hello): accepting stops until one leaves; the others wait in
  *    the kernel's queue.
+ *  - too many of them from one address: more from there are closed as they come, so that others find room.
  *  - no file descriptors left: accepting stops for a moment, with one warning per shortage.
  *
  * The socket is polled and not given to uv_listen, because a uv_listen cannot be paused, and because libuv
@@ -74,6 +75,27 @@ static void accept_failed(struct uv_tcp *t, int err)
                    err == EMFILE || err == ENFILE ? "; raise the limit of open files (ulimit -n)" : "");
 }
 
+static bool is_loopback(const char *host)
+{
+    return strncmp(host, "127.", 4) == 0 || strncmp(host, "[::1]", 5) == 0;
+}
+
+/* Whether this address has its share of strangers already. The texts differ in their ports only. */
+static bool is_crowd(const struct uv_tcp *t, const struct sockaddr_storage *from)
+{
+    char host[ADDRESS_TEXT_MAX];
+    if (t->stranger_count < STRANGER_HOST_MAX) return false;
+    address_print((const struct sockaddr *)from, true, host);
+    if (is_loopback(host)) return false;
+    size_t length = (size_t)(strrchr(host, ':') - host) + 1;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < t->slot_count; i++) {
+        const struct link *l = t->slots[i].link;
+        if (l != NULL && l->stranger && strncmp(l->remote, host, length) == 0) count++;
+    }
+    return count >= STRANGER_HOST_MAX;
+}
+
 static void listen_readable_cb(uv_poll_t *handle, int status, int events)
 {
     struct uv_tcp *t = handle->data;
@@ -88,13 +110,18 @@ static void listen_readable_cb(uv_poll_t *handle, int status, int events)
             pause_accepting(t, TIME_NEVER);
             return;
         }
-        int fd = accept4(t->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        struct sockaddr_storage from = {0};
+        socklen_t size = sizeof from;
+        int fd = accept4(t->listen_fd, (struct sockaddr *)&from, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             accept_failed(t, errno);
             return;
         }
         t->accept_warned = false;
-        link_accept(t, fd);
+        if (is_crowd(t, &from))
+            close(fd);
+        else
+            link_accept(t, fd);
     }
 }
 

@@ -106,6 +106,7 @@ class Agent:
             given["control"] = self.control
         words = [f"--{key}={value}" for key, value in given.items() if value is not None]
         words += [f"--join={address}" for address in join]
+        prefix = [*prefix, *self.cluster.prefixes.get(self.index, ())]
         command = network.command(self.index, *prefix, program.path, "agent", *words)
         environment = {k: v for k, v in os.environ.items() if not k.startswith("GADABOUT_")}
         environment["XDG_RUNTIME_DIR"] = str(self.cluster.place)
@@ -186,6 +187,16 @@ class Agent:
             return 0
         return json.loads(lines[-2])[key] if len(lines) > 2 or len(lines) == 2 and lines[0][:1] == b"{" else 0
 
+    def lags(self):
+        """The greatest lag of its loop between two lines of metrics, in seconds, for all such spans of all its lives. The
+        first two lines of a life are left out: rows are loaded then, and the loop waits for them."""
+        found = []
+        for life in range(1, self.life + 1):
+            lines = whole_lines(self.folder / f"run{life}" / "metrics.jsonl")
+            if any("loop_lag_p99_s" in m for m in lines):
+                found += [m.get("loop_lag_max_s", 0.0) for m in lines[2:]]
+        return found
+
     def events(self, since=0.0):
         """Changes of membership seen by this agent, over all lives, with unix time "t" >= since."""
         found = []
@@ -249,6 +260,8 @@ class Cluster:
         self.places = places or count
         self.root = root
         self.contacts = {}
+        self.late = set()   # indices of agents that a row makes late
+        self.prefixes = {}  # index -> words before the program: env, unshare
         self.options = {**LIGHT, **{k.replace("_", "-"): v for k, v in options.items()}}
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 4096), hard), hard))

@@ -71,3 +71,10 @@ class Doors:
 
     def captured(self, node):
         return [bytes.fromhex(text) for text in self.ask(captured=node)["captured"]]
+
+    def kept(self, node):
+        return [bytes.fromhex(text) for text in self.ask(kept=node)["kept"]]
+
+    def inject(self, node, data):
+        """Bytes to the node, between two frames of each of its connections."""
+        self.ask(door=node, source=self.network.address(node), inject=data.hex())

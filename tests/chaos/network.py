@@ -3,6 +3,7 @@
 Names carry the pid of the process that makes them, so runs beside each other do not meet. Filters sit at the
 receiver's INPUT: a sender's own filter would be told to its TCP, a real network tells nothing. Counters of the
 filters are read before they are removed; they are the proof that a fault bit."""
+import json
 import os
 import pathlib
 import shutil
@@ -77,7 +78,26 @@ def _no_quota():
     return "no cpu controller of cgroups that may be written"
 
 
-ABSENT = {"netns": _no_netns, "iptables": _no_iptables, "tbf": _no_tbf, "tap": _no_tap, "cpu quota": _no_quota}
+def _no_memory():
+    for path in ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/cgroup.controllers"):
+        if os.path.exists(path) and os.access(os.path.dirname(path), os.W_OK):
+            return "" if "limit" in path or "memory" in pathlib.Path(path).read_text() else "no memory controller"
+    return "no memory controller of cgroups that may be written"
+
+
+def _no_loop():
+    if os.geteuid() != 0:
+        return "only root mounts"
+    if not shutil.which("mkfs.ext4"):
+        return "mkfs.ext4 is not installed"
+    script = ("t=$(mktemp -d) && truncate -s 4M $t/i && mkfs.ext4 -q -F $t/i && mkdir $t/m && mount -o loop $t/i $t/m; "
+              "e=$?; umount $t/m 2>&-; rm -r $t; exit $e")
+    tried = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=False)
+    return "" if tried.returncode == 0 else f"no loop device with ext4: {tried.stderr.strip()}"
+
+
+ABSENT = {"loop ext4": _no_loop, "netns": _no_netns, "iptables": _no_iptables, "tbf": _no_tbf, "tap": _no_tap, "cpu quota": _no_quota,
+          "memory limit": _no_memory}
 
 
 def delete_namespaces(names):
@@ -241,6 +261,12 @@ class Network:
             over += int(words[words.index("overlimits") + 1])
             dropped += int(words[words.index("(dropped") + 1])
         return over, dropped
+
+    def sent(self, i):
+        """(bytes, packets) that node i has put on its wire, headers of Ethernet, IP and TCP included."""
+        shown = json.loads(tool("ip", "-n", self.names[i], "-j", "-s", "link", "show", "eth0"))[0]
+        told = shown.get("stats64") or shown["stats"]
+        return told["tx"]["bytes"], told["tx"]["packets"]
 
     # -- what the kernel knows ------------------------------------------------------------------------
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """A TCP proxy in front of agents that does what packets cannot: cuts at byte n, dribbles, swallows, lies.
 
-It knows nothing of the agents' frames. `proxy.py LISTEN:PORT=TARGET:PORT ...` prints {"ready": n} and obeys lines of
+It knows nothing of the agents' frames, but for connections that begin under the rule "framed". `proxy.py LISTEN:PORT=TARGET:PORT ...` prints {"ready": n} and obeys lines of
 JSON on stdin, each answered by one on stdout:
 
   {"door": D, "rules": {...}}   rules of door D (number of the argument, or "*"), for connections there now and later;
-                                with "source": ADDRESS also of connections that come from there, by any door:
+                                with, or instead, "source": ADDRESS of connections that come from there, by any door:
         "rate": bytes/s         both directions are read this fast and no faster, with small buffers
         "slice": s              one byte at a time, s seconds apart (0: back to back)
         "swallow": "up"|"down"|"both"   bytes of that direction (up: to the target) are read and thrown away
@@ -14,16 +14,29 @@ JSON on stdin, each answered by one on stdout:
                                 each time
         "refuse": true          new connections are closed at once
         "capture": n            keeps the first n bytes upwards of each connection
+        "framed": true          what follows is obeyed for connections that begin from now on; both directions:
+        "repeat": p             a whole message is passed on twice, with probability p
+        "omit": p               a whole message is left out, with probability p
+        "keep": n               the last n messages upwards are kept
+        "version": "up"|"down"|"both"   hellos of that direction say the next version
+        "future": true          messages have a field more, and frames of an unknown kind that may be ignored before them
+  {"inject": HEX, "door": D}    these bytes go upwards between two frames, in all framed connections of the door; with
+                                "source": ADDRESS also downwards in those that come from there
+  {"kept": D}                   messages kept, as hex, the newest last
   {"cut": D}                    ends all connections of door D with a reset; with "source" those from there too
   {"stats": true}               counters by door, the proof
   {"captured": D}               what was kept, as hex, by connection
 """
+import collections
 import json
+import random
 import selectors
 import socket
 import struct
 import sys
 import time
+
+import frames
 
 CHUNK = 65536
 SMALL = 8192
@@ -39,6 +52,7 @@ class Flow:
         self.next_at = 0.0   # not before this time is anything moved
         self.ended = False   # the source has said its last
         self.told = False
+        self.splitter = None  # of framed connections
 
 
 class Connection:
@@ -49,6 +63,7 @@ class Connection:
         self.cut_at = cut_at
         self.kept = b""
         self.dead = False
+        self.framed = False
 
 
 class Door:
@@ -57,8 +72,9 @@ class Door:
         self.rules = {}
         self.cut_next = None
         self.kept = []
+        self.messages = collections.deque(maxlen=256)
         self.counts = {"accepted": 0, "cuts": 0, "refused": 0, "swallowed": 0, "held": 0, "bytes": 0, "slices": 0,
-                       "slowed": 0, "failed": 0, "dials": {}}
+                       "slowed": 0, "failed": 0, "repeated": 0, "omitted": 0, "rewritten": 0, "injected": 0, "dials": {}}
         self.socket = socket.create_server(listen, backlog=128)
         self.socket.setblocking(False)
 
@@ -77,6 +93,8 @@ class Proxy:
         self.doors = doors
         self.connections = []
         self.sources = {}  # address -> rules
+        self.random = random.Random(1)
+        self.library = None  # of checksums, once a rule needs it
 
     def rules_of(self, c):
         return self.sources.get(c.source) or c.door.rules
@@ -108,7 +126,12 @@ class Proxy:
                 door.cut_next = door.rules["cut_at"]
             cut_at = door.cut_next
             door.cut_next += door.rules.get("cut_step", 0)
-        self.connections.append(Connection(door, down, up, peer[0], cut_at))
+        c = Connection(door, down, up, peer[0], cut_at)
+        if self.rules_of(c).get("framed"):
+            c.framed = True
+            for flow in c.flows:
+                flow.splitter = frames.Splitter()
+        self.connections.append(c)
 
     def end(self, c, hard):
         if c.dead:
@@ -158,7 +181,43 @@ class Proxy:
                 c.kept += data[: rules["capture"] - len(c.kept)]
             if c.cut_at is not None and flow.passed + len(data) >= c.cut_at:
                 data = data[: max(0, c.cut_at - flow.passed)]
-        flow.waiting += data
+        flow.waiting += self.framed(c, flow, data) if c.framed else data
+
+    def framed(self, c, flow, data):
+        """What goes on of the frames that data completes."""
+        out, rules = b"", self.rules_of(c)
+        for unit, message in flow.splitter.feed(data):
+            if rules.get("version") in (flow.way, "both") and frames.kind_of(unit) == frames.HELLO:
+                unit = frames.later_version(unit, self.library)
+                c.door.counts["rewritten"] += 1
+            if message:
+                unit = self.message(c, flow, unit, rules)
+            out += unit
+        return out
+
+    def message(self, c, flow, unit, rules):
+        if flow.way == "up" and rules.get("keep"):
+            c.door.messages.append(unit)
+        if rules.get("future"):
+            changed = frames.from_the_future(unit, self.library)
+            c.door.counts["rewritten"] += changed is not None
+            unit = changed or unit
+        if self.random.random() < rules.get("repeat", 0):
+            c.door.counts["repeated"] += 1
+            return unit + unit
+        if self.random.random() < rules.get("omit", 0):
+            c.door.counts["omitted"] += 1
+            return b""
+        return unit
+
+    def inject(self, door, source, data):
+        """Into all that goes to one node, over connections that it accepted and those that it opened."""
+        for c in self.connections:
+            if not c.framed or c.dead or c.connecting:
+                continue
+            for flow in [c.flows[0]] * (c.door is door) + [c.flows[1]] * (c.source == source):
+                flow.waiting += data
+                door.counts["injected"] += 1
 
     def write(self, c, flow, now):
         rules = self.rules_of(c)
@@ -218,8 +277,15 @@ class Proxy:
         return self.doors if number == "*" else [self.doors[number]]
 
     def obey(self, order):
+        if self.library is None and {"version", "future"} & set(order.get("rules", {})):
+            self.library = frames.library()
+        if "inject" in order:
+            self.inject(self.doors[order["door"]], order.get("source"), bytes.fromhex(order["inject"]))
+            return {"ok": True}
+        if "kept" in order:
+            return {"kept": [unit.hex() for unit in self.doors[order["kept"]].messages]}
         if "rules" in order:
-            for door in self.chosen(order["door"]):
+            for door in self.chosen(order["door"]) if "door" in order else ():
                 door.rules, door.cut_next = order["rules"], None
             if "source" in order:
                 self.sources[order["source"]] = order["rules"]
@@ -234,7 +300,7 @@ class Proxy:
         if "stats" in order:
             return {"doors": [dict(d.counts, open=sum(c.door is d and not c.dead for c in self.connections))
                               for d in self.doors]}
-        return {"error": "rules, cut, captured or stats"}
+        return {"error": "rules, cut, inject, kept, captured or stats"}
 
     # -- the loop ---------------------------------------------------------------------------------
 

@@ -1,10 +1,12 @@
-"""The bars M-1, M-2, M-3, M-4, M-5, M-7, M-8, M-9, M-11, M-14, as they are written: times of membership.
+"""The bars M-1 to M-11 and M-14, as they are written: times of membership.
 
 In the PR set's size (the default for --rows without --set all) fewer repetitions; the figures say how many."""
+import contextlib
 import shutil
 import time
 
 from agents import Lacking, percentile, wait_for
+from quota import Quota
 from rows import row
 from rows_process import gray
 
@@ -105,6 +107,33 @@ def m2(r):
     r.proof("killed", all(s == -9 for s in statuses), len(statuses))
     times(r, "known16", found)
     r.check("N = 16: p99 at most 7 s", found and percentile(found, 0.99) <= 7.0)
+    if not r.full:
+        return
+    r.stack.close()
+    _, c = large(r)
+    found = []
+    for k in range(5):
+        victim = c[1 + r.random.randrange(63)]
+        others = [a for a in c.agents if a is not victim]
+        since = time.time()
+        victim.kill()
+        told, when = c.wait_told(others, {victim.id}, ("dead",), since, 40)
+        if not r.check(f"N = 64: kill {k} is known to all", told, f"{len(when)} of 63"):
+            break
+        found.append(max(when.values()))
+        victim.start([c[0].address()])
+        gather(r, c, c.agents)
+    times(r, "known64", found)
+    r.check("N = 64: at most 11 s", len(found) == 5 and max(found) <= 11.0)
+
+
+def large(r):
+    """(network, cluster): 64 with one view."""
+    net = r.network(64)
+    c = r.cluster(net, 64, pace=1, algorithm="gossip:every=5")
+    c.start()
+    gather(r, c, c.agents, 90)
+    return net, c
 
 
 @row("M-3", "silent drop: all know", ("netns", "iptables"), alone=True, limit=400)
@@ -129,6 +158,25 @@ def m3(r):
     times(r, "known16", found)
     r.check("N = 16: p50 at most 9 s", found and percentile(found, 0.5) <= 9.0)
     r.check("N = 16: p99 at most 13 s", found and percentile(found, 0.99) <= 13.0)
+    if not r.full:
+        return
+    r.stack.close()
+    net, c = large(r)
+    found = []
+    for k in range(5):
+        victim = c[r.random.randrange(64)]
+        others = [a for a in c.agents if a is not victim]
+        since = time.time()
+        net.cut([victim.index], [a.index for a in others])
+        told, when = c.wait_told(others, {victim.id}, ("dead",), since, 50)
+        net.heal()
+        if not r.check(f"N = 64: drop {k} is known to all", told, f"{len(when)} of 63"):
+            break
+        found.append(max(when.values()))
+        gather(r, c, c.agents)
+    times(r, "known64", found)
+    r.check("N = 64: p50 at most 12 s", len(found) == 5 and percentile(found, 0.5) <= 12.0)
+    r.check("N = 64: at most 19 s", len(found) == 5 and max(found) <= 19.0)
 
 
 @row("M-4", "idle soak, N = 32, 30 minutes (--set all; else 2 minutes)", ("netns",), alone=True, limit=560)
@@ -148,7 +196,7 @@ def m4(r):
 
 
 @row("M-5", "gray: 4 of 16 cycle SIGSTOP 2 s, SIGCONT 0.2 s; with and without Lifeguard", ("netns",), alone=True,
-     limit=500)
+     limit=500, lag=False)
 def m5(r):
     if not r.program.has("lifeguard"):
         raise Lacking("agent has no --lifeguard off for the control run")
@@ -169,6 +217,106 @@ def m5(r):
     r.figure("control: suspicions of the 12", off["suspicions"])
     r.check("the control, without Lifeguard, accuses ten times as many", off["suspicions"] >= 10 and
             off["suspicions"] >= 10 * on["suspicions"], (on["suspicions"], off["suspicions"]))
+
+
+BLINKS = (((6.0, 7.0),), (0.002, 0.015))
+
+
+@row("M-5b", "gray: 4 of 16 cycle SIGSTOP 6 to 7 s, SIGCONT 2 to 15 ms; with and without Lifeguard", ("netns",),
+     alone=True, limit=500, lag=False)
+def m5b(r):
+    seconds = 120 if r.full else 60
+    c, on = gray(r, 16, 4, seconds, BLINKS, **SPARSE)
+    r.proof("agents were stopped again and again", on["stops"] >= 3 * seconds / 7, on["stops"])
+    r.figure("deaths of the 12", on["deaths"])
+    r.figure("suspicions of the 12", on["suspicions"])
+    r.check("no death of the 12 healthy ones is declared", on["deaths"] == 0, on["who"] or None)
+    r.check("the stalled ones are alive in every view within 6 s", on["one_view"] and on["one_view_s"] <= 6, on["text"])
+    r.figure("one_view_s", on["one_view_s"])
+    r.goes_on(c)
+    r.stack.close()
+    _, off = gray(r, 16, 4, seconds, BLINKS, **SPARSE, lifeguard="off")
+    r.figure("control: deaths of the 12", off["deaths"])
+    r.figure("control: suspicions of the 12", off["suspicions"])
+    r.check("the control, without Lifeguard, declares some of the 12 dead", off["deaths"] >= 1, off["deaths"])
+
+
+def starve(r, seconds, **options):
+    """4 of 16, which compute all the time, get 5 % of a processor: 50 ms of each second. Returns {what was seen of the
+    12 others}."""
+    net = r.network(16)
+    c = r.cluster(net, 16, data="mixture:rows=1000,test=100,features=3000", algorithm="gossip:every=5", **options)
+    c.start(range(4, 16), seed=15, pace=5)
+    c.start(range(4), seed=15, pace=200)
+    c.wait_training()
+    healthy = c.agents[4:]
+    ids, since = {a.id for a in healthy}, time.time()
+    with contextlib.ExitStack() as quotas:
+        held = [quotas.enter_context(Quota(0.05, 1000000)) for _ in range(4)]
+        for a, quota in zip(c.agents, held):
+            quota.add(a.process.pid)
+        time.sleep(seconds)
+        throttled = min(q.throttled() for q in held)
+    one_view, took, text = c.wait_views(c.agents, c.agents, 40)
+    heard = [(o.id, e["id"]) for o, e in c.changes(since, "dead", ids)]
+    accused = [(o.id, e["id"]) for o, e in c.changes(since, "suspect", ids) if e["accuser"] == o.id]
+    r.goes_on(c)
+    r.stack.close()
+    return {"deaths": len(heard), "who": heard[:4], "accused": len(accused), "throttled": throttled,
+            "one_view": one_view, "text": text, "took": took}
+
+
+@row("M-6", "4 of 16 at 5 % of a processor for 120 s; with and without Lifeguard", ("netns", "cpu quota"), alone=True,
+     limit=500, lag=False)
+def m6(r):
+    seconds = 120 if r.full else 60
+    on = starve(r, seconds)
+    off = starve(r, seconds, lifeguard="off")
+    r.proof("all four had to wait for the processor, in both runs", min(on["throttled"], off["throttled"]) > seconds / 3,
+            (on["throttled"], off["throttled"]))
+    for name, found in (("", on), ("control: ", off)):
+        r.figure(name + "deaths of the 12", found["deaths"])
+        r.figure(name + "accusations of the 12", found["accused"])
+    r.check("no death of the 12 healthy ones is declared", on["deaths"] == 0, on["who"] or None)
+    r.check("the starved are alive in every view within 6 s", on["one_view"] and on["took"] <= 6, on["text"])
+    r.check("the control accuses, and ten times as often", off["accused"] >= 10 and
+            off["accused"] >= 10 * on["accused"], (on["accused"], off["accused"]))
+
+
+def idle_rate(r, count, seconds):
+    """(bytes/s on the wire, packets/s), means over `count` agents that wait for one more; and the links of one."""
+    net = r.network(count)
+    c = r.cluster(net, count, places=count + 1, pace=1)
+    c.start()
+    gather(r, c, c.agents, 90)
+    time.sleep(10)  # the joins' own traffic has ended
+    before, began = [net.sent(i) for i in range(count)], time.monotonic()
+    time.sleep(seconds)
+    after, passed = [net.sent(i) for i in range(count)], time.monotonic() - began
+    rates = [((b[0] - a[0]) / passed, (b[1] - a[1]) / passed) for a, b in zip(before, after)]
+    links = sorted(a.status()["links"] for a in c.agents)
+    trained = sum(a.newest("steps") for a in c.agents)
+    r.check(f"N = {count}: nobody trains, all hold each other alive", trained == 0 and
+            all(len(a.view() or ()) == count for a in c.agents), trained)
+    r.stack.close()
+    return sum(b for b, _ in rates) / count, max(b for b, _ in rates), sum(p for _, p in rates) / count, links[count // 2]
+
+
+@row("M-10", "idle traffic on the wire, N = 16 and 64", ("netns",), alone=True, limit=300)
+def m10(r):
+    seconds = 60 if r.full else 30
+    found = {count: idle_rate(r, count, seconds) for count in (16, 64)}
+    for count, (mean, most, packets, links) in found.items():
+        r.figure(f"N={count}: bytes/s of a node, mean", mean)
+        r.figure(f"N={count}: most", most)
+        r.figure(f"N={count}: packets/s", packets)
+        r.figure(f"N={count}: links of a node", links)
+    r.proof("counted by the interfaces", all(f[2] > 1 for f in found.values()), [round(f[2], 1) for f in found.values()])
+    r.check("a node sends at most 8 kB/s", max(f[0] for f in found.values()) <= 8000, [round(f[0]) for f in
+                                                                                      found.values()])
+    ratio = found[64][0] / found[16][0]
+    r.figure("64 against 16", ratio)
+    r.check("at N = 64 at most 1.3 times that of N = 16", ratio <= 1.3, f"{ratio:.2f}")
 
 
 @row("M-7", "one-way partition between two of 16 for 60 s", ("netns", "iptables"), limit=300)

@@ -1,7 +1,7 @@
 """Rows 1 to 12 and 14 to 16: links that drop, delay, lose, split, throttle; filters, tbf and the TAP relay."""
 import time
 
-from agents import Lacking, consensus_distance, wait_for
+from agents import Lacking, consensus_distance, wait_for, whole_lines
 from rows import row
 
 COMPLETE = {"topology": "complete"}
@@ -430,17 +430,31 @@ def resets(r):
     r.alive_still(c)
 
 
-@row("48", "MTU black hole: packets over 1200 bytes vanish", ("netns", "iptables"))
+@row("48", "MTU black hole: packets over 1200 bytes vanish", ("netns", "iptables"), pr=True)
 def black_hole(r):
     net, c = r.trained(6, **COMPLETE, **WIDE)
     since = time.time()
     for a, b in ((1, 4), (4, 1)):
         net.rule(a, "-p", "tcp", "-s", net.address(b), "-m", "length", "--length", "1200:", "-j", "DROP")
-    time.sleep(30 if r.full else 15)
+    down, took = wait_link(c[1], c[4], False, 12)
+    r.check("the connection dies by a timeout, within 6 s of its first large packet", down, f"{took:.1f} s")
+    r.figure("both_down_s", took)
+    time.sleep(30 if r.full else 12)
+    ends = [e["why"] for a, other in ((c[1], c[4]), (c[4], c[1])) for e in whole_lines(a.out / "events.jsonl")
+            if e["event"] == "link" and e["to"] == "down" and e["id"] == other.id and e["t"] >= since]
+    r.figure("the link's ends", {why: ends.count(why) for why in set(ends)})
+    r.check("... and is told as a path that fell silent", ends and set(ends) <= {"silent", "connection reset",
+                                                                                "closed by the peer"}, ends[:4])
+    held = [(a.members() or {}).get(other.id, {}).get("state") for a, other in ((c[1], c[4]), (c[4], c[1]))]
+    r.check("both hold each other to be alive: small pings pass, and others reach them", held == ["alive"] * 2, held)
     r.goes_on(c)
     r.nobody_dead(c, since)
     caught = net.heal()
-    r.proof("large packets dropped", caught[1] + caught[4] > 0, (caught[1], caught[4]))
+    r.proof("large packets dropped, both ways", caught[1] > 0 and caught[4] > 0, (caught[1], caught[4]))
+    up, took = wait_link(c[1], c[4], True, 30)
+    r.check("the two are linked again within 30 s", up)
+    r.figure("reconnect_s", took)
     r.same_views(c, 40)
     r.goes_on(c)
+    r.nobody_dead(c, since)
     r.alive_still(c)

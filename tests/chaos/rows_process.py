@@ -83,6 +83,7 @@ def kill_half(r):
 def freeze(r):
     net, c = r.trained(8)
     frozen, others = c[2], [a for a in c.agents if a.index != 2]
+    c.late = {2}
     since = time.time()
     r.proof("stopped", frozen.stop(), frozen.kernel_state())
     program = f"import socket; socket.create_connection(('{net.address(2)}', {PORT}), 3); print('yes')"
@@ -110,6 +111,7 @@ class Cycles:
     """Stops and continues agents in cycles, each with a phase of its own; counts the stops that bit."""
 
     def __init__(self, agents, stopped_s, running_s, seed):
+        """stopped_s: (least, most) of each stop in turn; running_s: (least, most) between them."""
         self.agents, self.stopped_s, self.running_s = agents, stopped_s, running_s
         self.random = random.Random(seed)
         self.ends = threading.Event()
@@ -119,12 +121,14 @@ class Cycles:
 
     def _cycle(self, agent, phase):
         self.ends.wait(phase)
+        turn = 0
         while not self.ends.is_set() and agent.alive:
             self.stops += agent.stop()
-            self.ends.wait(self.stopped_s)
+            self.ends.wait(self.random.uniform(*self.stopped_s[turn % len(self.stopped_s)]))
+            turn += 1
             agent.go_on()
             self.last = max(self.last, time.time())
-            self.ends.wait(self.running_s)
+            self.ends.wait(self.random.uniform(*self.running_s))
 
     def __enter__(self):
         for t in self.threads:
@@ -137,12 +141,15 @@ class Cycles:
             t.join()
 
 
-def gray(r, count, stalled, seconds, **options):
-    """Some of count cycle between 2 s stopped and 0.2 s running. Returns (cluster, {what was seen})."""
+SHORT = (((2.0, 2.0),), (0.2, 0.2))  # seconds of each stop in turn, seconds between them, each (least, most)
+
+
+def gray(r, count, stalled, seconds, cycle=SHORT, **options):
+    """Some of count cycle between stopped and running. Returns (cluster, {what was seen})."""
     _, c = r.trained(count, **options)
     healthy = c.agents[stalled:]
     since = time.time()
-    with Cycles(c.agents[:stalled], 2.0, 0.2, r.seed) as cycles:
+    with Cycles(c.agents[:stalled], *cycle, r.seed) as cycles:
         time.sleep(seconds)
     ids = {a.id for a in healthy}
     held, took, text = c.wait_views(c.agents, c.agents, 40)
@@ -152,7 +159,7 @@ def gray(r, count, stalled, seconds, **options):
                "one_view": held, "one_view_s": took, "text": text, "who": heard[:5]}
 
 
-@row("22", "SIGSTOP 2 s, SIGCONT 0.2 s, in cycles", ("netns",), pr=True)
+@row("22", "SIGSTOP 2 s, SIGCONT 0.2 s, in cycles", ("netns",), pr=True, lag=False)
 def cycles(r):
     c, found = gray(r, 8, 2, 60 if r.full else 30)
     r.proof("agents were stopped again and again", found["stops"] >= 20, found["stops"])
@@ -165,7 +172,7 @@ def cycles(r):
     r.alive_still(c)
 
 
-@row("23", "CPU of 5 %", ("netns", "cpu quota"))
+@row("23", "CPU of 5 %", ("netns", "cpu quota"), lag=False)
 def starved(r):
     _, c = r.trained(8, data="mixture:rows=2000,test=200,features=12000", pace=20)
     since = time.time()
@@ -187,6 +194,7 @@ def starved(r):
 def slow_computer(r):
     _, c = r.trained(6, data="mixture:rows=2000,test=200,features=16000", pace=20)
     slow, others = c[4], [a for a in c.agents if a.index != 4]
+    c.late = {4}
     window = 20 if r.full else 10
     time.sleep(2)
     before = c.rates(c.agents, window)
@@ -209,7 +217,7 @@ def slow_computer(r):
     r.alive_still(c)
 
 
-@row("28", "all are suspended at once", ("netns",))
+@row("28", "all are suspended at once", ("netns",), lag=False)
 def suspend(r):
     _, c = r.trained(8)
     held = [a.stop() for a in c.agents]

@@ -1,9 +1,10 @@
 """Goal: the suite's own judgement can fail. Method: planted errors (a view that differs, a death that was told, a row
 without proof, a skipped row that was required) that each checker must find, and clean data that none may accuse; the
-proxy on the loopback interface does what its rules say."""
+proxy on the loopback interface does what its rules say, also with frames."""
 import json
 import pathlib
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -11,9 +12,11 @@ import threading
 import time
 import types
 
+import frames
 import report
 from agents import Agent, Cluster, consensus_distance, percentile, whole_lines
 from rows import Run
+from rows_disk import fsynced_again
 
 
 class Fake(Agent):
@@ -182,7 +185,7 @@ def proxy():
         yield "cuts are counted", p.ask(stats=True)["doors"][0]["cuts"] == 2
         p.ask(door=0, rules={"slice": 0.0})
         p.echo.pieces.clear()
-        yield "sliced bytes arrive whole", p.talk(data[:300]) == data[:300] and max(p.echo.pieces) < 300
+        yield "sliced bytes arrive whole", p.talk(data[:300], 20) == data[:300] and max(p.echo.pieces) < 300
         p.ask(door=0, rules={"rate": 2000})
         got = p.talk(data, 1.0)
         yield "slow is slow", 500 < len(got) < 4500
@@ -197,9 +200,98 @@ def proxy():
         yield "captured", bytes.fromhex(p.ask(captured=0)["captured"][-1]) == b"hel"
 
 
+# -- frames: their checksums do not matter to the proxy, which looks at bounds ----------------------
+
+def frame(kind, payload, flags=0, value=0):
+    return struct.pack("<IBBHQQ", len(payload), kind, flags, 0, value, 7) + payload
+
+
+def split():
+    control, ping = frame(frames.HEAD_CONTROL, b"one"), frame(2, b"")
+    bulk = [frame(frames.HEAD_BULK, b"two", frames.WITH_BODY, 5), frame(frames.BODY_BULK, b"abc"),
+            frame(frames.BODY_BULK, b"de", value=3)]
+    empty = frame(frames.HEAD_BULK, b"none", frames.WITH_BODY, 0)
+    stream = control + bulk[0] + ping + bulk[1] + control + bulk[2] + empty + control[:10]
+    wanted = [(control, True), (ping, False), (control, True), (b"".join(bulk), True), (empty, True)]
+    for size in (1, 7, 24, 25, len(stream)):
+        splitter = frames.Splitter()
+        found = [unit for at in range(0, len(stream), size) for unit in splitter.feed(stream[at:at + size])]
+        yield f"messages are whole, cut every {size}", found == wanted
+    try:
+        library = frames.library()
+    except OSError:
+        return
+    yield "checksums are XXH3's", library.XXH3_64bits_withSeed(b"abc", 3, 0) == 8696274497037089104
+    later = frames.later_version(frame(frames.HELLO, b"gadabout\x02\x00rest"), library)
+    yield "a later version", later[frames.HEADER:] == b"gadabout\x03\x00rest"
+    future = frames.from_the_future(frame(frames.HEAD_CONTROL, b"\x81\x00\x01"), library)
+    units = frames.Splitter().feed(future)
+    yield "one key more, behind a frame that is unknown", [u[4] for u, _ in units] == [frames.STRANGE, frames.HEAD_CONTROL] \
+        and units[1][0][frames.HEADER:] == b"\x82\x00\x01\x4d\xa5later"
+    yield "no room for one key more", frames.from_the_future(frame(frames.HEAD_CONTROL, b"\x8f"), library) is None
+
+
+def framed():
+    message, other = frame(frames.HEAD_CONTROL, b"hello"), frame(2, b"")
+    with Proxied() as p:
+        p.ask(door=0, rules={"framed": True, "repeat": 1})
+        yield "whole messages twice", p.talk(other + message, 1) and p.echo.heard[-1] == other + message * 2
+        p.ask(door=0, rules={"framed": True, "omit": 1, "keep": 3})
+        p.talk(message + other, 1)
+        yield "messages left out, other frames not", p.echo.heard[-1] == other
+        yield "both counted", [p.ask(stats=True)["doors"][0][k] for k in ("repeated", "omitted")] >= [1, 1]
+        yield "messages kept", p.ask(kept=0)["kept"] == [message.hex()]
+        p.ask(door=0, rules={"framed": True})
+        with socket.create_connection(("127.0.0.1", p.port), 5) as s:
+            s.sendall(other + message[:5])
+            time.sleep(0.3)
+            p.ask(door=0, inject=message.hex())
+            s.sendall(message[5:])
+            time.sleep(0.3)
+        yield "put in between two frames", p.echo.heard[-1] == other + message * 2
+        yield "and counted", p.ask(stats=True)["doors"][0]["injected"] == 1
+        p.ask(door=0, rules={"repeat": 1})
+        p.talk(message, 1)
+        yield "connections that began without frames have none", p.echo.heard[-1] == message
+
+
+# -- disks, loops -----------------------------------------------------------------------------------
+
+def disks():
+    opened, good, bad = "open checkpoint-0.tmp 9", "fsync of 0", "fsync of -1"
+    yield "a new file after each failure is right", not fsynced_again([opened, bad, opened, bad, opened, good, good])
+    yield "the same one again is found", fsynced_again([opened, good, opened, bad, bad])
+    yield "... also when it goes well then", fsynced_again([opened, bad, good])
+
+
+def loop_lags(lags, late=()):
+    """Failures of a row with one agent whose lines of metrics tell these lags."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = pathlib.Path(folder, "run1")
+        run.mkdir()
+        lines = [json.dumps({"loop_lag_p99_s": 0.001, "loop_lag_max_s": lag}) + "\n" for lag in lags]
+        (run / "metrics.jsonl").write_text("".join(lines))
+        agent = Fake(1, {1})
+        agent.folder = pathlib.Path(folder)
+        cluster = FakeCluster([agent])
+        cluster.late = set(late)
+        row = new_run()
+        row.clusters = [cluster]
+        row.loops_run()
+        return sum(not held for held, _, _ in row.checks), len(row.checks)
+
+
+def loops():
+    yield "loops in time", loop_lags([0.001] * 200) == (0, 2)
+    yield "one stall too long is found", loop_lags([0.001] * 200 + [0.6]) == (1, 2)
+    yield "loops that are late all the time are found", loop_lags([0.1] * 200) == (1, 2)
+    yield "the start of a life is left out", loop_lags([2.0, 2.0] + [0.001] * 200) == (0, 2)
+    yield "as is an agent that is made late", loop_lags([2.0] * 200, {0}) == (0, 0)
+
+
 def main():
     failed = count = 0
-    for group in (views, verdicts, deaths, numbers, proxy):
+    for group in (views, verdicts, deaths, numbers, proxy, split, framed, disks, loops):
         for what, held in group():
             count += 1
             failed += not held

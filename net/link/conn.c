@@ -3,7 +3,7 @@
  * Normal course
  *  - the dialler says hello; the acceptor checks it, its owner accepts the link, it says hello back.
  *  - messages go out through the outbox and come in through the inbox.
- *  - a ping goes out every heartbeat; the pong brings back its stamp.
+ *  - a ping goes out every heartbeat, of one end; the pong brings back its stamp. The other end asks now and then.
  *  - a visitor's hello is answered by ours and a goodbye: ERR_CLOSED, and no link.
  *
  * Failures; each ends the link, with a goodbye where the peer has shown that it speaks the protocol
@@ -24,6 +24,8 @@
 #include "base/check.h"
 #include "net/link/frame.h"
 #include "net/link/inbox.h"
+
+#define MEASURE_BEATS 8u /* heartbeats after which the round trip is measured again */
 
 static const char id_used_twice[] = "another node uses our --id; ids must differ";
 
@@ -48,7 +50,8 @@ struct conn {
     uint64_t goodbye_code;
 
     uint64_t born_us, last_word_us, ping_at_us, now_us;
-    uint64_t ticked_us; /* the last conn_tick */
+    uint64_t measured_us; /* when the round trip was */
+    uint64_t ticked_us;   /* the last conn_tick */
     uint64_t body_seen[2],
         body_quiet_us[2]; /* by lane: progress of the open body at the last tick, and since */
 
@@ -243,15 +246,25 @@ static int take_goodbye(struct conn *c, uint64_t reason, const uint8_t *payload,
     return err;
 }
 
+/* A link needs one end that asks: both hear from each other by it. Now and then the other end asks as well, so that it
+ * knows the round trip too. */
+static void put_ping_off(struct conn *c)
+{
+    if (c->now_us < c->measured_us + MEASURE_BEATS * c->config->heartbeat_us)
+        c->ping_at_us = c->now_us + c->config->heartbeat_us;
+}
+
 static int take_ping(struct conn *c, const struct frame_header *h)
 {
     if (h->type == FRAME_PING) {
         /* of several pings that come at once one measures (its value is not 0): that one must come back */
         if (!c->pong_due || c->pong_value == 0) c->pong_value = h->value;
         c->pong_due = true;
+        put_ping_off(c);
     } else if (h->value == c->ping_stamp && c->ping_stamp != 0) {
         uint64_t taken = c->now_us - c->ping_stamp;
         c->stats.round_trip_us = taken > 0 ? taken : 1;
+        c->measured_us = c->now_us;
         c->ping_stamp = 0;
     }
     return CONN_NONE;
@@ -399,8 +412,11 @@ uint64_t conn_deadline_us(const struct conn *c)
 {
     if (c->state == CONN_ENDED) return TIME_NEVER;
     if (c->state == CONN_WAITING) return c->born_us + c->config->hello_us;
-    uint64_t silent_us = c->last_word_us + c->config->silence_us;
-    return c->ping_at_us < silent_us ? c->ping_at_us : silent_us;
+    uint64_t at_us = c->last_word_us + c->config->silence_us,
+             tick_us = c->ticked_us + c->config->heartbeat_us;
+    bool body_open = inbox_body_open(&c->in, LANE_CONTROL) || inbox_body_open(&c->in, LANE_BULK);
+    if (body_open && tick_us < at_us) at_us = tick_us;
+    return c->ping_at_us < at_us ? c->ping_at_us : at_us;
 }
 
 /* -- looking ----------------------------------------------------------------------------------- */

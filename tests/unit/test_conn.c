@@ -168,6 +168,34 @@ static void heartbeats_measure_and_silence_ends(void **state)
     pair_close(&a, &b);
 }
 
+/* Both ends tick at the same times, a first. From its second heartbeat on b has been asked when its own ping would be
+ * due; it asks once in eight. Without that both would ask each time: 40 pings. */
+static void one_end_asks_for_both(void **state)
+{
+    (void)state;
+    struct wire w;
+    struct side a, b;
+    wire_init(&w, 9, 1000);
+    pair_open(&w, &a, &b);
+    struct link_stats before, after;
+    conn_stats(a.conn, &before);
+    for (int beat = 1; beat <= 20; beat++) {
+        uint64_t now_us = (uint64_t)beat * 1000000;
+        w.now_us = now_us;
+        if (now_us >= conn_deadline_us(a.conn)) assert_int_equal(conn_tick(a.conn, now_us), 0);
+        run(&w, &a, &b);
+        if (now_us >= conn_deadline_us(b.conn)) assert_int_equal(conn_tick(b.conn, now_us), 0);
+        run(&w, &a, &b);
+    }
+    conn_stats(a.conn, &after);
+    uint64_t frames = (after.bytes_sent - before.bytes_sent) / FRAME_HEADER_SIZE; /* a's pings and pongs */
+    assert_in_range(frames, 20, 24);
+    assert_true(after.last_word_us == 20000000);
+    conn_stats(b.conn, &after);
+    assert_true(after.last_word_us == 20000000 && after.round_trip_us > 0);
+    pair_close(&a, &b);
+}
+
 static void a_missing_hello_ends_the_link(void **state)
 {
     (void)state;
@@ -231,6 +259,7 @@ int main(void)
         cmocka_unit_test(a_refused_giant_waits_for_an_empty_lane),
         cmocka_unit_test(a_goodbye_follows_what_was_queued),
         cmocka_unit_test(heartbeats_measure_and_silence_ends),
+        cmocka_unit_test(one_end_asks_for_both),
         cmocka_unit_test(a_missing_hello_ends_the_link),
         cmocka_unit_test(refusals_are_told_to_the_dialler),
     };

@@ -9,6 +9,7 @@
  *  - we were here before: others tell us our former record; its place is the one we want.
  * Failure courses
  *  - a message of a machine that its link cannot take is dropped: the machines repeat what matters.
+ *  - another process has our id: of the two the one that was started later fails, the other says so.
  *  - a message that makes no sense: ERR_PROTO, the link is closed. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,6 +104,28 @@ static void seen_as(struct node *n, const char *address)
     n->self_changed = n->dirty = true;
 }
 
+/* Neither would ever give in; the one that was started later is likelier the mistake. */
+static void rival_found(struct node *n, const struct membership_action *a)
+{
+    unsigned long long id = (unsigned long long)n->config.id;
+    const char *where = a->address[0] != '\0' ? a->address : "an address that is not known";
+    struct err_text why;
+    if (a->boot > n->config.boot) {
+        trace_line(
+            n->config.trace, TRACE_WARN,
+            "--id: %llu, ours, is used by a process at %s too, which was started later and should stop by "
+            "itself; if it does not, stop it, or give it another --id",
+            id, where);
+        return;
+    }
+    err_set(&why, ERR_CLUSTER,
+            "--id: %llu is in use: a process at %s had it before this one; ids must differ: leave --id out "
+            "to draw "
+            "one, or stop the other process (a copied --state directory copies the id)",
+            id, where);
+    node_fail(n, &why);
+}
+
 static void members_apply(struct node *n)
 {
     for (size_t i = 0; i < n->member_actions.count; i++) {
@@ -121,6 +144,9 @@ static void members_apply(struct node *n)
             break;
         case MEMBERSHIP_SEEN_AS:
             seen_as(n, a->address);
+            break;
+        case MEMBERSHIP_RIVAL:
+            rival_found(n, a);
             break;
         }
     }

@@ -6,13 +6,15 @@
 #include "net/membership/membership.h"
 
 enum {
-    CONFIRMATION_MAX = 8,   /* accusers remembered of one suspicion */
-    HEALTH_MAX = 7,         /* the score; intervals are multiplied by it and one */
-    RELAY_MAX = 64,         /* PING_REQs of others under way at once; more are answered NACK at once */
-    TOMB_MAX = 1024,        /* forgotten members whose old records are still refused */
-    GOSSIP_UPDATE_MAX = 64, /* news in one message */
-    DIAL_GAP_US = 1000000,  /* one CONNECT in this time at most */
-    DIAL_WAIT_US = 10000000 /* a dial of which nothing is heard counts as failed after this */
+    CONFIRMATION_MAX = 8,    /* accusers remembered of one suspicion */
+    HEALTH_MAX = 7,          /* the score; intervals are multiplied by it and one */
+    RELAY_MAX = 64,          /* PING_REQs of others under way at once; more are answered NACK at once */
+    TOMB_MAX = 1024,         /* forgotten members whose old records are still refused */
+    GOSSIP_UPDATE_MAX = 64,  /* news in one message */
+    DIAL_GAP_US = 1000000,   /* one CONNECT in this time at most */
+    DIAL_WAIT_US = 10000000, /* a dial of which nothing is heard counts as failed after this */
+    RIVAL_CLAIM_MAX = 5,     /* of another process with our id, each above our answer to the one before, .. */
+    RIVAL_US = 60000000      /* .. in this time: it is alive */
 };
 
 #define NOBODY UINT64_MAX /* 0 may be somebody's id */
@@ -73,6 +75,15 @@ struct tomb {
     uint64_t incarnation, until_us;
 };
 
+/* Another process that speaks under our id. */
+struct rival {
+    uint64_t boot; /* 0 = none was heard of */
+    uint64_t since_us;
+    uint32_t claims; /* since then */
+    bool told;
+    char address[ADDRESS_TEXT_MAX];
+};
+
 /* Memory of the updates that one step's messages carry. Blocks never move. */
 struct update_store {
     struct member **block; /* of SWIM_UPDATE_MAX each */
@@ -105,6 +116,7 @@ struct membership {
     uint64_t probe_number, probe_at_us;
     node_id *round; /* what is left of it: [round_next, round_count) */
     uint32_t round_next, round_count, round_capacity;
+    struct rival rival;
     struct relay relay[RELAY_MAX];
     uint32_t relay_count;
 

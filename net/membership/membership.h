@@ -138,13 +138,16 @@ enum membership_action_kind {
     MEMBERSHIP_CHANGED, /* a member's record changed in a way the owner may care for: new, state, address, meta, boot;
                          * or it was forgotten: membership_find has none */
     MEMBERSHIP_SEEN_AS, /* a peer sees us under `address`: the owner may make it ours with SELF */
+    MEMBERSHIP_RIVAL,   /* another process with our id is alive: it takes back what we say of ourselves, again and again.
+                         * At most once a minute */
 };
 
 struct membership_action {
     enum membership_action_kind kind;
-    node_id id;               /* SEND: to; CONNECT, CHANGED: whom; SEEN_AS: by whom */
+    node_id id;               /* SEND: to; CONNECT, CHANGED: whom; SEEN_AS: by whom; RIVAL: who told */
     struct swim_msg msg;      /* SEND */
-    const char *address;      /* CONNECT, SEEN_AS: borrowed until the next step */
+    const char *address;      /* CONNECT, SEEN_AS, RIVAL (its own): borrowed until the next step */
+    uint64_t boot;            /* RIVAL: its boot id */
     bool is_new;              /* CHANGED: was not known */
     enum member_state before; /* CHANGED: the state before */
     uint32_t confirmations;   /* CHANGED to DEAD by our own timer: how many others had said so */

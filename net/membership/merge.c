@@ -11,6 +11,8 @@
  *  - a new SUSPECT that is linked hears of it at once.
  *  - somebody says of us what is not so (SUSPECT, DEAD, LEFT, or a former life with a greater incarnation): we go
  *    above it.
+ *  - somebody says so of us again and again, each time above our answer, and always of the same other boot: another
+ *    process has our id, and neither would ever give in. The owner is told (RIVAL), and may end the later one.
  *  - impossible values, unfinished or unprintable text, an incarnation more than a day ahead of our own time, a
  *    stranger for whom there is no room: dropped and counted. */
 #include <string.h>
@@ -67,6 +69,21 @@ void membership_refute(struct membership *m, uint64_t above, node_id to)
     membership_gossip_now(m, to);
 }
 
+/* A former life of ours says nothing after our first answer, which is above all that it ever said. */
+static void hear_of_rival(struct membership *m, node_id from, const struct member *u)
+{
+    struct rival *r = &m->rival;
+    if (u->boot == m->self->m.boot || u->state != MEMBER_ALIVE) return;
+    if (r->boot != u->boot || m->now_us >= time_after(r->since_us, RIVAL_US))
+        *r = (struct rival){.boot = u->boot, .since_us = m->now_us};
+    if (++r->claims < RIVAL_CLAIM_MAX || r->told) return;
+    r->told = true;
+    memcpy(r->address, u->address, sizeof r->address);
+    struct membership_action *a = membership_act(m, MEMBERSHIP_RIVAL, from);
+    a->boot = u->boot;
+    a->address = r->address;
+}
+
 static void hear_of_ourselves(struct membership *m, node_id from, const struct member *u, uint64_t serial)
 {
     const struct member *self = &m->self->m;
@@ -83,6 +100,7 @@ static void hear_of_ourselves(struct membership *m, node_id from, const struct m
                (unsigned long long)from, member_state_name(u->state), (unsigned long long)u->accuser,
                member_evidence_name(u->evidence));
     membership_refute(m, u->incarnation, from);
+    hear_of_rival(m, from, u);
 }
 
 /* -- others ------------------------------------------------------------------------------------ */

@@ -192,6 +192,7 @@ void swim_step(struct swim_cluster *c, uint32_t v, struct membership_event e)
             changed(c, v, a);
             break;
         case MEMBERSHIP_SEEN_AS:
+        case MEMBERSHIP_RIVAL:
             break;
         }
     }

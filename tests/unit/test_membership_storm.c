@@ -106,6 +106,9 @@ static void check_sent(const struct rig *r)
         case MEMBERSHIP_SEEN_AS:
             assert_true(a->address[0] != '\0');
             break;
+        case MEMBERSHIP_RIVAL:
+            assert_true(a->boot != membership_self(r->m)->boot);
+            break;
         }
     }
 }

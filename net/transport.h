@@ -87,6 +87,9 @@ struct transport_config {
     uint64_t redial_min_us, redial_max_us;
     uint64_t seed;             /* of the back-off jitter */
     const struct trace *trace; /* may be NULL; borrowed for life */
+    /* May be NULL. For a visitor that asks: whether a living member has this id, and where ("" = it is not known). */
+    bool (*find_member)(void *ctx, node_id id, char address[ADDRESS_TEXT_MAX]);
+    void *ctx; /* of find_member */
 };
 
 struct link_stats {

@@ -182,6 +182,9 @@ int command_doctor(struct config *config)
     struct doctor d = {.config = config, .good = json_array(), .findings = json_array()};
     d.hello = (struct hello){.version = PROTOCOL_VERSION, .visitor = true};
     d.hello.name = cluster_name_hash(config->cluster);
+    d.compare_id = config->id != UINT64_MAX;
+    if (d.compare_id) d.hello.id = config->id;
+    if (d.compare_id) d.hello.boot = VISITOR_ASKS;
     check_files(&d);
     check_clock(&d);
     check_experiment(&d, config);

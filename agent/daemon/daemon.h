@@ -113,7 +113,7 @@ void agent_place_close(struct agent *a);                         /* no job runs 
 /* -- daemon/settings.c */
 uint64_t agent_random_bits(void);
 uint64_t agent_make_boot(void); /* greater at every start, as membership expects, and never twice the same */
-struct transport_config agent_transport_settings(const struct agent *a);
+struct transport_config agent_transport_settings(struct agent *a);
 struct relay_config agent_relay_settings(const struct agent *a, const struct transport_config *transport);
 struct node_config agent_node_settings(const struct agent *a); /* borrows from a and its state */
 

@@ -35,7 +35,16 @@ static size_t body_size_max(const struct agent *a)
     return (largest > STATE_CHUNK_SIZE ? largest : STATE_CHUNK_SIZE) + BODY_SLACK;
 }
 
-struct transport_config agent_transport_settings(const struct agent *a)
+static bool find_member(void *ctx, node_id id, char address[ADDRESS_TEXT_MAX])
+{
+    const struct agent *a = ctx;
+    const struct member *m = membership_find(node_membership(a->node), id);
+    if (m == NULL || m->state != MEMBER_ALIVE) return false;
+    memcpy(address, m->address, ADDRESS_TEXT_MAX);
+    return true;
+}
+
+struct transport_config agent_transport_settings(struct agent *a)
 {
     struct transport_config c = {
         .id = a->id,
@@ -48,6 +57,8 @@ struct transport_config agent_transport_settings(const struct agent *a)
         .redial_max_us = 2000000,
         .seed = agent_random_bits(),
         .trace = &a->trace,
+        .find_member = find_member,
+        .ctx = a,
     };
     experiment_cluster_id(&a->experiment, c.cluster);
     c.cluster_name = cluster_name_hash(a->config->cluster);

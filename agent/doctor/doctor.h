@@ -17,6 +17,7 @@ struct doctor {
     const struct config *config;
     struct hello hello; /* what a visitor says */
     bool compare;       /* the experiment is known: hello.cluster counts */
+    bool compare_id;    /* --id is given: hello asks who has it */
     bool met;           /* somebody has answered as a member */
     json_t *good, *findings;
 };
@@ -62,6 +63,8 @@ struct visit {
     uint16_t version;
     struct hello hello;           /* MET */
     char seen[ADDRESS_TEXT_MAX];  /* MET: where it sees us; "" = it did not say */
+    bool used;                    /* MET: a living member has the id that we asked for, .. */
+    char user[ADDRESS_TEXT_MAX];  /* .. there; "" = it did not say */
     struct sockaddr_storage from; /* our end of the connection */
     double answer_s;              /* from the connect to its hello */
 };

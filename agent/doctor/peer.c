@@ -150,15 +150,28 @@ static void check_member(struct doctor *d, const struct doctor_target *at, const
     else
         doctor_good(d, "%s answers in %.3g ms: node %llu, same cluster, same experiment", at->text,
                     1e3 * v->answer_s, id);
-    if (d->config->id == h->id)
+}
+
+/* Of the member itself, and of all that it knows: it need not know of everybody yet. */
+static void check_id(struct doctor *d, const struct doctor_target *at, const struct visit *v)
+{
+    unsigned long long id = (unsigned long long)d->config->id;
+    if (d->config->id == v->hello.id)
         doctor_finding(d, "id", "--id: %llu is in use at %s; ids must differ, leave it out to draw one", id,
                        at->text);
+    else if (v->used && d->compare_id)
+        doctor_finding(
+            d, "id",
+            "--id: %llu is in use%s%s, says %s; ids must differ, leave it out to draw one (if that agent was "
+            "killed, the others know in some seconds)",
+            id, v->user[0] != '\0' ? " at " : "", v->user, at->text);
 }
 
 static void met(struct doctor *d, const struct doctor_target *at, const struct visit *v)
 {
     struct doctor_target seen;
     check_member(d, at, v);
+    check_id(d, at, v);
     check_clock(d, at->text, &v->hello);
     check_its_address(d, at, v);
     if (d->met || !where_seen(v, &seen)) return; /* one peer's word about us is enough */

@@ -104,7 +104,11 @@ static void take_goodbye(struct answer *a, uint64_t reason, const uint8_t *paylo
 {
     struct goodbye word;
     bool known = goodbye_decode(payload, size, &word);
-    if (a->greeted && known) memcpy(v->seen, word.seen, sizeof v->seen);
+    if (a->greeted && known) {
+        memcpy(v->seen, word.seen, sizeof v->seen);
+        memcpy(v->user, word.user, sizeof v->user);
+        v->used = word.used;
+    }
     v->version = word.version;
     if (a->greeted)
         a->done = true;

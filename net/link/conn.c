@@ -343,10 +343,21 @@ static void plan_service(struct conn *c)
     }
 }
 
+/* Only what people need who would use that id in our cluster: whether somebody has it, and where. */
+static void answer_question(const struct conn *c, struct goodbye *word)
+{
+    const struct transport_config *config = c->config;
+    bool asks = c->peer.boot == VISITOR_ASKS && c->peer.name == config->cluster_name;
+    if (!asks || config->find_member == NULL) return;
+    word->answers = true;
+    word->used = config->find_member(config->ctx, c->peer.id, word->user);
+}
+
 static void say_goodbye(struct conn *c)
 {
     struct goodbye word = {.id = c->config->id, .name = c->config->cluster_name, .version = PROTOCOL_VERSION};
     if (c->peer.visitor && c->remote != NULL) snprintf(word.seen, sizeof word.seen, "%s", c->remote);
+    if (c->peer.visitor) answer_question(c, &word);
     uint8_t bytes[GOODBYE_SIZE_MAX];
     outbox_put_frame(&c->out, FRAME_GOODBYE, c->goodbye_code, blob_copy(bytes, goodbye_encode(&word, bytes)));
 }

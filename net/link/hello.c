@@ -61,13 +61,22 @@ int hello_decode(const uint8_t *in, size_t size, struct hello *out)
 
 size_t goodbye_encode(const struct goodbye *g, uint8_t out[GOODBYE_SIZE_MAX])
 {
-    size_t length = strlen(g->seen);
-    CHECK(length < ADDRESS_TEXT_MAX);
+    size_t length = strlen(g->seen), user = strlen(g->user), size = GOODBYE_FIXED_SIZE + length;
+    CHECK(length < ADDRESS_TEXT_MAX && user < ADDRESS_TEXT_MAX);
     le_put(out, g->id, 8);
     le_put(out + 8, g->name, 8);
     le_put(out + 16, g->version, 2);
     memcpy(out + GOODBYE_FIXED_SIZE, g->seen, length);
-    return GOODBYE_FIXED_SIZE + length;
+    if (!g->answers) return size;
+    out[size] = 0;
+    out[size + 1] = g->used;
+    memcpy(out + size + 2, g->user, user);
+    return size + 2 + user;
+}
+
+static void clean_text(const uint8_t *in, size_t length, char out[ADDRESS_TEXT_MAX])
+{
+    if (length < ADDRESS_TEXT_MAX && address_is_clean(in, length)) memcpy(out, in, length);
 }
 
 bool goodbye_decode(const uint8_t *in, size_t size, struct goodbye *out)
@@ -78,8 +87,12 @@ bool goodbye_decode(const uint8_t *in, size_t size, struct goodbye *out)
     if (size < GOODBYE_FIXED_SIZE) return true;
     out->name = le_get(in + 8, 8);
     out->version = (uint16_t)le_get(in + 16, 2);
-    size_t length = size - GOODBYE_FIXED_SIZE;
-    if (length < sizeof out->seen && address_is_clean(in + GOODBYE_FIXED_SIZE, length))
-        memcpy(out->seen, in + GOODBYE_FIXED_SIZE, length);
+    const uint8_t *seen = in + GOODBYE_FIXED_SIZE, *end = in + size;
+    const uint8_t *answer = memchr(seen, 0, (size_t)(end - seen));
+    clean_text(seen, (size_t)((answer != NULL ? answer : end) - seen), out->seen);
+    if (answer == NULL || end - answer < 2 || answer[1] > 1) return true;
+    out->answers = true;
+    out->used = answer[1] == 1;
+    clean_text(answer + 2, (size_t)(end - answer) - 2, out->user);
     return true;
 }

@@ -5,11 +5,12 @@
  *  48  u64 name of the cluster, hashed   56  address
  *
  * A visitor (`gadabout doctor`) wants to know who is there and no link: it is answered by a hello and a goodbye,
- * whatever its cluster, and nobody else hears of it.
+ * whatever its cluster, and nobody else hears of it. With boot 1 it asks who has the id that it gives.
  *
  * The payload of a goodbye, a word about who says it, so that the refused can tell a person why:
  *
- *   0  u64 id     8  u64 name     16  u16 version     18  to a visitor: the "host:port" that it is seen under
+ *   0  u64 id     8  u64 name     16  u16 version     18  to a visitor: the "host:port" that it is seen under; and if
+ *   it asked: a 0 byte, u8 (1 = a living member has that id, 0 = none that we know), that member's "host:port" if known
  *
  * The frame header and the first ten bytes of a hello keep their meaning in every version, so that two versions
  * can always tell each other apart. */
@@ -28,7 +29,8 @@
 #define HELLO_FIXED_SIZE 56u
 #define HELLO_SIZE_MAX (HELLO_FIXED_SIZE + ADDRESS_TEXT_MAX)
 #define GOODBYE_FIXED_SIZE 18u
-#define GOODBYE_SIZE_MAX (GOODBYE_FIXED_SIZE + ADDRESS_TEXT_MAX)
+#define GOODBYE_SIZE_MAX (GOODBYE_FIXED_SIZE + 2 * ADDRESS_TEXT_MAX)
+#define VISITOR_ASKS 1u /* as a visitor's boot */
 
 struct hello {
     uint16_t version;
@@ -52,6 +54,8 @@ struct goodbye {
     uint64_t name;
     uint16_t version;
     char seen[ADDRESS_TEXT_MAX]; /* "" = not told */
+    bool answers, used;          /* it says whether the id that was asked for is used */
+    char user[ADDRESS_TEXT_MAX]; /* where; "" = not told */
 };
 
 /* Returns the bytes written. */

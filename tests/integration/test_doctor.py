@@ -345,6 +345,12 @@ def clock_files_and_ids():
         port = free_port()
         start_agent(place, port, "--id", "33")
         check_finding(["--join", f"127.0.0.1:{port}", "--id", "33"], "id", ["33", "in use", "ids must differ"])
+        there, elsewhere = f"127.0.0.1:{port}", free_port()
+        start_agent(place, elsewhere, "--id", "34", "--join", there)
+        wait_for(lambda: doctor("--join", there, "--id", "34")[0] == 1, "word of the other member")
+        check_finding(["--join", there, "--id", "34"], "id", ["34", f"in use at 127.0.0.1:{elsewhere}", f"says {there}"])
+        status, said = doctor("--join", there, "--id", "35")
+        check(status == 0, f"{said}")
 
 
 def several_findings_are_several_lines():

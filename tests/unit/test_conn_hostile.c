@@ -127,50 +127,96 @@ static void strangers_get_no_answer_but_versions_do(void **state)
     conn_free(b.conn);
 }
 
-/* Whatever its cluster is, a visitor gets a hello and a goodbye with where it is seen; the owner is not asked. */
-static void a_visitor_is_answered_and_gone(void **state)
+static bool find_member(void *ctx, node_id id, char address[ADDRESS_TEXT_MAX])
 {
-    (void)state;
-    struct side b;
-    side_init(&b, 2, false);
-    b.config.cluster[3] = 1;
-    conn_saw(b.conn, "203.0.113.7:40000");
-    struct hello h = {.version = PROTOCOL_VERSION, .visitor = true, .id = 77, .boot = 1, .name = 5};
+    (*(unsigned *)ctx)++;
+    if (id == 77) strcpy(address, "10.0.0.5:7946");
+    return id == 77;
+}
+
+/* What b says to this visitor: a hello, then a goodbye, and nothing more. */
+static void visit(struct side *b, const struct hello *h, struct hello *answer, struct goodbye *word)
+{
     uint8_t bytes[HELLO_SIZE_MAX], got[1024];
-    feed_frame(&b, FRAME_HELLO, 0, 0, bytes, hello_encode(&h, bytes));
-    assert_int_equal(b.err, ERR_CLOSED);
-    assert_false(b.greeted);
+    feed_frame(b, FRAME_HELLO, 0, 0, bytes, hello_encode(h, bytes));
+    assert_int_equal(b->err, ERR_CLOSED);
+    assert_false(b->greeted);
     struct iov iov[8];
     size_t size = 0, count;
-    while ((count = conn_peek_send(b.conn, iov, 8)) > 0) {
+    while ((count = conn_peek_send(b->conn, iov, 8)) > 0) {
         size_t moved = 0;
         for (size_t i = 0; i < count; i++, moved += iov[i - 1].size) {
             assert_true(size + iov[i].size <= sizeof got);
             memcpy(got + size, iov[i].base, iov[i].size);
             size += iov[i].size;
         }
-        conn_sent(b.conn, moved);
+        conn_sent(b->conn, moved);
     }
-    assert_true(conn_drained(b.conn));
+    assert_true(conn_drained(b->conn));
     struct frame_header first, second;
-    struct hello answer;
-    struct goodbye word;
     assert_int_equal(frame_decode(got, &first), 0);
     assert_int_equal(first.type, FRAME_HELLO);
-    assert_int_equal(hello_decode(got + FRAME_HEADER_SIZE, first.length, &answer), 0);
-    assert_true(answer.id == 2 && answer.cluster[3] == 1 && !answer.dialler);
+    assert_int_equal(hello_decode(got + FRAME_HEADER_SIZE, first.length, answer), 0);
     const uint8_t *next = got + FRAME_HEADER_SIZE + first.length;
     assert_int_equal(frame_decode(next, &second), 0);
     assert_int_equal(second.type, FRAME_GOODBYE);
     assert_true(second.value == -(int64_t)ERR_CLOSED);
-    assert_true(goodbye_decode(next + FRAME_HEADER_SIZE, second.length, &word));
+    assert_true(goodbye_decode(next + FRAME_HEADER_SIZE, second.length, word));
+    assert_int_equal(2 * FRAME_HEADER_SIZE + first.length + second.length, size);
+}
+
+/* Whatever its cluster is, a visitor gets a hello and a goodbye with where it is seen. */
+static void a_visitor_is_answered_and_gone(void **state)
+{
+    (void)state;
+    struct side b;
+    struct hello answer, h = {.version = PROTOCOL_VERSION, .visitor = true, .id = 77, .boot = 1, .name = 5};
+    struct goodbye word;
+    side_init(&b, 2, false);
+    b.config.cluster[3] = 1;
+    conn_saw(b.conn, "203.0.113.7:40000");
+    visit(&b, &h, &answer, &word);
+    assert_true(answer.id == 2 && answer.cluster[3] == 1 && !answer.dialler);
     assert_string_equal(word.seen, "203.0.113.7:40000");
+    assert_false(word.answers);
     conn_free(b.conn);
 
     side_init(&b, 1, true); /* whom we dialled cannot visit us */
+    uint8_t bytes[HELLO_SIZE_MAX];
     feed_frame(&b, FRAME_HELLO, 0, 0, bytes, hello_encode(&h, bytes));
     assert_int_equal(b.err, ERR_PROTO);
     conn_free(b.conn);
+}
+
+/* A visitor that asks hears who has an id; not one of another cluster, and nobody is asked for one that does not. */
+static void a_visitor_hears_who_has_an_id(void **state)
+{
+    (void)state;
+    static const struct {
+        node_id id;
+        uint64_t boot, other_name;
+        bool asked, used;
+        const char *user;
+    } row[] = {{77, VISITOR_ASKS, 0, true, true, "10.0.0.5:7946"},
+               {78, VISITOR_ASKS, 0, true, false, ""},
+               {77, 0, 0, false, false, ""},
+               {77, VISITOR_ASKS, 1, false, false, ""}};
+    for (size_t i = 0; i < sizeof row / sizeof row[0]; i++) {
+        struct side b;
+        struct hello answer;
+        struct goodbye word;
+        unsigned asked = 0;
+        side_init(&b, 2, false);
+        b.config.find_member = find_member;
+        b.config.ctx = &asked;
+        struct hello h = {.version = PROTOCOL_VERSION, .visitor = true, .id = row[i].id, .boot = row[i].boot};
+        h.name = b.config.cluster_name + row[i].other_name;
+        visit(&b, &h, &answer, &word);
+        assert_int_equal(asked, row[i].asked);
+        assert_true(word.answers == row[i].asked && word.used == row[i].used);
+        assert_string_equal(word.user, row[i].user);
+        conn_free(b.conn);
+    }
 }
 
 static void no_flipped_bit_is_delivered(void **state)
@@ -217,6 +263,7 @@ int main(void)
         cmocka_unit_test(frames_out_of_place_end_the_link),
         cmocka_unit_test(strangers_get_no_answer_but_versions_do),
         cmocka_unit_test(a_visitor_is_answered_and_gone),
+        cmocka_unit_test(a_visitor_hears_who_has_an_id),
         cmocka_unit_test(no_flipped_bit_is_delivered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

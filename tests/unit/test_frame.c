@@ -137,6 +137,32 @@ static void a_goodbye_comes_back_and_may_be_short(void **state)
     assert_string_equal(back.seen, "");
 }
 
+static void a_goodbye_answers_whether_an_id_is_used(void **state)
+{
+    (void)state;
+    static const char *const seen[] = {"", "203.0.113.7:40000"}, *const user[] = {"", "10.0.0.5:7946"};
+    for (unsigned i = 0; i < 8; i++) {
+        struct goodbye g = {.id = 77, .version = 2, .answers = true, .used = (i & 4) != 0}, back;
+        strcpy(g.seen, seen[i & 1]);
+        strcpy(g.user, user[i >> 1 & 1]);
+        uint8_t bytes[GOODBYE_SIZE_MAX];
+        size_t size = goodbye_encode(&g, bytes);
+        assert_true(goodbye_decode(bytes, size, &back));
+        assert_memory_equal(&back, &g, sizeof g);
+        size_t flag = GOODBYE_FIXED_SIZE + strlen(g.seen) + 1;
+        assert_true(goodbye_decode(bytes, flag, &back)); /* cut behind the 0: no answer */
+        assert_false(back.answers || back.used);
+        assert_string_equal(back.seen, g.seen);
+        bytes[flag] = 2;
+        assert_true(goodbye_decode(bytes, size, &back));
+        assert_false(back.answers || back.used);
+        bytes[flag] = 1;
+        bytes[size - 1] = i >> 1 & 1 ? '\n' : 1;
+        assert_true(goodbye_decode(bytes, size, &back));
+        assert_string_equal(back.user, "");
+    }
+}
+
 static void a_wrong_hello_is_refused(void **state)
 {
     (void)state;
@@ -178,6 +204,7 @@ int main(void)
         cmocka_unit_test(limits_are_in_the_header),
         cmocka_unit_test(a_hello_comes_back),
         cmocka_unit_test(a_wrong_hello_is_refused),
+        cmocka_unit_test(a_goodbye_answers_whether_an_id_is_used),
         cmocka_unit_test(a_goodbye_comes_back_and_may_be_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

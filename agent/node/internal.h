@@ -83,12 +83,6 @@ struct probe {
 /* Lines that peers can cause as often as they like: one a second of each kind. */
 enum node_warning { NODE_WARN_STRANGER, NODE_WARN_REFUSED, NODE_WARN_COUNT };
 
-struct node_warned {
-    uint64_t at_us;
-    uint64_t hidden; /* lines since then that were not said */
-    bool any;
-};
-
 /* The training job: all that its run() touches. */
 struct node_job {
     struct job base;         /* first: the host's pointer is ours */
@@ -173,7 +167,7 @@ struct node {
     struct donor *donor; /* NULL unless training */
     struct transfer_actions state_actions;
     uint64_t refused;
-    struct node_warned warned[NODE_WARN_COUNT];
+    struct trace_limit warned[NODE_WARN_COUNT];
     struct node_job job;
     uint64_t steps; /* local steps that our model has behind it */
     bool finish_told;

@@ -25,8 +25,6 @@
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
               "vectors travel as they are in memory, little-endian");
 
-#define WARN_INTERVAL_US 1000000u
-
 void node_link_forget(struct link *l)
 {
     blob_unref(l->box_head);
@@ -50,20 +48,10 @@ void node_link_close(struct node *n, struct link *l, enum down_reason why)
 
 void node_warn(struct node *n, enum node_warning kind, const char *format, ...)
 {
-    struct node_warned *w = &n->warned[kind];
-    uint64_t now_us = n->host->ops->now_us(n->host);
-    if (w->any && now_us - w->at_us < WARN_INTERVAL_US) {
-        w->hidden++;
-        return;
-    }
-    char text[640], more[48] = "";
-    if (w->hidden > 0) snprintf(more, sizeof more, " (and %llu more)", (unsigned long long)w->hidden);
-    *w = (struct node_warned){.at_us = now_us, .any = true};
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    trace_limited_list(&n->warned[kind], node_now_us(n), n->config.trace, TRACE_WARN, format, args);
     va_end(args);
-    trace_line(n->config.trace, TRACE_WARN, "%s%s", text, more);
 }
 
 void node_link_refuse(struct node *n, struct link *l, const char *why)

@@ -206,7 +206,7 @@ static void gossip_peer_up(struct gossip *g, rank_t peer, struct algo_actions *a
     if (g->sync) rounds_peer_up(g, place, acts);
 }
 
-static void gossip_peer_down(struct gossip *g, rank_t peer, struct algo_actions *acts)
+static void gossip_peer_down(struct gossip *g, uint64_t now_us, rank_t peer, struct algo_actions *acts)
 {
     uint32_t place = gossip_place(g, peer);
     CHECK(place != GOSSIP_NOBODY && g->peer[place].up);
@@ -216,7 +216,7 @@ static void gossip_peer_down(struct gossip *g, rank_t peer, struct algo_actions 
     if (g->sync) {
         rounds_peer_down(g, place, acts);
     } else {
-        pairwise_peer_down(g, peer);
+        pairwise_peer_down(g, now_us, peer);
         peer_remove(g, place);
     }
 }
@@ -244,7 +244,7 @@ static int gossip_step(struct algo *a, const struct algo_event *e, struct algo_a
         gossip_peer_up(g, e->peer, acts);
         return 0;
     case ALGO_PEER_DOWN:
-        gossip_peer_down(g, e->peer, acts);
+        gossip_peer_down(g, e->now_us, e->peer, acts);
         return 0;
     case ALGO_MESSAGE:
         return gossip_message(g, e, acts);

@@ -33,6 +33,7 @@ struct pairwise {
     uint64_t counter;    /* of exchanges we asked for */
     uint32_t steps;      /* local steps since the last attempt */
     uint64_t rest_us;    /* when to start an exchange although the trainer is silent */
+    struct trace_limit torn_said;
 };
 
 struct rounds {
@@ -104,7 +105,7 @@ struct blob *gossip_send_model(struct gossip *g, struct algo_actions *acts, uint
  * are up; it returns 0 or ERR_PROTO, then with nothing changed. */
 void pairwise_deinit(struct gossip *g);
 void pairwise_start(struct gossip *g, uint64_t now_us, struct algo_actions *acts);
-void pairwise_peer_down(struct gossip *g, rank_t peer);
+void pairwise_peer_down(struct gossip *g, uint64_t now_us, rank_t peer);
 int pairwise_message(struct gossip *g, uint64_t now_us, uint32_t place, const struct algo_msg *m,
                      struct algo_actions *acts);
 void pairwise_trained(struct gossip *g, const struct algo_event *e, struct algo_actions *acts);

@@ -37,13 +37,14 @@ static void exchange_close(struct gossip *g)
 }
 
 /* Gives the present exchange up. Only one whose model went out can have had an effect at the other end. */
-static void exchange_abandon(struct gossip *g, const char *why)
+static void exchange_abandon(struct gossip *g, uint64_t now_us, const char *why)
 {
     struct pairwise *p = &g->pairwise;
     CHECK(p->state != EXCHANGE_NONE);
     if (p->state == EXCHANGE_OPEN) {
         g->report.exchanges_torn++;
-        trace_line(g->trace, TRACE_INFO, "gossip: exchange with rank %u is torn: %s", p->peer, why);
+        trace_limited(&p->torn_said, now_us, g->trace, TRACE_INFO,
+                      "gossip: exchange with rank %u is torn: %s", p->peer, why);
     }
     exchange_close(g);
 }
@@ -189,17 +190,18 @@ void pairwise_start(struct gossip *g, uint64_t now_us, struct algo_actions *acts
     algo_train(acts, g->x, g->every);
 }
 
-void pairwise_peer_down(struct gossip *g, rank_t peer)
+void pairwise_peer_down(struct gossip *g, uint64_t now_us, rank_t peer)
 {
     struct pairwise *p = &g->pairwise;
-    if (p->state != EXCHANGE_NONE && p->peer == peer) exchange_abandon(g, "the link went down");
+    if (p->state != EXCHANGE_NONE && p->peer == peer) exchange_abandon(g, now_us, "the link went down");
 }
 
 /* An exchange that is overdue must not wait for its timer when any other event shows the time. */
 static void expire(struct gossip *g, uint64_t now_us)
 {
     const struct pairwise *p = &g->pairwise;
-    if (p->state != EXCHANGE_NONE && now_us >= p->expires_us) exchange_abandon(g, "no answer in time");
+    if (p->state != EXCHANGE_NONE && now_us >= p->expires_us)
+        exchange_abandon(g, now_us, "no answer in time");
 }
 
 void pairwise_trained(struct gossip *g, const struct algo_event *e, struct algo_actions *acts)

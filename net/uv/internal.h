@@ -24,7 +24,6 @@
 #define DIAL_NAME_MAX LINK_COUNT_MAX
 #define DIAL_TARGET_MAX 256u /* addresses of one name */
 #define LINGER_US 1000000u   /* for the last words of a closing link */
-#define COMPLAINT_INTERVAL_US 1000000u
 #define ACCEPT_PAUSE_US 200000u /* after running out of file descriptors */
 #define GRAVE_MAX 256u          /* sockets of dead links that a fault keeps the peer from hearing of */
 
@@ -142,9 +141,8 @@ struct uv_tcp {
     uint32_t resolving_count;
     struct dial_name *names;
     uint32_t name_count;
-    uint64_t complained_us;         /* when a fault was last logged; 0 = never */
-    uint64_t complaints_hidden;     /* since then */
-    uint64_t replaced_warned_us;    /* when a replacement by another boot was last logged; 0 = never */
+    struct trace_limit complained;  /* of links that ended for a fault */
+    struct trace_limit replaced;    /* of links that were replaced by those of another boot */
     struct inbox_budget bodies;     /* of all links: bytes of bodies that are under way to us */
     struct transport_totals totals; /* bytes: of links that are gone */
 

@@ -56,17 +56,8 @@ static void complain(struct link *l, int err)
 {
     struct uv_tcp *t = l->owner;
     if (reason_of(err) != DOWN_PROTOCOL) return;
-    uint64_t now_us = tcp_now_us();
-    if (t->complained_us != 0 && now_us - t->complained_us < COMPLAINT_INTERVAL_US) {
-        t->complaints_hidden++;
-        return;
-    }
-    char more[48] = "";
-    if (t->complaints_hidden > 0)
-        snprintf(more, sizeof more, " (and %llu more)", (unsigned long long)t->complaints_hidden);
-    t->complained_us = now_us;
-    t->complaints_hidden = 0;
-    trace_line(t->config.trace, TRACE_WARN, "link with %s ended: %s%s", l->remote, conn_why(l->conn), more);
+    trace_limited(&t->complained, tcp_now_us(), t->config.trace, TRACE_WARN, "link with %s ended: %s",
+                  l->remote, conn_why(l->conn));
 }
 
 void link_close(struct link *l)

@@ -64,11 +64,8 @@ static void warn_of_replacement(const struct link *l, const struct link *old)
 {
     struct uv_tcp *t = l->owner;
     if (conn_peer(l->conn)->boot == old->peer.boot) return;
-    uint64_t now_us = tcp_now_us();
-    if (t->replaced_warned_us != 0 && now_us - t->replaced_warned_us < COMPLAINT_INTERVAL_US) return;
-    t->replaced_warned_us = now_us;
-    trace_line(
-        t->config.trace, TRACE_WARN,
+    trace_limited(
+        &t->replaced, tcp_now_us(), t->config.trace, TRACE_WARN,
         "node %llu at %s was started again and replaces its old link; if it was not, two nodes use that id",
         (unsigned long long)old->peer.id, l->remote);
 }

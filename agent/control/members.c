@@ -82,7 +82,7 @@ static json_t *member_object(const struct agent *a, const struct membership *kno
         claim > 0 && claim <= a->config->nodes ? json_integer((json_int_t)claim - 1) : json_null());
     put(o, "state", json_string(member_state_name(m->state)));
     put(o, "address", json_text_or_null(v != NULL ? v->address : m->address));
-    put(o, "steps", json_count_or_null(m->meta[META_PROGRESS]));
+    put(o, "model_steps", json_count_or_null(m->meta[META_PROGRESS]));
     put(o, "incarnation", json_count_or_null(m->incarnation));
     if (m->tag[0] != '\0') put(o, "tag", json_text_or_null(m->tag));
     put_link(o, v);

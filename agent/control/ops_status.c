@@ -96,6 +96,7 @@ int control_status(struct agent *a, struct control_call *call)
     put(o, "waits_for", json_text_or_null(node_waits_for(a->node, waits)));
     put(o, "fetched", fetched(&r));
     put(o, "steps", json_count_or_null(a->steps_before + r.algo.steps));
+    put(o, "model_steps", json_count_or_null(r.progress));
     put(o, "mixes", json_count_or_null(r.algo.mixes));
     put(o, "loss", r.algo.steps > 0 ? json_number_or_null(r.loss) : json_null());
     put(o, "accuracy", json_number_or_null(a->accuracy));

@@ -156,6 +156,7 @@ void agent_say_finished(struct agent *a);
 void agent_say_failed(struct agent *a);
 void agent_say_steps(struct agent *a);                  /* with --launched: when the count has changed */
 void agent_say_answer(struct agent *a, json_t *answer); /* to an order; takes answer */
+uint64_t agent_model_steps(const struct agent *a, const struct node_report *r); /* 0 = as many as it did itself */
 void agent_say_state(struct agent *a);                  /* each interval: metrics line and progress */
 void agent_say_evaluation(struct agent *a);             /* a->loss and a->accuracy are new */
 void agent_say_metrics(struct agent *a, const struct node_report *report);

@@ -115,11 +115,17 @@ void agent_trace_line(void *ctx, enum trace_level level, const char *text)
         progress_note(&a->progress, "%s", text);
 }
 
+uint64_t agent_model_steps(const struct agent *a, const struct node_report *r)
+{
+    return r->progress != a->steps_before + r->algo.steps ? r->progress : 0;
+}
+
 void agent_say_metrics(struct agent *a, const struct node_report *r)
 {
     if (r->rank == RANK_NONE) return;
     struct metrics_line line = metrics_of_node(r, wall_clock_s() - a->began_s, a->accuracy);
     line.steps += a->steps_before;
+    line.model_steps = agent_model_steps(a, r);
     line.loop_lag_p99_s = (double)lag_percentile_us(&a->loop_lag, 0.99) * 1e-6;
     line.loop_lag_max_s = (double)lag_take_max(&a->loop_lag) * 1e-6;
     if (a->state != NULL) line.checkpoints = agent_state_ok(a) ? CHECKPOINTS_OK : CHECKPOINTS_FAIL;
@@ -139,10 +145,12 @@ void agent_say_state(struct agent *a)
     }
     agent_say_metrics(a, &r);
     if (a->config->launched) return;
-    char loss[32] = "", accuracy[32] = "";
+    char loss[32] = "", accuracy[32] = "", model[48] = "";
+    uint64_t model_steps = agent_model_steps(a, &r);
+    if (model_steps != 0) snprintf(model, sizeof model, " (its model %" PRIu64 ")", model_steps);
     if (r.algo.steps > 0) snprintf(loss, sizeof loss, "  loss %.4g", r.loss);
     if (!isnan(a->accuracy)) snprintf(accuracy, sizeof accuracy, "  accuracy %.2f %%", 100 * a->accuracy);
-    progress_show(&a->progress, "%.0f s  %" PRIu64 " steps%s%s  %" PRIu32 " links  %.2f MB sent",
-                  wall_clock_s() - a->began_s, a->steps_before + r.algo.steps, loss, accuracy,
+    progress_show(&a->progress, "%.0f s  %" PRIu64 " steps%s%s%s  %" PRIu32 " links  %.2f MB sent",
+                  wall_clock_s() - a->began_s, a->steps_before + r.algo.steps, model, loss, accuracy,
                   r.neighbours_up, (double)r.net.bytes_sent * 1e-6);
 }

@@ -22,6 +22,7 @@ struct metrics_line {
     uint64_t bytes_sent, bytes_received, model_transfers, mixes;
     uint64_t tokens_regenerated, rebases, duplicates_dropped, exchanges_torn;
     uint64_t version;
+    uint64_t model_steps; /* that the node's model has behind it, fetched ones too; written where it is not `steps` */
     /* written where they are not 0; see algo_report */
     uint64_t rounds, left_out, terms, delay_sum, delay_max, bytes_across;
     double divergence_up, divergence_down;
@@ -45,6 +46,7 @@ struct lost_node {
 struct summary {
     const struct config *config; /* borrowed: algorithm, topology, nodes, task, data, split, seed */
     uint64_t steps_total;
+    uint64_t model_steps; /* as in metrics_line */
     double loss, accuracy, accuracy_min, accuracy_alone, accuracy_pooled;
     double consensus_distance;
     double spectral_gap;

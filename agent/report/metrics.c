@@ -45,6 +45,7 @@ static const struct metrics_field {
     COUNT(duplicates_dropped),
     COUNT(exchanges_torn),
     COUNT(version),
+    SOME_COUNT(model_steps),
     SOME_COUNT(rounds),
     SOME_COUNT(left_out),
     SOME_COUNT(terms),

@@ -149,7 +149,8 @@ static void print_cut(const char *line, FILE *to)
 static void print_agent(const json_t *r, unsigned digits, FILE *to)
 {
     char line[512], id[ID_TEXT_MAX], place[STATUS_FIGURE_MAX], places[STATUS_FIGURE_MAX];
-    char health[STATUS_FIGURE_MAX], loss[32] = "-", accuracy[32] = "";
+    char health[STATUS_FIGURE_MAX], loss[32] = "-", accuracy[32] = "", model[64] = "";
+    uint64_t steps = count_of(r, "steps"), model_steps = count_of(r, "model_steps");
     id_of(r, digits, id);
     whole_of(r, "place", place);
     whole_of(r, "places", places);
@@ -157,9 +158,11 @@ static void print_agent(const json_t *r, unsigned digits, FILE *to)
     if (!isnan(number_of(r, "loss"))) snprintf(loss, sizeof loss, "%.4g", number_of(r, "loss"));
     if (!isnan(number_of(r, "accuracy")))
         snprintf(accuracy, sizeof accuracy, "  accuracy %.1f %%", 100 * number_of(r, "accuracy"));
+    if (model_steps > steps) snprintf(model, sizeof model, " (its model %" PRIu64 ")", model_steps);
     snprintf(line, sizeof line,
-             "agent %s  place %s of %s  %s  %" PRIu64 " steps  loss %s%s  health %s  %" PRIu64 " links  %.*s",
-             id, place, places, text_of(r, "phase"), count_of(r, "steps"), loss, accuracy, health,
+             "agent %s  place %s of %s  %s  %" PRIu64 " steps%s  loss %s%s  health %s  %" PRIu64
+             " links  %.*s",
+             id, place, places, text_of(r, "phase"), steps, model, loss, accuracy, health,
              count_of(r, "links"), (int)strcspn(text_of(r, "algorithm"), ":"), text_of(r, "algorithm"));
     print_cut(line, to);
     const char *waits = json_string_value(json_object_get(r, "waits_for"));

@@ -58,6 +58,7 @@ static void add_experiment(json_t *o, const struct config *c)
 static void add_results(json_t *o, const struct summary *s)
 {
     json_object_set_new(o, "steps_total", json_count_or_null(s->steps_total));
+    if (s->model_steps != 0) json_object_set_new(o, "model_steps", json_count_or_null(s->model_steps));
     json_object_set_new(o, "loss", json_number_or_null(s->loss));
     json_object_set_new(o, "accuracy", json_number_or_null(s->accuracy));
     json_object_set_new(o, "accuracy_min", json_number_or_null(s->accuracy_min));

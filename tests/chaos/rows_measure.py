@@ -420,7 +420,7 @@ def m11(r):
                   algorithm="gossip:every=100000", **{"min-nodes": 2, "report-every": 1})
     c.start([0, 1])
     c.wait_training(c.agents[:2])
-    wait_for(lambda: all((m.get("steps") or 0) > 0 for a in c.agents[:2] for m in (a.members() or {}).values()), 30)
+    wait_for(lambda: all((m.get("model_steps") or 0) > 0 for a in c.agents[:2] for m in (a.members() or {}).values()), 30)
     since, began = time.time(), time.monotonic()
     net.limit(2, "10mbit", "50ms")
     c[2].start([c[0].address(), c[1].address()])

@@ -90,6 +90,8 @@ static void every_answer_fits(void **state)
         {"{}", "agent 0  place - of -  -  0 steps  loss -  health -"},
         {"{\"id\": 17, \"place\": 3, \"places\": 8, \"phase\": \"training\", \"steps\": 12, \"loss\": 0.5}",
          "agent 17  place 3 of 8  training  12 steps  loss 0.5"},
+        {"{\"id\": 17, \"steps\": 12, \"model_steps\": 12}", "12 steps  loss -"},
+        {"{\"id\": 17, \"steps\": 12, \"model_steps\": 5012}", "12 steps (its model 5012)  loss -"},
         {"{\"id\": \"x\", \"place\": [], \"members\": {}, \"loss\": null, \"phase\": 7}", "place - of -"},
         {"{\"members\": [1, null, [], \"x\", {}]}", "member"},
         {"{\"id\": " BIG ", \"steps\": " BIG ", \"address\": \"" LONG ":7946\", \"phase\": \"" LONG

@@ -65,6 +65,7 @@ static void what_few_methods_count_is_left_out_while_it_is_0(void **state)
     assert_null(strstr(text, "divergence_up"));
     assert_int_equal(metrics_parse(text, &back), 0);
     assert_true(back.rounds == 0 && back.divergence_down == 0);
+    line.model_steps = 4100;
     line.rounds = 5;
     line.left_out = 6;
     line.terms = 7;
@@ -80,6 +81,7 @@ static void what_few_methods_count_is_left_out_while_it_is_0(void **state)
     assert_true(back.rounds == 5 && back.left_out == 6 && back.terms == 7 && back.delay_sum == 8);
     assert_true(back.delay_max == 9 && back.bytes_across == 10);
     assert_true(back.divergence_up == 0.25 && back.divergence_down == 0.5);
+    assert_int_equal(back.model_steps, 4100);
     assert_true(back.loop_lag_p99_s == 0.001 && back.loop_lag_max_s == 0.25);
 }
 

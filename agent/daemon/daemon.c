@@ -11,7 +11,8 @@
  * Failure courses
  *  - options, data, address or run directory: one line, exit 2, nothing is left behind.
  *  - it cannot go on: one line, exit 1; the run directory holds what was measured.
- *  - SIGINT or SIGTERM: complete run directory, exit 130; baselines are skipped or given up. */
+ *  - SIGINT or SIGTERM: complete run directory, exit 130; baselines are skipped or given up.
+ *  - it is stopped before anything was trained: no model.safetensors, and the last line says so. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -70,6 +71,7 @@ static void summary_fill(struct agent *a, struct summary *s)
     *s = (struct summary){
         .config = a->config,
         .steps_total = a->steps_before + r->steps,
+        .model_steps = agent_model_steps(a, &a->last),
         .loss = a->loss,
         .accuracy = a->accuracy,
         .accuracy_min = a->accuracy,
@@ -85,7 +87,23 @@ static void summary_fill(struct agent *a, struct summary *s)
     summary_count(s, r);
 }
 
-static int say_summary(struct agent *a, const struct summary *s, struct err_text *why)
+/* It is the common start, which everybody has: nobody has trained it, and nothing has come into it. `up` wants a model
+ * of each. */
+static bool model_is_empty(const struct agent *a)
+{
+    const struct experiment *e = &a->experiment;
+    return !a->config->launched && a->last.progress == 0 &&
+           memcmp(node_model(a->node), e->x0, e->dim * sizeof *e->x0) == 0;
+}
+
+static int say_empty(struct agent *a, const struct summary *s, struct err_text *why)
+{
+    printf("nothing was trained, and there is no model; stopped by %s\nresults in %s\n", s->stopped_by,
+           a->dir.path);
+    return fflush(stdout) == 0 ? 0 : err_set(why, ERR_IO, "cannot write to stdout");
+}
+
+static int say_summary(struct agent *a, const struct summary *s, bool empty, struct err_text *why)
 {
     progress_clear(&a->progress);
     if (a->config->launched) return 0;
@@ -93,7 +111,10 @@ static int say_summary(struct agent *a, const struct summary *s, struct err_text
         if (summary_print(s, stdout) == 0) return 0;
         return err_set(why, ERR_IO, "cannot write to stdout");
     }
-    printf("%" PRIu64 " steps, own model: loss %.5g", s->steps_total, s->loss);
+    if (empty) return say_empty(a, s, why);
+    printf("%" PRIu64 " steps, own model: ", s->steps_total);
+    if (s->model_steps != 0) printf("%" PRIu64 " steps with those it fetched, ", s->model_steps);
+    printf("loss %.5g", s->loss);
     if (!isnan(s->accuracy)) printf(", accuracy %.2f %%", 100 * s->accuracy);
     printf(" (%s rows)\n%" PRIu64 " models and %.2f MB sent in %.1f s, stopped by %s\nresults in %s\n",
            s->evaluated_on, s->model_transfers, (double)s->bytes_sent * 1e-6, s->wall_s, s->stopped_by,
@@ -104,15 +125,17 @@ static int say_summary(struct agent *a, const struct summary *s, struct err_text
 static int finish(struct agent *a, struct err_text *why)
 {
     struct summary s;
-    int err = rundir_save_model(&a->dir, a->config, node_model(a->node), a->experiment.dim, why);
+    bool empty = model_is_empty(a);
+    int err = 0;
+    if (!empty) err = rundir_save_model(&a->dir, a->config, node_model(a->node), a->experiment.dim, why);
     if (err != 0) return err;
-    evaluate_own_model(a);
+    if (!empty) evaluate_own_model(a);
     agent_say_metrics(a, &a->last);
     summary_fill(a, &s);
-    run_baselines(a, &s);
+    if (!empty) run_baselines(a, &s);
     if (was_interrupted(a)) s.stopped_by = a->stopped_by = "interrupt";
     err = rundir_finish(&a->dir, &s, NULL, 0, why);
-    return err != 0 ? err : say_summary(a, &s, why);
+    return err != 0 ? err : say_summary(a, &s, empty, why);
 }
 
 static int exit_status(const struct agent *a)

@@ -129,10 +129,12 @@ def an_agent_that_waits_can_be_interrupted():
         while "waiting for members: 1 of 3 known" not in process.stderr.readline():
             check(process.poll() is None, "it ended by itself")
         process.send_signal(signal.SIGTERM)
-        finish(process, 20)
+        out, _ = finish(process, 20)
         check(process.returncode == 130, f"exit status {process.returncode}")
         summary = json.loads(pathlib.Path(folder, "summary.json").read_text())
         check(summary["stopped_by"] == "interrupt" and summary["steps_total"] == 0, f"{summary}")
+        check(not pathlib.Path(folder, "model.safetensors").exists(), "a model that nobody has trained")
+        check("nothing was trained" in out, f"{out}")
 
 
 def a_pace_is_kept():

@@ -16,9 +16,10 @@
  *  - the target's peer is linked already (it dialled us): the target waits until that link is lost.
  *  - the target's peer has another link with our id while we have none with it, again and again: one line, that a
  *    later process uses our id.
- *  - the name's server is slow: libuv asks for two names at once, in other threads; more wait for their turn,
- *    while all else goes on.
+ *  - the name's server is slow: threads of their own ask for a few names at once (uv/resolve.h); more wait for their
+ *    turn, while all else goes on. The end waits for none of them.
  *  - the name no longer stands for an address: its target goes when it has no link. */
+#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -87,12 +88,8 @@ static void name_remove(struct uv_tcp *t, struct dial_name **place)
         n->targets = target->next;
         target_free(target);
     }
-    if (n->resolving) {
-        n->gone = true;
-        uv_cancel((uv_req_t *)&n->request);
-    } else {
-        free(n);
-    }
+    if (n->question != NULL) resolver_drop(t->resolver, n->question);
+    free(n);
 }
 
 static struct dial_name **name_place(struct uv_tcp *t, const char *text)
@@ -177,18 +174,11 @@ static void take_addresses(struct dial_name *n, const struct addrinfo *found, ui
     }
 }
 
-static void dial_resolved_cb(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
+static void resolved(void *ctx, int status, struct addrinfo *found)
 {
-    struct dial_name *n = request->data;
+    struct dial_name *n = ctx;
     struct uv_tcp *t = n->owner;
-    n->resolving = false;
-    t->resolving_count--;
-    if (n->gone) {
-        uv_freeaddrinfo(found);
-        free(n);
-        tcp_want_turn(t);
-        return;
-    }
+    n->question = NULL;
     uint64_t now_us = tcp_now_us();
     if (status == 0) {
         take_addresses(n, found, now_us);
@@ -200,11 +190,13 @@ static void dial_resolved_cb(uv_getaddrinfo_t *request, int status, struct addri
         n->next_us = now_us + backoff_us(t, n->failures++);
         tcp_wake_at(t, n->next_us);
     }
-    uv_freeaddrinfo(found);
-    if (status == 0) return;
+    if (status == 0) {
+        freeaddrinfo(found);
+        return;
+    }
     if (n->failures == 1)
         trace_line(t->config.trace, TRACE_DEBUG, "cannot resolve %s: %s; trying again", n->host,
-                   uv_strerror(status));
+                   gai_strerror(status));
     else /* not after the line: its reader may close us and so free n */
         tell_unreachable(n, ERR_NOT_FOUND);
 }
@@ -212,15 +204,17 @@ static void dial_resolved_cb(uv_getaddrinfo_t *request, int status, struct addri
 static void name_resolve(struct dial_name *n, uint64_t now_us)
 {
     struct uv_tcp *t = n->owner;
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    n->request.data = n;
-    int err = uv_getaddrinfo(t->loop, &n->request, dial_resolved_cb, n->host, n->port, &hints);
+    int err = 0;
+    if (t->resolver == NULL) {
+        t->resolver = resolver_new(t->loop, &err);
+        t->open_handles += err == 0;
+    }
     if (err != 0) {
         n->next_us = now_us + backoff_us(t, n->failures++);
+        tcp_wake_at(t, n->next_us);
         return;
     }
-    n->resolving = true;
-    t->resolving_count++;
+    n->question = resolver_ask(t->resolver, n->host, n->port, resolved, n);
     n->next_us = TIME_NEVER;
 }
 
@@ -253,7 +247,7 @@ static bool all_linked(const struct dial_name *n)
 /* While nobody is missing the name's server is left in peace most of the time. */
 static void name_refresh(struct dial_name *n, uint64_t now_us)
 {
-    if (n->numeric || n->resolving || now_us < n->next_us) return;
+    if (n->numeric || n->question != NULL || now_us < n->next_us) return;
     struct uv_tcp *t = n->owner;
     bool fresh = n->resolved_us != 0 && now_us - n->resolved_us < RESOLVE_QUIET * t->config.redial_max_us;
     if (fresh && all_linked(n))

@@ -1,5 +1,5 @@
 /* The host over libuv: monotonic clock, one deadline, and one training job at a time on a thread of its own
- * (libuv's pool is left for names and files, which long jobs would starve).
+ * (libuv's pool is left for files, which long jobs would starve).
  *
  * Normal course
  *  - set_deadline arms one timer. libuv counts milliseconds: the time is rounded up, so that a deadline is

@@ -16,14 +16,15 @@
 #include "net/link/conn.h"
 #include "net/link/inbox.h"
 #include "net/transport.h"
+#include "net/uv/resolve.h"
 #include "net/uv/uv.h"
 
 #define STRANGER_COUNT_MAX 64u /* accepted connections whose hello has not come */
 #define STRANGER_HOST_MAX 32u /* of them from one address that is not our own machine's */
 #define SLOT_COUNT_MAX (2u * LINK_COUNT_MAX) /* links up, coming up and going down */
 #define DIAL_NAME_MAX LINK_COUNT_MAX
-#define DIAL_TARGET_MAX 256u /* addresses of one name */
-#define LINGER_US 1000000u   /* for the last words of a closing link */
+#define DIAL_TARGET_MAX 256u    /* addresses of one name */
+#define LINGER_US 1000000u      /* for the last words of a closing link */
 #define ACCEPT_PAUSE_US 200000u /* after running out of file descriptors */
 #define GRAVE_MAX 256u          /* sockets of dead links that a fault keeps the peer from hearing of */
 
@@ -92,10 +93,8 @@ struct dial_target {
 /* What dial() was called with. */
 struct dial_name {
     struct uv_tcp *owner;
-    uv_getaddrinfo_t request;
-    bool resolving;
-    bool numeric; /* one target, never resolved */
-    bool gone;    /* undialled while resolving: freed by its callback */
+    struct question *question; /* being resolved; NULL */
+    bool numeric;              /* one target, never resolved */
     char text[ADDRESS_TEXT_MAX], host[ADDRESS_TEXT_MAX], port[8];
     uint32_t failures;
     uint64_t next_us;     /* of the next resolution */
@@ -125,7 +124,7 @@ struct uv_tcp {
     uv_prepare_t before;
     uv_check_t after;
     uv_idle_t awake;       /* keeps the poll from blocking while work waits */
-    uint32_t open_handles; /* of the five above */
+    uint32_t open_handles; /* of the five above, and the resolver's */
     uint64_t timer_us;     /* when the timer fires; TIME_NEVER = it is stopped */
     bool due;              /* the timer fired; deadlines are looked at after the next poll */
     bool work;             /* something waits for tcp_turn */
@@ -138,7 +137,7 @@ struct uv_tcp {
     uint32_t slot_count, free_hint;
     uint32_t link_count; /* slots in use */
     uint32_t stranger_count;
-    uint32_t resolving_count;
+    struct resolver *resolver; /* NULL until the first name */
     struct dial_name *names;
     uint32_t name_count;
     struct trace_limit complained;  /* of links that ended for a fault */

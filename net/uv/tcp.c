@@ -52,18 +52,24 @@ void tcp_want_turn(struct uv_tcp *t)
     t->work = true;
 }
 
-static void handle_closed_cb(uv_handle_t *handle)
+static void one_closed(void *ctx)
 {
-    struct uv_tcp *t = handle->data;
+    struct uv_tcp *t = ctx;
     CHECK(t->open_handles > 0);
     if (--t->open_handles > 0) return;
     t->sink.on_closed(t->sink.ctx); /* t may be freed now */
+}
+
+static void handle_closed_cb(uv_handle_t *handle)
+{
+    one_closed(handle->data);
 }
 
 static void close_handles(struct uv_tcp *t)
 {
     t->closed = true;
     fault_close(t);
+    if (t->resolver != NULL) resolver_close(t->resolver, one_closed, t);
     uv_close((uv_handle_t *)&t->timer, handle_closed_cb);
     uv_close((uv_handle_t *)&t->before, handle_closed_cb);
     uv_close((uv_handle_t *)&t->after, handle_closed_cb);
@@ -106,7 +112,7 @@ static void tcp_turn(struct uv_tcp *t)
         if ((l->announced || l->target != NULL) && l->state > LINK_UP) link_report_down(l);
     }
     listen_resume(t, tcp_now_us());
-    if (t->closing && !t->closed && t->link_count == 0 && t->resolving_count == 0) close_handles(t);
+    if (t->closing && !t->closed && t->link_count == 0) close_handles(t);
 }
 
 static void awake_cb(uv_idle_t *idle)

@@ -1,7 +1,7 @@
 /* Goal: a name is dialled as what it is: a set of addresses that changes (contract clause 9). All of them are
  * tried, whoever is behind them; one that is ourselves ends nothing; it is resolved again; no more than a few
  * calls and resolutions are under way at once; and the loop goes on while a resolver hangs. Method: this
- * program has its own getaddrinfo, which libuv's threads call: names and their addresses are a table of the
+ * program has its own getaddrinfo, which the resolver's threads call: names and their addresses are a table of the
  * test, all of them on loopback (127.0.0.0/8 needs no set-up). A resolver can be made to hang until it is
  * told otherwise. Several transports share one loop. Waits are bounded and on the loop, which must close with
  * 0. */
@@ -23,6 +23,7 @@
 #include <unistd.h>
 #include <uv.h>
 
+#include "net/uv/resolve.h"
 #include "net/uv/uv.h"
 
 #define WAIT_MAX_US 20000000u
@@ -331,7 +332,7 @@ static void a_name_that_moves_is_followed(void **state)
     assert_int_equal(uv_loop_close(&w.loop), 0);
 }
 
-/* The resolver hangs for eight names: two of them are asked for at once, in threads. Meanwhile two peers meet
+/* The resolver hangs for eight names: RESOLVE_AT_ONCE_MAX of them are asked for at once. Meanwhile two peers meet
  * by numbers; and a name that resolves has its turn later. */
 static void the_loop_goes_on_while_resolvers_hang(void **state)
 {
@@ -345,16 +346,38 @@ static void the_loop_goes_on_while_resolvers_hang(void **state)
         snprintf(name, sizeof name, "slow-%u.test", i);
         dial(&w.peer[0], name, w.port);
     }
-    RUN_UNTIL(&w, resolver_count(&resolver.inside) == 2);
+    RUN_UNTIL(&w, resolver_count(&resolver.inside) == RESOLVE_AT_ONCE_MAX);
     w.peer[0].transport->ops->dial(w.peer[0].transport, w.peer[1].address);
     RUN_UNTIL(&w, links_of(&w.peer[0]) == 1 && links_of(&w.peer[1]) == 1);
     dial(&w.peer[0], "peers.test", w.port);
     for (int i = 0; i < 20; i++) turn(&w);
-    assert_int_equal(resolver_count(&resolver.inside), 2);
+    assert_int_equal(resolver_count(&resolver.inside), RESOLVE_AT_ONCE_MAX);
     hang(false);
     RUN_UNTIL(&w, links_of(&w.peer[0]) == 2);
-    assert_int_equal(resolver_count(&resolver.inside_most), 2);
+    assert_int_equal(resolver_count(&resolver.inside_most), RESOLVE_AT_ONCE_MAX);
     world_close(&w);
+}
+
+/* Names are asked for, wait for their turn, and are no longer wanted, when the transport is closed. The loop ends while
+ * the resolver still hangs; its threads end by themselves afterwards. */
+static void the_end_waits_for_no_resolver(void **state)
+{
+    (void)state;
+    struct world w;
+    char name[64];
+    world_open(&w, 1);
+    hang(true);
+    for (unsigned i = 0; i < 8; i++) {
+        snprintf(name, sizeof name, "slow-%u.test", i);
+        dial(&w.peer[0], name, w.port);
+    }
+    RUN_UNTIL(&w, resolver_count(&resolver.inside) == RESOLVE_AT_ONCE_MAX);
+    snprintf(name, sizeof name, "slow-0.test:%u", w.port);
+    w.peer[0].transport->ops->undial(w.peer[0].transport, name);
+    world_close(&w);
+    assert_int_equal(resolver_count(&resolver.inside), RESOLVE_AT_ONCE_MAX);
+    hang(false);
+    while (resolver_count(&resolver.inside) > 0) usleep(1000);
 }
 
 /* Connections that wait in a listener's queue, taken one by one without a greeting. */
@@ -410,6 +433,7 @@ int main(void)
         cmocka_unit_test(a_name_of_ourselves_alone_goes_on_until_another_is_there),
         cmocka_unit_test(a_name_that_moves_is_followed),
         cmocka_unit_test(the_loop_goes_on_while_resolvers_hang),
+        cmocka_unit_test(the_end_waits_for_no_resolver),
         cmocka_unit_test(at_most_sixteen_of_a_name_are_called_at_once_and_all_in_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,8 +2,8 @@
  * Two pure machines; the node carries their messages (STATE in wire.h, chunks as bodies in the bulk lane).
  *
  * Donors' models differ a little while they train. Each donor freezes a chunk of its own when it is first asked for it
- * (one copy, shared by all who ask within snapshot_us); the newcomer may take different chunks from different donors: each
- * coordinate is one that some donor had, as in block-wise gossip, and the method goes on from there.
+ * (one copy, shared by all who ask within snapshot_us); the newcomer may take different chunks from different donors:
+ * each coordinate is one that some donor had, as in block-wise gossip, and the method goes on from there.
  *
  * Normal course
  *  - the newcomer ASKs up to donor_max linked members that train; each answers OFFER: snapshot, bytes, chunk size,

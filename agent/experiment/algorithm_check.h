@@ -4,9 +4,9 @@
 
 #include "agent/experiment/experiment.h"
 
-/* Builds the graph and makes the algorithm of rank 0 once and throws both away.
- * *gap (may be NULL) receives the spectral gap of the mixing matrix, NAN for an overlay. Errors: as topology_build and the
- * algorithm's create: ERR_USAGE with why. */
+/* Builds the graph and makes the algorithm of rank 0 once and throws both away. *gap (may be NULL) receives the
+ * spectral gap of the mixing matrix, NAN for an overlay. Errors: as topology_build and the algorithm's create:
+ * ERR_USAGE with why. */
 int algorithm_check(const struct experiment *e, double *gap, struct err_text *why);
 
 #endif

@@ -100,9 +100,9 @@ struct algo_msg *gossip_send(struct gossip *g, struct algo_actions *acts, uint32
 struct blob *gossip_send_model(struct gossip *g, struct algo_actions *acts, uint32_t place,
                                enum gossip_kind kind, uint64_t field, struct blob *whole);
 
-/* The two modes. init runs after the common part is set, with peers and x ready; deinit frees what is theirs.
- * peer_up and peer_down are called while the peer is in the list, after `up` changed. message is called for neighbours that
- * are up; it returns 0 or ERR_PROTO, then with nothing changed. */
+/* The two modes. init runs after the common part is set, with peers and x ready; deinit frees what is theirs. peer_up
+ * and peer_down are called while the peer is in the list, after `up` changed. message is called for neighbours that are
+ * up; it returns 0 or ERR_PROTO, then with nothing changed. */
 void pairwise_deinit(struct gossip *g);
 void pairwise_start(struct gossip *g, uint64_t now_us, struct algo_actions *acts);
 void pairwise_peer_down(struct gossip *g, uint64_t now_us, rank_t peer);

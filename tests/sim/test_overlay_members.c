@@ -217,6 +217,7 @@ int main(int argc, char **argv)
 {
     if (argc == 3 && strcmp(argv[1], "--nodes") == 0) nodes = (uint32_t)strtoul(argv[2], NULL, 10);
     CHECK(nodes >= 20 && nodes <= 4000);
+    setvbuf(stdout, NULL, _IOLBF, 0); /* a thousand take minutes */
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(gossip_mixes_over_an_overlay_of_members),
         cmocka_unit_test(the_measure_finds_models_that_are_not_mixed),

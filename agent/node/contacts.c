@@ -3,8 +3,8 @@
  * Each review says anew who is wanted; what is dialled follows:
  *  - the holders of neighbouring places (with an overlay those of its active view dial each other by its CONNECT). At
  *    first the smaller place dials; after a second both do: either may be behind a NAT.
- *    A member without an address is dialled through another member (node/homes.c), and one that has not been reached for
- *    RELAY_AFTER_US so as well; it is dialled on, and a direct link that comes later replaces that one.
+ *    A member without an address is dialled through another member (node/homes.c), and one that has not been
+ *    reached for RELAY_AFTER_US so as well; it is dialled on, and a direct link that comes later replaces that one.
  *  - whom a machine asked for (CONNECT), for PROBE_US, or until the dial fails.
  *  - before training: the seeds; up to DONOR_MAX of those who train; and of the known members those 1, 2, 4, ... places
  *    further in the ring of ids, so that what one knows is soon known to all.

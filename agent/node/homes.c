@@ -1,12 +1,13 @@
 /* Reaching members that can only dial out: through their homes.
  *
- * The homes of a member are the first HOME_COUNT of all other living members that can be dialled, in the order in which
- * the relay asks (relay_order). Everybody who knows the same members knows the same homes, so that nobody has to be told.
+ * The homes of a member are the first HOME_COUNT of all other living members that can be dialled, in the order in
+ * which the relay asks (relay_order). Who knows the same members knows the same homes: nobody has to be told.
  *
  * Normal course
  *  - who has no address keeps links to its homes.
  *  - who wants a link to such a member dials its homes, and once one of them is linked the member through it
  *    (net/relay/relay.h). The home that carries the link is needed as long as the link is.
+ *  - two with addresses that do not reach each other do both: each has links to its own homes and the other's.
  * Failure courses
  *  - no home can be reached from here: after a moment whoever is linked is asked; so too when there is none.
  *  - views differ for a while: so do homes; a neighbour of both may do, or one is found when they agree again.
@@ -44,21 +45,35 @@ static uint32_t homes_find(const struct node *n, node_id of, const struct member
     return found;
 }
 
-bool node_homes_reach(struct node *n, node_id id, uint64_t now_us)
+struct homes {
+    bool linked; /* with one of them */
+    bool coming; /* one is being dialled, and may come up any moment */
+};
+
+static struct homes homes_want(struct node *n, node_id of, uint64_t now_us)
 {
     const struct member *home[HOME_COUNT];
-    bool linked = false, coming = false;
-    char address[ADDRESS_TEXT_MAX];
-    uint32_t count = homes_find(n, id, home);
+    struct homes are = {false, false};
+    uint32_t count = homes_find(n, of, home);
     for (uint32_t i = 0; i < count; i++) {
+        if (home[i]->id == n->config.id) continue; /* then it comes to us */
         struct link *l = node_link_of(n, home[i]->id);
         if (l != NULL) l->needed_us = now_us;
         if (l != NULL && !l->relayed)
-            linked = true;
-        else if (home[i]->id != n->config.id)
-            coming |= node_contact_want(n, home[i]->address) && node_contact_is_new(n, home[i]->address);
+            are.linked = true;
+        else if (node_contact_want(n, home[i]->address))
+            are.coming |= node_contact_is_new(n, home[i]->address);
     }
-    if (!linked && coming) return true;
+    return are;
+}
+
+bool node_homes_reach(struct node *n, node_id id, uint64_t now_us)
+{
+    const struct member *m = membership_find(n->membership, id);
+    struct homes theirs = homes_want(n, id, now_us), ours = {false, false};
+    char address[ADDRESS_TEXT_MAX];
+    if (m != NULL && m->address[0] != '\0') ours = homes_want(n, n->config.id, now_us); /* it comes to them */
+    if (!theirs.linked && !ours.linked && (theirs.coming || ours.coming)) return true;
     relay_address(id, address);
     return node_contact_want(n, address);
 }
@@ -72,16 +87,9 @@ bool node_address_want(struct node *n, const char *address, uint64_t now_us)
 
 void node_homes_keep(struct node *n, uint64_t now_us)
 {
-    const struct member *home[HOME_COUNT];
     for (const struct link *l = n->oldest; l != NULL; l = l->newer) {
         struct link *under = l->relayed && !l->closing ? node_link_of(n, l->relayer) : NULL;
         if (under != NULL) under->needed_us = now_us;
     }
-    if (n->self.address[0] != '\0') return;
-    uint32_t count = homes_find(n, n->config.id, home);
-    for (uint32_t i = 0; i < count; i++) {
-        struct link *l = node_link_of(n, home[i]->id);
-        if (l != NULL) l->needed_us = now_us;
-        if (l == NULL || l->relayed) node_contact_want(n, home[i]->address);
-    }
+    if (n->self.address[0] == '\0') homes_want(n, n->config.id, now_us);
 }

@@ -1,6 +1,7 @@
 /* Goal: members that nobody can dial are members as others: with --topology overlay a quarter of them are neighbours of
  * others, direct ones or through a third, and when two fifths of all are killed the rest is one component again; in a ring
- * two of them side by side, whom no common neighbour links, find a relayer, and another one when that is gone.
+ * two of them side by side, whom no common neighbour links, find a relayer, and another one when that is gone; so do
+ * two that could be dialled, but not by each other.
  * Method: whole nodes (SWIM, overlay, relay, gossip) in the simulator. Active views are looked at from outside: one
  * component, symmetric once quiet, bounded; each relayed link goes through a living member. Planted: nodes
  * that do not relay, and the same questions find two of them apart. */
@@ -274,6 +275,30 @@ static void two_side_by_side_in_a_ring_have_a_relayer_and_another_after_it(void 
     }
 }
 
+/* As behind NATs that nobody knows of: both have addresses, and no common neighbour. */
+static void two_that_do_not_reach_each_other_meet_at_a_home(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        struct cluster c;
+        cluster_init(&c, 10, "ring", seed);
+        cluster_open(&c);
+        assert_true(linked_within(&c, 10, 20));
+        go_on(&c, 40); /* links of the beginning are closed */
+        assert_false(link_at(&c, 4, 5)->relayed);
+        sim_cut(simulation_world(c.sim), 4, 5);
+        go_on(&c, 3);
+        assert_null(link_at(&c, 4, 5));
+        assert_true(linked_within(&c, 10, 20));
+        go_on(&c, 30);
+        assert_true(link_at(&c, 4, 5)->relayed && all_linked(&c, 10));
+        sim_heal(simulation_world(c.sim), 4, 5);
+        go_on(&c, 10);
+        assert_false(link_at(&c, 4, 5)->relayed); /* the direct one is better */
+        simulation_free(c.sim);
+    }
+}
+
 /* -- power ------------------------------------------------------------------------------------- */
 
 static void without_relays_two_of_them_stay_apart(void **state)
@@ -294,6 +319,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(overlays_take_in_members_that_only_dial),
         cmocka_unit_test(two_side_by_side_in_a_ring_have_a_relayer_and_another_after_it),
+        cmocka_unit_test(two_that_do_not_reach_each_other_meet_at_a_home),
         cmocka_unit_test(without_relays_two_of_them_stay_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -542,6 +542,28 @@ static void a_delay_is_met_once_by_whatever_name(void **state)
     }
 }
 
+/* It is due, and may not go yet: the other end has not confirmed. Nobody asks for a deadline that is over meanwhile. */
+static void what_is_due_and_waits_for_its_link_does_not_spin(void **state)
+{
+    (void)state;
+    struct world w;
+    struct fault_rule rule = {.kind = FAULT_DELAY, .direction = FAULT_OUT, .peer = 0, .delay_us = 1};
+    world_open(&w, 3, 0, 1u << 30);
+    link_up(&w, 0, 2);
+    link_up(&w, 1, 2);
+    struct transport *t = w.member[1].transport;
+    assert_int_equal(t->ops->inject(t, &rule), 1);
+    relay_dial_to(&w, 0, 1);
+    RUN_UNTIL(&w, w.member[1].up[0]);
+    assert_int_equal(send_size(&w, 1, 0, LANE_BULK, 100), 0);
+    uint32_t steps = 0;
+    for (; w.member[0].messages == 0; steps++) {
+        assert_true(steps < 100);
+        assert_true(sim_step(w.sim, sim_now_us(w.sim) + SECOND_US));
+    }
+    world_close(&w);
+}
+
 /* -- links that come and go -------------------------------------------------------------------- */
 
 static void the_loss_of_either_real_link_ends_both_ends(void **state)
@@ -668,6 +690,7 @@ int main(void)
         cmocka_unit_test(pairs_share_the_rate_and_there_is_a_last_one),
         cmocka_unit_test(the_one_too_many_goes_through_another),
         cmocka_unit_test(a_delay_is_met_once_by_whatever_name),
+        cmocka_unit_test(what_is_due_and_waits_for_its_link_does_not_spin),
         cmocka_unit_test(the_loss_of_either_real_link_ends_both_ends),
         cmocka_unit_test(another_common_neighbour_takes_over_from_a_dead_relayer),
         cmocka_unit_test(a_direct_link_replaces_a_relayed_one_and_is_not_doubled),

@@ -156,7 +156,8 @@ static bool may_go(const struct member_storm *s, uint32_t v)
     return member_storm_lives(s, v) && count_living(s) > s->slots / 3 + 1;
 }
 
-/* Whom the words of v should reach: linked both ways over a network without faults. */
+/* Whom the words of v should reach: linked both ways over a network without faults. A direct link may be about to replace
+ * a relayed one, and what is on its way there is lost. */
 static uint32_t find_witnesses(const struct member_storm *s, uint32_t v)
 {
     struct sim_world *w = simulation_world(s->sim);
@@ -168,8 +169,9 @@ static uint32_t find_witnesses(const struct member_storm *s, uint32_t v)
         bool clean =
             p->live && !p->end[0].cut && !p->end[1].cut && p->end[0].shape == NULL && p->end[1].shape == NULL;
         const struct node *other = simulation_node(s->sim, u);
-        if (clean && node_link_of(n, s->slot[u].id) != NULL && node_link_of(other, s->slot[v].id) != NULL &&
-            membership_find(other->membership, s->slot[v].id) != NULL)
+        const struct link *to = node_link_of(n, s->slot[u].id), *from = node_link_of(other, s->slot[v].id);
+        bool direct = to != NULL && from != NULL && !to->relayed && !from->relayed;
+        if (clean && direct && membership_find(other->membership, s->slot[v].id) != NULL)
             witnesses |= 1u << u;
     }
     return witnesses;

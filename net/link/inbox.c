@@ -42,6 +42,11 @@ static void inbound_clear(struct inbound *i)
     *i = (struct inbound){0};
 }
 
+bool inbox_frame_open(const struct inbox *b)
+{
+    return b->chunk_open || b->end > b->first;
+}
+
 bool inbox_body_open(const struct inbox *b, enum lane lane)
 {
     return b->lane[lane].head != NULL;
@@ -183,6 +188,7 @@ static int fill_chunk(struct inbox *b, struct inbox_item *out)
         return fail(b, ERR_CHECKSUM, "bad checksum of a chunk");
     struct inbound *in = &b->lane[b->chunk_lane];
     b->chunk_open = false;
+    b->frames++;
     in->filled += b->chunk_size;
     if (in->filled < in->body->size) return INBOX_NONE;
     budget_release(b, in);
@@ -242,6 +248,7 @@ static int next_frame(struct inbox *b, struct inbox_item *out, bool *more)
     if (frame_verify(header, payload) != 0)
         return fail(b, ERR_CHECKSUM, "bad checksum of a frame of type %u", h.type);
     b->first += FRAME_HEADER_SIZE + h.length;
+    b->frames++;
     if (h.type == FRAME_HEAD_CONTROL || h.type == FRAME_HEAD_BULK) return take_head(b, &h, payload, out);
     *out = (struct inbox_item){.frame = h, .data = payload, .size = h.length};
     return INBOX_FRAME;

@@ -28,6 +28,7 @@ struct inbox_budget {
 struct inbox {
     size_t body_size_max;
     struct inbox_budget *budget; /* borrowed; NULL = no limit */
+    uint64_t frames;             /* that have come whole */
     uint64_t gained[2];          /* by lane: grows with every byte of a body and with every announcement */
     bool greeted; /* the hello has come; until then nothing else is looked at. Set by the owner */
     uint8_t *in;  /* received and not looked at: [first, end) */
@@ -55,7 +56,8 @@ void inbox_init(struct inbox *b, size_t body_size_max);
 void inbox_deinit(struct inbox *b);
 
 bool inbox_body_open(const struct inbox *b, enum lane lane); /* announced and not whole */
-size_t inbox_budget_max(size_t body_size_max);               /* a few models, or many small ones */
+bool inbox_frame_open(const struct inbox *b);  /* begun and not whole; after inbox_next has said NONE */
+size_t inbox_budget_max(size_t body_size_max); /* a few models, or many small ones */
 
 size_t inbox_space(struct inbox *b, uint8_t **to); /* where the next bytes go */
 void inbox_received(struct inbox *b, size_t bytes);

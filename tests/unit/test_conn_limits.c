@@ -117,6 +117,36 @@ static void slow_body_and_link_without_a_body_live(void **state)
     }
 }
 
+/* A frame of which a byte comes at each heartbeat: its link ends after 15 silence limits. One that is whole at last, by
+ * a byte a beat as well, lives. */
+static void frame_that_dribbles_ends_the_link(void **state)
+{
+    (void)state;
+    enum { LIMIT_BEATS = 15 * SILENCE_US / HEARTBEAT_US };
+    for (unsigned bytes = LIMIT_BEATS - 4; bytes <= LIMIT_BEATS + 40; bytes += 44) {
+        struct conn *c = open_conn(NULL);
+        uint8_t header[FRAME_HEADER_SIZE], payload[2 * LIMIT_BEATS] = {0}, *to;
+        const struct frame_header h = {
+            .length = bytes - FRAME_HEADER_SIZE, .type = FRAME_GOODBYE + 1, .flags = FRAME_IGNORABLE};
+        frame_encode(&h, payload, header);
+        uint64_t ended_us = 0;
+        for (unsigned i = 0; i < bytes && ended_us == 0; i++) {
+            uint64_t now_us = (uint64_t)(i + 1) * HEARTBEAT_US;
+            struct conn_message message;
+            assert_true(conn_recv_space(c, &to) > 0);
+            *to = i < sizeof header ? header[i] : 0;
+            conn_received(c, 1, now_us);
+            assert_int_equal(conn_next(c, &message), CONN_NONE);
+            if (i + 1 < bytes) assert_true(conn_deadline_us(c) <= now_us + HEARTBEAT_US);
+            if (conn_tick(c, now_us) != 0) ended_us = now_us;
+        }
+        if (bytes < LIMIT_BEATS) assert_true(ended_us == 0);
+        if (bytes > LIMIT_BEATS)
+            assert_in_range(ended_us, 15 * SILENCE_US, 15 * SILENCE_US + 3 * HEARTBEAT_US);
+        conn_free(c);
+    }
+}
+
 /* The process was stopped: the ping is read first, the body's bytes wait behind it in the socket. */
 static void time_in_which_we_stood_still_does_not_count(void **state)
 {
@@ -164,6 +194,7 @@ static void budget_holds_a_few_models_at_least(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(frame_that_dribbles_ends_the_link),
         cmocka_unit_test(announced_body_that_never_comes_ends_the_link_though_pings_come),
         cmocka_unit_test(body_that_stops_coming_ends_the_link),
         cmocka_unit_test(slow_body_and_link_without_a_body_live),

@@ -20,7 +20,7 @@ struct lag {
  * that would have been due meanwhile are counted too, each later by one period: a stall weighs as much as it lasts. */
 void lag_add(struct lag *l, uint64_t lag_us, uint64_t period_us);
 
-/* The least bound of a class that `share` of all callbacks did not exceed, and at most the greatest lag; 0 = none yet. */
+/* What `share` of all callbacks did not exceed, rounded up to a class, at most the greatest lag; 0 = none yet. */
 uint64_t lag_percentile_us(const struct lag *l, double share);
 
 /* The greatest lag since the last call. */

@@ -188,8 +188,8 @@ class Agent:
         return json.loads(lines[-2])[key] if len(lines) > 2 or len(lines) == 2 and lines[0][:1] == b"{" else 0
 
     def lags(self):
-        """The greatest lag of its loop between two lines of metrics, in seconds, for all such spans of all its lives. The
-        first two lines of a life are left out: rows are loaded then, and the loop waits for them."""
+        """The greatest lag of its loop between two lines of metrics, in seconds, for all such spans of all its lives.
+        The first two lines of a life are left out: rows are loaded then, and the loop waits for them."""
         found = []
         for life in range(1, self.life + 1):
             lines = whole_lines(self.folder / f"run{life}" / "metrics.jsonl")

@@ -1,9 +1,9 @@
 /* Clocks that lie, for a program that cannot be asked: preloaded, it answers clock_gettime, gettimeofday and time.
  *
- *   CLOCK_SHIM=FILE   16 bytes, shared with who started us: i64 nanoseconds added to the wall clock, as they are at each
- *                     reading; u64 how many readings were changed, the proof that it bites
- *   CLOCK_RATE=R      the monotonic clock runs R times as fast, from the start on, and waits of epoll end when that much
- *                     of its time has passed */
+ *   CLOCK_SHIM=FILE   16 bytes, shared with who started us: i64 nanoseconds added to the wall clock, as they are at
+ *                     each reading; u64 how many readings were changed, the proof that it bites
+ *   CLOCK_RATE=R      the monotonic clock runs R times as fast, from the start on, and waits of epoll end when that
+ *                     much of its time has passed */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <signal.h>

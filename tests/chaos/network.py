@@ -96,8 +96,8 @@ def _no_loop():
     return "" if tried.returncode == 0 else f"no loop device with ext4: {tried.stderr.strip()}"
 
 
-ABSENT = {"loop ext4": _no_loop, "netns": _no_netns, "iptables": _no_iptables, "tbf": _no_tbf, "tap": _no_tap, "cpu quota": _no_quota,
-          "memory limit": _no_memory}
+ABSENT = {"netns": _no_netns, "iptables": _no_iptables, "tbf": _no_tbf, "tap": _no_tap, "loop ext4": _no_loop,
+          "cpu quota": _no_quota, "memory limit": _no_memory}
 
 
 def delete_namespaces(names):

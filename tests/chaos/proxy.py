@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """A TCP proxy in front of agents that does what packets cannot: cuts at byte n, dribbles, swallows, lies.
 
-It knows nothing of the agents' frames, but for connections that begin under the rule "framed". `proxy.py LISTEN:PORT=TARGET:PORT ...` prints {"ready": n} and obeys lines of
-JSON on stdin, each answered by one on stdout:
+It knows nothing of the agents' frames, but for connections that begin under the rule "framed".
+`proxy.py LISTEN:PORT=TARGET:PORT ...` prints {"ready": n} and obeys lines of JSON on stdin, each answered by one on stdout:
 
   {"door": D, "rules": {...}}   rules of door D (number of the argument, or "*"), for connections there now and later;
                                 with, or instead, "source": ADDRESS of connections that come from there, by any door:
@@ -19,7 +19,7 @@ JSON on stdin, each answered by one on stdout:
         "omit": p               a whole message is left out, with probability p
         "keep": n               the last n messages upwards are kept
         "version": "up"|"down"|"both"   hellos of that direction say the next version
-        "future": true          messages have a field more, and frames of an unknown kind that may be ignored before them
+        "future": true          messages have a field more, and frames of an unknown kind, to be ignored, before them
   {"inject": HEX, "door": D}    these bytes go upwards between two frames, in all framed connections of the door; with
                                 "source": ADDRESS also downwards in those that come from there
   {"kept": D}                   messages kept, as hex, the newest last
@@ -74,7 +74,8 @@ class Door:
         self.kept = []
         self.messages = collections.deque(maxlen=256)
         self.counts = {"accepted": 0, "cuts": 0, "refused": 0, "swallowed": 0, "held": 0, "bytes": 0, "slices": 0,
-                       "slowed": 0, "failed": 0, "repeated": 0, "omitted": 0, "rewritten": 0, "injected": 0, "dials": {}}
+                       "slowed": 0, "failed": 0, "repeated": 0, "omitted": 0, "rewritten": 0, "injected": 0,
+                       "dials": {}}
         self.socket = socket.create_server(listen, backlog=128)
         self.socket.setblocking(False)
 

@@ -114,7 +114,7 @@ def clock_rate(r):
     c[7].kill()
     told, when = c.wait_told(others, {c[7].id}, ("dead",), killed, 20)
     last = max(when.values(), default=0.0)
-    r.check("all tell a killed one dead within 7.7 s, the fast and the slow as well (M-2, scaled)", told and last <= 7.7,
+    r.check("all tell a killed one dead within 7.7 s, the fast and the slow as well (M-2)", told and last <= 7.7,
             f"{len(when)} of 7, last after {last:.1f} s")
     r.figure("all_know_s", last)
     r.nobody_dead(c, since, others)

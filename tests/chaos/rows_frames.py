@@ -76,7 +76,8 @@ def repeated(r):
     healed(r, doors, c, since)
 
 
-@row("37", "old frames replayed: same link, others, after a reconnect, after a restart", ("netns",), pr=True, backend="PX")
+@row("37", "old frames replayed: same link, others, after a reconnect, after a restart", ("netns",), pr=True,
+     backend="PX")
 def replayed(r):
     _, doors, c = framed(r, 5)
     since = time.time()

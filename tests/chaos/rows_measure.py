@@ -301,7 +301,8 @@ def idle_rate(r, count, seconds):
     r.check(f"N = {count}: nobody trains, all hold each other alive", trained == 0 and
             all(len(a.view() or ()) == count for a in c.agents), trained)
     r.stack.close()
-    return sum(b for b, _ in rates) / count, max(b for b, _ in rates), sum(p for _, p in rates) / count, links[count // 2]
+    return (sum(b for b, _ in rates) / count, max(b for b, _ in rates), sum(p for _, p in rates) / count,
+            links[count // 2])
 
 
 @row("M-10", "idle traffic on the wire, N = 16 and 64", ("netns",), alone=True, limit=300)
@@ -313,7 +314,8 @@ def m10(r):
         r.figure(f"N={count}: most", most)
         r.figure(f"N={count}: packets/s", packets)
         r.figure(f"N={count}: links of a node", links)
-    r.proof("counted by the interfaces", all(f[2] > 1 for f in found.values()), [round(f[2], 1) for f in found.values()])
+    r.proof("counted by the interfaces", all(f[2] > 1 for f in found.values()),
+            [round(f[2], 1) for f in found.values()])
     r.check("a node sends at most 8 kB/s", max(f[0] for f in found.values()) <= 8000, [round(f[0]) for f in
                                                                                       found.values()])
     ratio = found[64][0] / found[16][0]

@@ -226,7 +226,8 @@ def split():
     yield "a later version", later[frames.HEADER:] == b"gadabout\x03\x00rest"
     future = frames.from_the_future(frame(frames.HEAD_CONTROL, b"\x81\x00\x01"), library)
     units = frames.Splitter().feed(future)
-    yield "one key more, behind a frame that is unknown", [u[4] for u, _ in units] == [frames.STRANGE, frames.HEAD_CONTROL] \
+    kinds = [unit[4] for unit, _ in units]
+    yield "one key more, behind a frame that is unknown", kinds == [frames.STRANGE, frames.HEAD_CONTROL] \
         and units[1][0][frames.HEADER:] == b"\x82\x00\x01\x4d\xa5later"
     yield "no room for one key more", frames.from_the_future(frame(frames.HEAD_CONTROL, b"\x8f"), library) is None
 

@@ -104,9 +104,9 @@ struct tensor {
 struct algo_config {
     rank_t rank;
     uint32_t node_count;
-    const struct graph
-        *graph;           /* topology over all ranks; borrowed for the algorithm's life. Not for those who
-                                * take any peers: it has other edges then, or none */
+    /* topology over all ranks; borrowed for the algorithm's life. Not for those who take any peers: it has other edges
+     * then, or none */
+    const struct graph *graph;
     const double *weight; /* (node_count) w_v = D_v / D; borrowed likewise */
     size_t dim;
     const float *x0;      /* (dim) where this node starts; borrowed during create */

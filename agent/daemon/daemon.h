@@ -1,7 +1,7 @@
 /* What the files of `gadabout agent` share: daemon/daemon.c (the whole), daemon/loop.c (handles, why it
- * stops, the order of closing), daemon/place.c (the rows of its place), daemon/settings.c (what it asks of
- * transport and node), daemon/join.c (finding the others), daemon/save.c (the state directory),
- * daemon/report.c (what it says), daemon/lag.c (how late the loop is).
+ * stops, the order of closing), daemon/transport.c (TCP and relay), daemon/place.c (the rows of its place),
+ * daemon/settings.c (what it asks of transport and node), daemon/join.c (finding the others), daemon/save.c (the
+ * state directory), daemon/report.c (what it says), daemon/lag.c (how late the loop is).
  * Private to them. */
 #ifndef GADABOUT_AGENT_DAEMON_DAEMON_H
 #define GADABOUT_AGENT_DAEMON_DAEMON_H
@@ -35,7 +35,7 @@ struct agent {
     struct transport *tcp;           /* under it; NULL until it is open */
     struct host *uv_host;            /* likewise */
     struct transport *transport;     /* the relay's */
-    struct transport_sink node_sink; /* where the transport's calls go, by way of daemon/loop.c */
+    struct transport_sink node_sink; /* where the transport's calls go, by way of daemon/transport.c */
     struct host *host;
     struct host_sink host_sink;
     struct control *control; /* NULL = none */
@@ -109,6 +109,10 @@ bool agent_place_ready(void *ctx, rank_t rank);
 int agent_place_take(void *ctx, rank_t rank, struct trainer **trainer, double *weight, struct err_text *why);
 bool agent_place_job_done(struct agent *a, const struct job *j); /* false: not a job of ours */
 void agent_place_close(struct agent *a);                         /* no job runs any more */
+
+/* -- daemon/transport.c: opens a->transport and a->host; on_closed as in transport.h, ctx is the agent */
+int agent_transport_open(struct agent *a, void (*on_closed)(void *ctx), const struct host_sink *host_sink,
+                         struct err_text *why);
 
 /* -- daemon/settings.c */
 uint64_t agent_random_bits(void);

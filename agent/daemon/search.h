@@ -22,8 +22,8 @@ struct search_config {
     const char *multicast; /* NULL or "off"; "on"; or "239.x.y.z:port" */
     uint8_t cluster[16];   /* as in the transport's hello */
     node_id id;
-    const struct discovery_config
-        *discovery; /* times; NULL = the defaults. Its seed, trace, callbacks are ours */
+    /* times; NULL = the defaults. Its seed, trace, callbacks are ours */
+    const struct discovery_config *discovery;
     uint64_t seed;
     const struct trace *trace; /* may be NULL; borrowed for life */
 

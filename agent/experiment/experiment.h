@@ -22,10 +22,10 @@ struct experiment {
     const struct tensor *tensor;
     uint32_t tensor_count;
     double *weight; /* (nodes) D_v / D */
-    uint32_t
-        *site; /* (nodes) where each rank belongs (site.h); NULL = not asked for, or told by the members */
-    bool
-        judge_training; /* evaluate on the training rows, though there are held-out ones; set after opening */
+    /* (nodes) where each rank belongs (site.h); NULL = not asked for, or told by the members */
+    uint32_t *site;
+    /* evaluate on the training rows, though there are held-out ones; set after opening */
+    bool judge_training;
     struct dataset test; /* the rows to judge by, loaded on first evaluation */
     struct model *evaluator;
 };

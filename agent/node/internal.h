@@ -96,7 +96,16 @@ struct node_job {
     float *x, *delta; /* (dim) each, owned */
 };
 
-enum node_wait { WAIT_NONE, WAIT_MEMBERS, WAIT_KNOWLEDGE, WAIT_PLACE, WAIT_TAGS, WAIT_BEST, WAIT_MODEL, WAIT_ROWS };
+enum node_wait {
+    WAIT_NONE,
+    WAIT_MEMBERS,
+    WAIT_KNOWLEDGE,
+    WAIT_PLACE,
+    WAIT_TAGS,
+    WAIT_BEST,
+    WAIT_MODEL,
+    WAIT_ROWS
+};
 
 struct node {
     struct node_config config;
@@ -129,10 +138,10 @@ struct node {
     uint64_t wanted_claimed;
     uint64_t begin_at_us;  /* could begin, and start_after_us over; TIME_NEVER */
     uint64_t redial_at_us; /* neighbours without a link are dialled from our side too (node/redial.c) */
-    uint64_t
-        finish_at_us; /* steps_max is reached and the algorithm has this long for its last round; TIME_NEVER */
-    uint64_t
-        hold_until_us; /* the first job waits for the links to all neighbours, but not longer; TIME_NEVER */
+    /* steps_max is reached and the algorithm has this long for its last round; TIME_NEVER */
+    uint64_t finish_at_us;
+    /* the first job waits for the links to all neighbours, but not longer; TIME_NEVER */
+    uint64_t hold_until_us;
     uint64_t armed_us; /* deadline the host has; TIME_NEVER */
     float *x0;         /* (dim) owned, while there is no algorithm */
     double *weight;    /* (node_count) owned */

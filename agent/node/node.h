@@ -42,8 +42,7 @@
 #include "net/membership/membership.h"
 #include "net/transport.h"
 
-#define STATE_CHUNK_SIZE                                                                                     \
-    (1024u * 1024u) /* bytes of one chunk of the model: a transport must admit it as a body */
+#define STATE_CHUNK_SIZE (1024u * 1024u) /* bytes of a chunk of the model: a transport must admit it as a body */
 #define NODE_WAIT_MAX 128u
 #define NODE_SEEK_MAX 16u
 
@@ -59,34 +58,34 @@ struct node_config {
     uint64_t claimed;    /* when it was claimed, in boot units; 0 = not yet */
     uint64_t steps_done; /* local steps of former lives, that x0 has behind it */
     uint64_t samples;    /* told to the others as META_SAMPLES */
-    bool overlay; /* the members of the active view (net/overlay/overlay.h) are the neighbours: for methods
-                  * that take any peers */
-    const struct membership_config
-        *membership; /* times and numbers; NULL = the defaults; borrowed during node_new */
+    /* the members of the active view (net/overlay/overlay.h) are the neighbours: for methods that take any
+     * peers */
+    bool overlay;
+    /* times and numbers; NULL = the defaults; borrowed during node_new */
+    const struct membership_config *membership;
     const struct algo_type *algo;
     const struct choice *algo_params; /* borrowed for life */
     const struct choice *compress;    /* of compress_table; NULL = none; borrowed for life */
     const struct tensor *tensor;      /* (tensor_count) as in algo_config; borrowed for life */
     uint32_t tensor_count;
     const struct choice *topology; /* borrowed for life */
-    const double *link_delay;      /* NULL, or mean delays (2 * edge_count) to write into the graph built;
-                                      * borrowed for life */
-    const struct graph *graph;     /* NULL = build it; else the graph to use, borrowed for life: nodes of one
-                                      * simulation share it */
-    const struct member
-        *members; /* NULL, or node_count members ascending by id: the holders of all places, the
-                                      * same for every node; no membership then; borrowed for life */
+    /* NULL, or mean delays (2 * edge_count) to write into the graph built; borrowed for life */
+    const double *link_delay;
+    /* NULL = build it; else the graph to use, borrowed for life: nodes of one simulation share it */
+    const struct graph *graph;
+    /* NULL, or node_count members ascending by id: the holders of all places, the same for every node; no
+     * membership then; borrowed for life */
+    const struct member *members;
     uint64_t seed;
     size_t dim;
     const float *x0; /* (dim) borrowed during node_new */
-    const float
-        *start; /* (dim) the experiment's common start, which x0 may have left; NULL = x0; borrowed for
-                           * life */
-    const uint32_t *site; /* (node_count) algo_config.site; NULL = the members' tags, if all have one;
-                           * borrowed for life */
-    const char
-        *tag; /* ours, below TAG_TEXT_MAX bytes; NULL = none. With one, the start waits for those of all
-                      * places. Borrowed during node_new */
+    /* (dim) the experiment's common start, which x0 may have left; NULL = x0; borrowed for life */
+    const float *start;
+    /* (node_count) algo_config.site; NULL = the members' tags, if all have one; borrowed for life */
+    const uint32_t *site;
+    /* ours, below TAG_TEXT_MAX bytes; NULL = none. With one, the start waits for those of all places.
+     * Borrowed during node_new */
+    const char *tag;
     uint64_t patience_us;
     bool rejoining;           /* with `members` */
     uint64_t steps_max;       /* local steps after which the node stops training (it still mixes); 0 = none */

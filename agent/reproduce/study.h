@@ -81,9 +81,8 @@ double curve_tail(const struct study_curve *c, double share, enum study_column c
 struct study_run {
     const char *panel; /* runs of one panel are compared and drawn together */
     const char *name;  /* unique within the panel; the same name has the same colour everywhere */
-    const char
-        *options;      /* of `gadabout sim`, parted by blanks; @set is a set below --data-root, @a|b the first
-                            of several that is there */
+    /* of `gadabout sim`, parted by blanks; @set is a set below --data-root, @a|b the first of several that is there */
+    const char *options;
     const char *quick; /* added for --quick; NULL = nothing */
 };
 

@@ -71,8 +71,8 @@ struct stream_seat {
     uint32_t member_count;
     rank_t *member; /* ascending; owned */
     struct custody custody;
-    struct blob
-        *snapshot;     /* q_v[s]: the token as it last left v; owned reference. A parked token equals it */
+    /* q_v[s]: the token as it last left v; owned reference. A parked token equals it */
+    struct blob *snapshot;
     uint64_t round;    /* of the last token seen; tours are numbered */
     uint64_t hops;     /* of the token held */
     rank_t parent;     /* who delivered the token first in this round; RANK_NONE at the root */

@@ -30,8 +30,8 @@ struct relay_config {
     node_id id;    /* as the inner transport's */
     uint64_t boot; /* likewise */
     uint64_t seed; /* of calls and of the back-off's jitter */
-    uint64_t
-        bytes_s; /* that we pass on for others, all together; 0 = we relay for nobody; <= RELAY_RATE_MAX */
+    /* that we pass on for others, all together; 0 = we relay for nobody; <= RELAY_RATE_MAX */
+    uint64_t bytes_s;
     uint64_t answer_us;                    /* a neighbour that was asked has this long */
     uint64_t redial_min_us, redial_max_us; /* between tries */
     const struct trace *trace;             /* may be NULL; borrowed for life */

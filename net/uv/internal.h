@@ -83,8 +83,8 @@ struct dial_target {
     bool peer_known;
     node_id peer;      /* who was there */
     uint32_t failures; /* since a link last lasted for redial_max_us */
-    uint64_t
-        usurped_us; /* since when it has a link with our id, and we have none with it; 0 = it is not so */
+    /* since when it has a link with our id, and we have none with it; 0 = it is not so */
+    uint64_t usurped_us;
     bool usurped_told;
     uint64_t next_us;
     struct dial_target *next;

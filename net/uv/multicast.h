@@ -16,9 +16,8 @@ struct uv_loop_s;
 
 struct uv_multicast_config {
     const char *group; /* "239.x.y.z:port"; borrowed during open */
-    const char
-        *interface; /* numeric address of ours whose network is meant; NULL = the system's choice; borrowed
-                            * during open */
+    /* numeric address of ours whose network is meant; NULL = the system's choice; borrowed during open */
+    const char *interface;
     uint8_t cluster[16];
     node_id id;
     uint16_t port;        /* where we accept links; not 0 */

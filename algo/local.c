@@ -10,7 +10,8 @@
  *   back it takes the others' average over its own model; its steps since the last round are lost then.
  * - An average that arrives while this node still trains (it was slow, or has just rejoined) replaces x at
  *   once; the progress of the running job is added when it comes.
- * - A node that gets no answer from anybody within patience trains on alone and tries again H steps later. */
+ * - A node that gets no answer from anybody within patience trains on alone and tries again H steps later.
+ * - A node restarts: what it kept is its model and, with a compressor, the residual of its sums (collective/pack.c). */
 #include <stdlib.h>
 
 #include "algo/collective/collective.h"
@@ -175,6 +176,19 @@ static void local_report(const struct algo *a, struct algo_report *out)
     out->version = collective_round(l->average);
 }
 
+static void local_state_save(const struct algo *a, struct state_writer *out)
+{
+    const struct local *l = local_of_const(a);
+    if (l->average != NULL) collective_state_save(l->average, out);
+}
+
+static int local_state_restore(struct algo *a, struct state_reader *in, struct err_text *why)
+{
+    struct local *l = local_of(a);
+    if (l->average == NULL) return err_set(why, ERR_FORMAT, "every=0 keeps nothing beside the model");
+    return collective_state_restore(l->average, in, why);
+}
+
 const struct algo_type local_type = {
     .spec = {"local", "local SGD, averaged over all nodes every so many steps",
              "McMahan et al. 2017; Stich 2019", local_params, sizeof local_params / sizeof local_params[0]},
@@ -189,4 +203,7 @@ const struct algo_type local_type = {
     .deadline_us = local_deadline_us,
     .model = local_model,
     .report = local_report,
+    .state_version = 1,
+    .state_save = local_state_save,
+    .state_restore = local_state_restore,
 };

@@ -30,6 +30,12 @@ struct algo_msg *algo_send(struct algo_actions *acts, rank_t to, uint8_t kind)
     return &action->msg;
 }
 
+void algo_send_durably(struct algo_actions *acts)
+{
+    CHECK(acts->count > 0 && acts->item[acts->count - 1].kind == ALGO_SEND);
+    acts->item[acts->count - 1].durable = true;
+}
+
 void algo_train(struct algo_actions *acts, const float *x, uint32_t max_steps)
 {
     CHECK(x != NULL);

@@ -77,8 +77,10 @@ struct algo_action {
     rank_t to;           /* SEND: a neighbour */
     struct algo_msg msg; /* SEND: holds one reference on vec or packed; bits point into the algorithm
                                     * and stay valid until its next step() */
-    uint32_t max_steps;  /* TRAIN */
-    const float *x;      /* TRAIN: (dim), where to start; copied by the node before the next step() */
+    bool durable; /* SEND: leaves once the state as it is after this step would survive a crash (state.h),
+                                    * where one is kept; messages sent later may overtake it */
+    uint32_t max_steps; /* TRAIN */
+    const float *x;     /* TRAIN: (dim), where to start; copied by the node before the next step() */
 };
 
 /* The caller's list; the caller empties it (releasing the bodies' references) after carrying the actions out. */
@@ -90,6 +92,7 @@ struct algo_actions {
 /* Append to the list. algo_send returns the new message, zeroed but for `kind`, to be filled in place
  * before the next append; vec and packed take the reference put there. */
 struct algo_msg *algo_send(struct algo_actions *acts, rank_t to, uint8_t kind);
+void algo_send_durably(struct algo_actions *acts); /* marks the message appended last as durable */
 void algo_train(struct algo_actions *acts, const float *x, uint32_t max_steps);
 void algo_actions_clear(struct algo_actions *acts); /* drops body references, keeps memory */
 void algo_actions_deinit(struct algo_actions *acts);
@@ -167,6 +170,8 @@ enum algo_support {
 };
 
 struct algo; /* opaque; each type begins its own struct with whatever it likes */
+struct state_writer;
+struct state_reader;
 
 struct algo_type {
     struct choice_spec spec; /* name, help, source, parameters */
@@ -193,6 +198,12 @@ struct algo_type {
         const struct algo *a); /* when DEADLINE is wanted next; TIME_NEVER. Ask after each step */
     const float *(*model)(const struct algo *a); /* (dim) x, borrowed until the next step() */
     void (*report)(const struct algo *a, struct algo_report *out);
+    /* What a node keeps for its next life beside the model (state.h): called through algo_state_save, which may be
+     * between any two steps, and algo_state_restore, before START. Both NULL = nothing. save puts nothing when there
+     * is nothing to keep. restore: ERR_FORMAT with why, then nothing has changed. */
+    uint32_t state_version;
+    void (*state_save)(const struct algo *a, struct state_writer *out);
+    int (*state_restore)(struct algo *a, struct state_reader *in, struct err_text *why);
 };
 
 /* -- what fits --------------------------------------------------------------------------------- */

@@ -135,6 +135,8 @@ void agent_state_restore_trainer(struct agent *a);                   /* of a new
 double agent_state_age_s(const struct agent *a); /* since the last save; NAN = there was none yet */
 bool agent_state_ok(const struct agent *a);      /* the last save, if there was one, went well */
 void agent_state_start(struct agent *a);         /* the loop runs: saves from now on */
+void agent_state_still(struct agent *a); /* the node's on_still: saves now, if one is due */
+void agent_state_hurry(struct agent *a); /* its on_save: saves as soon as may be, and tells it */
 void agent_state_stop(struct agent *a);   /* no more; a save under way keeps the loop up until it is done */
 void agent_state_finish(struct agent *a); /* the loop is empty: saves once more */
 void agent_state_close(struct agent *a);

@@ -181,6 +181,16 @@ static void on_member(void *ctx, const struct member *m, bool is_new, enum membe
     agent_join_member(a, m);
 }
 
+static void on_still(void *ctx)
+{
+    agent_state_still(ctx);
+}
+
+static void on_save(void *ctx)
+{
+    agent_state_hurry(ctx);
+}
+
 static void on_finished(void *ctx)
 {
     struct agent *a = ctx;
@@ -250,11 +260,14 @@ static void make_node(struct agent *a)
     membership.local_health = a->config->lifeguard;
     if (!a->config->lifeguard) membership.suspicion_spread = 1; /* a fixed timer, confirmations or not */
     config.membership = &membership;
+    bool keeps = !a->config->launched || a->config->state != NULL;
     struct node_sink sink = {.ctx = a,
                              .on_ranked = agent_place_take,
                              .is_ready = agent_place_ready,
                              .on_failed = on_failed,
                              .on_finished = on_finished,
+                             .on_still = on_still,
+                             .on_save = keeps ? on_save : NULL,
                              .on_member = on_member};
     a->node = node_new(&config, &sink);
     a->node_sink = node_transport_sink(a->node);

@@ -2,13 +2,17 @@
  *
  * Normal course
  *  - before the node is made: the directory is opened and locked, the identity taken, the last checkpoint loaded.
- *  - every --save-every: the trainer's state is asked for; once it is there the model is copied and all is written by
- *    libuv's pool. Neither the loop nor the compute thread waits for the disk.
+ *  - every --save-every: at the next still moment, between two jobs, model, method's state and trainer's state are
+ *    copied, which are of one moment then, and all is written by libuv's pool. Neither the loop nor the compute thread
+ *    waits for the disk.
+ *  - the node has a message that may not leave before it would be remembered: likewise, at once; then it is told.
  *  - at a clean end, when the loop is empty: once more, here and now.
  * Failure courses
  *  - the directory cannot be opened, is locked, of another node, another experiment or a later format: one line,
  *    exit 2.
  *  - one generation is damaged: told, the other is used. Both: told, the node begins anew under its old identity.
+ *  - no still moment comes for a while (a step takes long, a frozen trainer): what is there is saved; the trainer's
+ *    state may be one job ahead of the model, or behind it.
  *  - a save fails: saver.h. The disk hangs: the next save waits for it, and so does the end of the program: the third
  *    signal ends it at once. */
 #include <inttypes.h>
@@ -24,6 +28,7 @@
 #include "base/check.h"
 
 #define POLL_MS 20u /* a step may take longer than that; its end is looked for again */
+#define STILL_WAIT_US 2000000u
 
 struct agent_state {
     struct agent *agent;
@@ -32,8 +37,12 @@ struct agent_state {
     struct saver saver;
     uv_timer_t timer;
     uv_work_t work;
-    bool running;      /* the timer is open */
-    double saved_at_s; /* wall_clock_s of the last save that went well; NAN */
+    bool running;       /* the timer is open */
+    bool wanted;        /* a save, at the next still moment */
+    uint64_t wanted_us; /* since when */
+    bool urgent;        /* a message waits for a save that has not begun */
+    uint64_t mark;      /* node_saving of the one that is being written */
+    double saved_at_s;  /* wall_clock_s of the last save that went well; NAN */
 };
 
 /* -- coming back ------------------------------------------------------------------------------- */
@@ -125,8 +134,8 @@ bool agent_state_ok(const struct agent *a)
 
 /* -- saving ------------------------------------------------------------------------------------ */
 
-/* All that is to be saved, as it is now; takes `trainer`. */
-static struct checkpoint snapshot(struct agent_state *s, struct blob *trainer)
+/* All that is to be saved, as it is now; takes `trainer`. last: the node is at its end. */
+static struct checkpoint snapshot(struct agent_state *s, struct blob *trainer, bool last)
 {
     struct agent *a = s->agent;
     struct node_report r;
@@ -141,6 +150,7 @@ static struct checkpoint snapshot(struct agent_state *s, struct blob *trainer)
         .dim = a->experiment.dim,
         .model = blob_copy(node_model(a->node), a->experiment.dim * sizeof(float)),
         .trainer = trainer,
+        .method = node_method_state(a->node, last),
     };
     experiment_cluster_id(&a->experiment, c.shape);
     c.address = mem_new(CHECKPOINT_ADDRESS_MAX, sizeof *c.address);
@@ -172,28 +182,55 @@ static void work_done_cb(uv_work_t *work, int status)
     saver_end(&s->saver, now_us(s));
     if (s->saver.ok) s->saved_at_s = wall_clock_s();
     events_saved(s->agent->events, s->saver.generation, err != 0 ? why.text : NULL);
-    arm(s, s->saver.due_us - now_us(s));
+    if (err == 0 && s->agent->stopped_by == NULL) node_saved(s->agent->node, s->mark);
+    arm(s, s->urgent ? 0 : s->saver.due_us - now_us(s));
+}
+
+/* Begins a save with what is there now; not while one is written. False: a step is in the trainer. */
+static bool begin(struct agent_state *s)
+{
+    struct worker *worker = s->agent->worker;
+    struct blob *trainer;
+    worker_ask_state(worker); /* again, should the node have got another worker since */
+    if (!worker_take_state(worker, &trainer)) return false;
+    struct checkpoint c = snapshot(s, trainer, false);
+    s->mark = node_saving(s->agent->node);
+    s->wanted = s->urgent = false;
+    saver_begin(&s->saver, &c);
+    int err = uv_queue_work(&s->agent->loop, &s->work, work_cb, work_done_cb);
+    CHECK(err == 0); /* only a missing callback fails */
+    return true;
 }
 
 static void timer_cb(uv_timer_t *timer)
 {
     struct agent_state *s = timer->data;
-    struct worker *worker = s->agent->worker;
-    struct blob *trainer;
-    if (worker == NULL) { /* nothing has been learnt yet */
+    struct agent *a = s->agent;
+    if (s->saver.writing) return; /* its end arms the timer */
+    if (a->worker == NULL) {      /* nothing has been learnt yet */
         saver_put_off(&s->saver, now_us(s));
         arm(s, s->saver.every_us);
         return;
     }
-    worker_ask_state(worker); /* again, should the node have got another worker since */
-    if (!worker_take_state(worker, &trainer)) {
-        arm(s, POLL_MS * 1000u);
-        return;
-    }
-    struct checkpoint c = snapshot(s, trainer);
-    saver_begin(&s->saver, &c);
-    int err = uv_queue_work(&s->agent->loop, &s->work, work_cb, work_done_cb);
-    CHECK(err == 0); /* only a missing callback fails */
+    if (!s->wanted) s->wanted_us = now_us(s);
+    s->wanted = true;
+    bool patient = node_job_runs(a->node) && now_us(s) - s->wanted_us < STILL_WAIT_US;
+    if (patient || !begin(s)) arm(s, POLL_MS * 1000u);
+}
+
+void agent_state_still(struct agent *a)
+{
+    struct agent_state *s = a->state;
+    if (s == NULL || !s->running || !s->wanted || s->saver.writing) return;
+    if (begin(s)) uv_timer_stop(&s->timer);
+}
+
+void agent_state_hurry(struct agent *a)
+{
+    struct agent_state *s = a->state;
+    if (s == NULL || s->urgent) return;
+    s->urgent = true;
+    if (!s->saver.writing) arm(s, 0);
 }
 
 static void arm(struct agent_state *s, uint64_t wait_us)
@@ -227,7 +264,7 @@ void agent_state_finish(struct agent *a)
     worker_ask_state(a->worker);
     bool taken = worker_take_state(a->worker, &trainer); /* no job runs any more */
     CHECK(taken);
-    struct checkpoint c = snapshot(s, trainer);
+    struct checkpoint c = snapshot(s, trainer, true);
     struct err_text why;
     int err = checkpoint_save(s->dir, &c, &why);
     s->saver.ok = err == 0;

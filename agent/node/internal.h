@@ -10,6 +10,7 @@
  *   node/state.c     the model: fetching it, giving it
  *   node/messages.c  what goes over a link
  *   node/train.c     the training job
+ *   node/durable.c   what is saved of the algorithm, and what waits for that
  */
 #ifndef GADABOUT_AGENT_NODE_INTERNAL_H
 #define GADABOUT_AGENT_NODE_INTERNAL_H
@@ -21,7 +22,16 @@
 #include "net/overlay/overlay.h"
 
 #define LINK_BUCKET_COUNT 64u
+#define HELD_MAX 64u
 #define EARLY_MAX 32u /* the lanes are apart: a burst may come before READY */
+
+/* A durable message of the algorithm. */
+struct held {
+    rank_t to;
+    struct link_id link; /* on which it is to go, or nowhere */
+    uint64_t number;
+    struct algo_msg msg; /* its bodies are references, bits a copy: owned */
+};
 
 /* A message of the algorithm that overtook the peer's READY. */
 struct early {
@@ -147,8 +157,12 @@ struct node {
     double *weight;    /* (node_count) owned */
     uint32_t *site;    /* (node_count) owned, by the members' tags; NULL = none */
     struct graph own_graph;
-    const struct graph *graph; /* NULL until training begins */
-    struct algo *algo;         /* likewise */
+    const struct graph *graph;  /* NULL until training begins */
+    struct algo *algo;          /* likewise */
+    struct blob *method;        /* state for the algorithm that comes; NULL = none */
+    struct held held[HELD_MAX]; /* (held_count) messages that wait for a save, oldest first */
+    uint32_t held_count;
+    uint64_t held_last; /* number of the newest */
     struct algo_actions actions;
     bool stepping;
     bool begun;                  /* the algorithm has had START */
@@ -274,6 +288,12 @@ const char *node_state_heard(struct node *n, struct link *from, struct state_msg
 void node_state_tick(struct node *n, uint64_t now_us);
 uint64_t node_state_deadline_us(const struct node *n);
 void node_state_deinit(struct node *n);
+
+/* -- node/durable.c */
+void node_durable_hold(struct node *n, rank_t to, const struct algo_msg *msg); /* borrows msg */
+void node_durable_drop(struct node *n);                                        /* the algorithm goes */
+void node_method_keep(struct node *n);    /* of the algorithm, for the one that comes */
+void node_method_restore(struct node *n); /* a new algorithm, before START */
 
 /* -- node/messages.c */
 void node_send(struct node *n, rank_t to, const struct algo_msg *msg); /* borrows msg */

@@ -176,6 +176,7 @@ static int node_build_algo(struct node *n, bool rejoining, struct err_text *why)
     };
     err = algo_create(n->config.algo, &config, n->config.algo_params, &n->algo, why);
     if (err != 0) return err;
+    node_method_restore(n);
     free(n->x0);
     n->x0 = NULL;
     return 0;
@@ -274,6 +275,8 @@ void node_place_end(struct node *n)
     n->has_model = true;
     node_donor_end(n);
     node_neighbours_free(n);
+    node_method_keep(n);
+    node_durable_drop(n);
     n->config.algo->destroy(n->algo);
     n->algo = NULL;
     n->graph = NULL;

@@ -37,6 +37,7 @@ struct node *node_new(const struct node_config *config, const struct node_sink *
     n->packed_size_max = pack_bound(config->compress, config->dim, config->tensor, config->tensor_count);
     n->x0 = mem_new(config->dim, sizeof *n->x0);
     memcpy(n->x0, config->x0, config->dim * sizeof *n->x0);
+    n->method = blob_ref(config->method);
     places_init(&n->places, config->node_count, config->members);
     if (config->members == NULL) node_members_init(n);
     n->config.tag = n->config.address = NULL; /* membership has them */
@@ -51,6 +52,8 @@ void node_free(struct node *n)
     CHECK(!n->stepping);
     n->host = NULL;
     if (n->algo != NULL) n->config.algo->destroy(n->algo);
+    node_durable_drop(n);
+    blob_unref(n->method);
     algo_actions_deinit(&n->actions);
     node_train_deinit(n);
     node_state_deinit(n);
@@ -164,7 +167,10 @@ static void node_apply(struct node *n)
         const struct algo_action *action = &n->actions.item[i];
         switch (action->kind) {
         case ALGO_SEND:
-            node_send(n, action->to, &action->msg);
+            if (action->durable && n->sink.on_save != NULL)
+                node_durable_hold(n, action->to, &action->msg);
+            else
+                node_send(n, action->to, &action->msg);
             break;
         case ALGO_TRAIN:
             node_train_start(n, action->x, action->max_steps);

@@ -92,6 +92,9 @@ struct node_config {
     uint64_t start_after_us;  /* how long to wait once the experiment could begin; normally 0 */
     const char *const *seeds; /* addresses to dial first; borrowed during node_start */
     size_t seed_count;
+    struct blob *method; /* of algo_state_save in a former life, for the first algorithm; NULL = none. Borrowed during
+                          * node_new, which takes a reference */
+    uint64_t give_bytes_s; /* of the model, to all newcomers together; 0 = no cap */
     const struct trace *trace;
 };
 
@@ -134,6 +137,12 @@ struct node_sink {
     bool (*is_ready)(void *ctx, rank_t rank);
     void (*on_failed)(void *ctx, const struct err_text *why); /* cannot go on; also from inside node_start */
     void (*on_finished)(void *ctx);                           /* phase became NODE_FINISHED */
+    /* May be NULL. No job runs, and the progress of the last one is in the model: model, method and trainer are of one
+     * moment. Before each job; nothing of the node may be called but what looks at it. */
+    void (*on_still)(void *ctx);
+    /* NULL = nothing is kept: durable messages (algo_action) leave at once. Else one waits for a save that begins from
+     * now on, see node_saving. From within callbacks: only note it. */
+    void (*on_save)(void *ctx);
     /* May be NULL. A member is new, or its record changed (MEMBERSHIP_CHANGED): before and confirmations as there.
      * m is borrowed. */
     void (*on_member)(void *ctx, const struct member *m, bool is_new, enum member_state before,
@@ -173,6 +182,19 @@ const struct graph *node_graph(const struct node *n);           /* NULL until tr
 struct algo *node_algo(const struct node *n);                   /* for tests */
 const struct membership *node_membership(const struct node *n); /* borrowed; NULL with given members */
 bool node_overlay_has(const struct node *n, node_id id);        /* in the active view */
+
+/* What the algorithm keeps beside the model (algo/state.h), of the same moment as node_model; last: it will do nothing
+ * more. Returns owned; NULL = nothing. While there is no algorithm: what node_config.method gave, or the former place
+ * left. */
+struct blob *node_method_state(const struct node *n, bool last);
+
+/* True while a job is with the host. When it is not, model, method and trainer are of one moment. */
+bool node_job_runs(const struct node *n);
+
+/* A save begins with model and method as they are now: returns its mark. When it is durable, node_saved lets those
+ * messages go that waited for it; a save that failed is not told, the next one serves. */
+uint64_t node_saving(const struct node *n);
+void node_saved(struct node *n, uint64_t mark);
 
 /* What the node waits for, in words, as in "waiting for members: 2 of 3 known"; "" when for nothing. */
 const char *node_waits_for(const struct node *n, char out[NODE_WAIT_MAX]);

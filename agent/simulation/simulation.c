@@ -141,6 +141,12 @@ static void simulated_finished(void *ctx)
     e->simulation->finished++;
 }
 
+static void simulated_save(void *ctx)
+{
+    const struct simulated *e = ctx;
+    e->simulation->setup.on_save(e->simulation->setup.ctx, e->v);
+}
+
 static struct node *simulated_make_node(struct simulated *e, bool rejoining)
 {
     struct simulation *s = e->simulation;
@@ -178,6 +184,7 @@ static struct node *simulated_make_node(struct simulated *e, bool rejoining)
         config.membership = setup->membership;
         config.overlay = setup->overlay;
         config.steps_done = life->steps;
+        config.method = life->method;
         config.had_place = life->had_place;
         config.place = life->place;
         config.claimed = life->claimed;
@@ -186,7 +193,8 @@ static struct node *simulated_make_node(struct simulated *e, bool rejoining)
     struct node_sink sink = {.ctx = e,
                              .on_ranked = simulated_ranked,
                              .on_failed = simulated_failed,
-                             .on_finished = simulated_finished};
+                             .on_finished = simulated_finished,
+                             .on_save = setup->on_save != NULL ? simulated_save : NULL};
     return node_new(&config, &sink);
 }
 

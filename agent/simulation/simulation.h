@@ -48,6 +48,7 @@ struct simulation_setup {
     const struct membership_config *membership; /* dynamic: NULL = defaults; borrowed for life */
     /* Makes the trainer of node v; called again when v restarts. *out is owned by the simulation. */
     int (*trainer_new)(void *ctx, uint32_t v, struct trainer **out, struct err_text *why);
+    void (*on_save)(void *ctx, uint32_t v); /* as node_sink.on_save, of node v; NULL = nothing is kept */
     void *ctx;
     const struct trace *trace;
 };
@@ -112,6 +113,7 @@ struct simulation_life {
     node_id id;
     uint32_t seed;        /* the node it dials; its own number = nobody */
     const float *x0;      /* (dim) saved before, borrowed during the call; NULL = the common start */
+    struct blob *method;  /* saved with it (node_method_state), borrowed likewise; NULL = none */
     uint64_t steps;       /* that it has behind it */
     uint64_t incarnation; /* greatest one of former lives; 0 = none */
     bool had_place;

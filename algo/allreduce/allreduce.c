@@ -341,6 +341,11 @@ bool allreduce_contributed(const struct allreduce *a)
     return a->contributed;
 }
 
+uint64_t allreduce_counted(const struct allreduce *a)
+{
+    return a->member[a->self].contribution.round;
+}
+
 const float *allreduce_copy(const struct allreduce *a)
 {
     CHECK(a->copy != NULL);

@@ -279,7 +279,7 @@ static void on_peer_up(struct async *a, rank_t peer, struct algo_actions *acts)
     p->up = true;
     p->since_us = a->now_us;
     if (a->role >= ASYNC_RECOVERING) async_members_greet(a, peer, acts);
-    if (a->role == ASYNC_CANDIDATE) async_send(a, acts, peer, ASYNC_ASK, a->asked, 1);
+    if (a->role == ASYNC_CANDIDATE) async_ask_send(a, peer, acts);
 }
 
 static void on_peer_down(struct async *a, rank_t peer, struct algo_actions *acts)
@@ -421,4 +421,7 @@ const struct algo_type async_type = {
     .deadline_us = deadline_us,
     .model = model,
     .report = report,
+    .state_version = 1,
+    .state_save = async_state_save,
+    .state_restore = async_state_restore,
 };

@@ -4,6 +4,14 @@
  * in a round, so that a round has one holder at most: job numbers go by rounds. Term n + (first in hash order)
  * needs no election: everybody starts with it, but a node that comes back into a running cluster.
  *
+ * A vote is a promise that a restart must not break: a voter that comes back within the election would vote again in
+ * the same round, and with two holders in a round two jobs would have one number. So VOTE, and ASK, which is the
+ * candidate's vote for itself, are durable sends: they leave once the promise is on disk (state.c has it, algo_action
+ * says what durable is), and neither loop nor training waits for that. It goes the way of every checkpoint and not by
+ * a file of its own: there is one thing on disk, it cannot contradict itself, and elections are rare. What it costs
+ * is one more save per election, which must take less than the half patience for which a candidate waits. A promise
+ * that did not get to disk was not made: nobody has heard of it.
+ *
  * Normal course
  *  - the holder says ALIVE sixteen times in a patience; whoever hears it does nothing.
  *  - it is lost: its link is down for a quarter of the patience, or it is silent for half of it. The next in
@@ -21,6 +29,9 @@
  *    becomes a replica.
  *  - an OWN or SNAPSHOT comes before the TERM that was sent first (other lane): it is obeyed likewise.
  *  - the voter that is fetched from is lost: the candidature is given up.
+ *  - the disk is slow or full: the vote does not leave. The candidate gives up in time; another may be elected.
+ *  - a voter or candidate restarts: it comes back with its promise, and answers no round up to that one again. Without
+ *    its state directory it knows nothing and may vote twice.
  *  - most nodes came back and know nothing: they elect one of them if nobody reachable knows a later term. */
 #include "algo/async/internal.h"
 #include "base/check.h"
@@ -129,6 +140,12 @@ static uint64_t amnesia_gap(const struct async *a)
     return 1 + prng_below(&random, 1u << 16);
 }
 
+void async_ask_send(struct async *a, rank_t to, struct algo_actions *acts)
+{
+    async_send(a, acts, to, ASYNC_ASK, a->asked, 1);
+    algo_send_durably(acts);
+}
+
 static void candidate_begin(struct async *a, struct algo_actions *acts)
 {
     uint64_t greatest = a->asked > a->promised ? a->asked : a->promised;
@@ -143,7 +160,7 @@ static void candidate_begin(struct async *a, struct algo_actions *acts)
     trace_line(a->trace, TRACE_INFO, "async: asks for term %llu", (unsigned long long)a->asked);
     for (rank_t k = 0; k < a->node_count; k++) {
         a->peer[k].voted = false;
-        if (k != a->rank && a->peer[k].up) async_send(a, acts, k, ASYNC_ASK, a->asked, 1);
+        if (k != a->rank && a->peer[k].up) async_ask_send(a, k, acts);
     }
 }
 
@@ -220,6 +237,7 @@ int async_on_ask(struct async *a, rank_t from, const struct algo_msg *m, struct 
     vote->field[1] = a->replica.term;
     vote->field[2] = async_replica_last(&a->replica);
     vote->field[3] = a->replica.base.index;
+    algo_send_durably(acts);
     return 0;
 }
 

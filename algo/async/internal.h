@@ -4,7 +4,7 @@
 
 #include "algo/compress/compress.h"
 #include "algo/compress/feedback.h"
-#include "algo/step.h"
+#include "algo/state.h"
 
 /* -- assignment rules, the table of jobs, the order log (rule.c, ledger.c) ------------------------ */
 
@@ -280,6 +280,11 @@ bool async_majority(const struct async *a, uint32_t count);
 void async_see(struct async *a, struct blob *x, uint64_t t); /* a model, newer or not; borrows */
 const uint64_t *async_shares(const struct algo *a); /* (node_count) by worker; meaningful on the holder */
 
+/* -- state.c ------------------------------------------------------------------------------------- */
+
+void async_state_save(const struct algo *algo, struct state_writer *out);
+int async_state_restore(struct algo *algo, struct state_reader *in, struct err_text *why);
+
 /* -- worker.c ------------------------------------------------------------------------------------ */
 
 void async_worker_job(struct async *a, uint64_t q, uint64_t alpha, struct blob *x, struct algo_actions *acts);
@@ -353,6 +358,8 @@ bool async_term_valid(const struct async *a, uint64_t term);
  * from here on); an older term is told so. */
 bool async_heeds(struct async *a, rank_t from, uint64_t term, struct algo_actions *acts);
 void async_adopt(struct async *a, uint64_t term); /* obeys a holder elected elsewhere */
+/* Asks a peer for its vote for a->asked. */
+void async_ask_send(struct async *a, rank_t to, struct algo_actions *acts);
 void async_lose_holder(struct async *a);
 void async_election_tick(struct async *a, struct algo_actions *acts);
 void async_election_peer_down(struct async *a, rank_t peer);

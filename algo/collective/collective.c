@@ -267,6 +267,7 @@ void collective_free(struct collective *c)
     pack_free(c->pack);
     free(c->residual);
     free(c->left);
+    free(c->former);
     free(c->last_out);
     free(c->child);
     free(c->link);

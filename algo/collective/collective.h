@@ -9,7 +9,8 @@
  * With a compressor, sums and averages travel packed. What that drops of a sum stays at the node that sent
  * it, what it drops of the average at the root, and is part of their sum in the next round that holds their
  * vector: averages times weights and all residuals together are the sums of what went in. The compressor
- * should lose little, as every entry is sent as it is, not as a difference. */
+ * should lose little, as every entry is sent as it is, not as a difference. That residual is a node's own and outlives
+ * it (pack.c); all else begins anew with a restart. */
 #ifndef GADABOUT_ALGO_COLLECTIVE_COLLECTIVE_H
 #define GADABOUT_ALGO_COLLECTIVE_COLLECTIVE_H
 
@@ -18,7 +19,7 @@
 #include <stdint.h>
 
 #include "algo/compress/pack.h"
-#include "algo/step.h"
+#include "algo/state.h"
 
 enum { COLLECTIVE_KIND_COUNT = 4 }; /* message kinds used, from first_kind on */
 
@@ -70,6 +71,10 @@ bool collective_waiting(const struct collective *c);         /* begun and no out
 uint64_t collective_round(const struct collective *c);       /* rounds over, as far as this node knows */
 const float *collective_average(const struct collective *c); /* (dim) latest result, borrowed until the next
                                                               * call; NULL before the first */
+/* What compression has dropped here and is owed to the sum (algo/state.h); nothing without a compressor. Errors of
+ * restore: ERR_FORMAT with why, nothing has changed. Before the first event. */
+void collective_state_save(const struct collective *c, struct state_writer *out);
+int collective_state_restore(struct collective *c, struct state_reader *in, struct err_text *why);
 void collective_counts(const struct collective *c, struct collective_counts *out);
 
 #endif

@@ -67,6 +67,9 @@ struct collective {
     struct pack *pack; /* NULL = none */
     float *residual;   /* (dim) what compression has dropped of our sums so far; NULL without a compressor */
     float *left;       /* (dim) the same after the message that is out, should the result hold it; likewise */
+    float *former; /* (dim) of a life that ended with a sum out: the residual if the result of former_round
+                        * holds that; NULL = none */
+    uint64_t former_round;
 
     struct blob *last;        /* latest result, NULL before the first */
     struct blob *last_packed; /* the same as it travels; NULL = whole */
@@ -129,6 +132,9 @@ struct blob *collective_pack_sum(struct collective *c, const struct blob *sum);
 /* The root's average as it goes down: *average (one reference, owned) becomes what all will hold, c->left
  * what that lacks, times weight. Returned as above. */
 struct blob *collective_pack_average(struct collective *c, struct blob **average, double weight);
+
+/* The first result since a restart, of `round` and without those in `out`; again: with a sum of this life. */
+void collective_settle_former(struct collective *c, uint64_t round, const uint8_t *out, bool again);
 
 /* The vector of a message, one reference; ERR_PROTO when it does not decode. */
 int collective_unpack(struct collective *c, const struct algo_msg *m, struct blob **vec);

@@ -141,6 +141,7 @@ enum collective_outcome collective_finish(struct collective *c, uint64_t round, 
     bool in_tree = c->phase != PHASE_IDLE && round == c->round && c->tree_valid;
     bool mine = in_tree && (c->sent_up || c->parent == NO_POSITION);
     struct slot *s = slot_of(c, c->round);
+    collective_settle_former(c, round, out, mine);
     if (mine && memcmp(out, s->out, c->out_size) == 0) contributed(c, c->sent_up || from == NO_POSITION);
     if (out != c->last_out) memcpy(c->last_out, out, c->out_size);
     replace(&c->last, vec);

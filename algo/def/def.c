@@ -9,6 +9,7 @@
  * are, no index travels, and mean C(p_k) = C(mean p_k). y = x - mean e_k moves by mean delta exactly, for
  * every lam and C; DEF-A shows x - e_k, whose average over the workers is y.
  * EF21 shares the course and keeps no residual: known.c says what it does with the mean.
+ * Over a restart (state.c): the node's own e_k, with the progress of the round it is in; x is the others'.
  *
  * Normal course
  *  - TRAIN from w, until H steps are done; allreduce_begin with the kept entries of p; ALLREDUCE_SUM; again.
@@ -47,21 +48,19 @@ static void round_train(struct def *d, struct algo_actions *acts)
     algo_train(acts, d->w, d->every);
 }
 
-/* body = kept entries of p, c = C(p). A tensor out of the compressor's reach counts as zero. */
-static void body_fill(struct def *d)
+void def_entries_keep(struct def *d, const float *p, uint64_t round)
 {
-    d->began_round = allreduce_round(d->ring);
     d->body_size = 0;
     for (uint32_t t = 0; t < d->tensor_count; t++) {
         const struct tensor *at = &d->tensor[t];
-        struct compress_context context = context_of(d, t, d->began_round);
+        struct compress_context context = context_of(d, t, round);
         uint8_t *out = (uint8_t *)(void *)(d->body + d->body_size);
         float *c = d->c + at->offset;
         size_t size = 0, dim = tensor_size(at);
-        if (compressor_encode(d->compressor, &context, dim, d->e + at->offset, out, &size, c) != 0) {
+        if (compressor_encode(d->compressor, &context, dim, p + at->offset, out, &size, c) != 0) {
             trace_line(d->trace, TRACE_WARN,
                        "the residual grows without bound in round %llu; try a smaller step size",
-                       (unsigned long long)d->began_round);
+                       (unsigned long long)round);
             memset(c, 0, dim * sizeof *c);
             CHECK(compressor_encode(d->compressor, &context, dim, c, out, &size, NULL) == 0);
         }
@@ -70,6 +69,12 @@ static void body_fill(struct def *d)
         d->body_size += d->part[t];
     }
     CHECK(d->body_size <= d->body_max);
+}
+
+static void body_fill(struct def *d)
+{
+    d->began_round = allreduce_round(d->ring);
+    def_entries_keep(d, d->e, d->began_round);
     if (d->body_size == 0)
         d->body[d->body_size++] = 0; /* a mask may be empty: the round is run all the same */
 }
@@ -116,6 +121,10 @@ static void residual_sum(struct def *d)
     if (!def_mean_decode(d)) return;
     vec_sub(d->dim, d->x, d->w, d->x);
     sent_forget(d);
+    float *before = d->handed;
+    d->handed = d->c;
+    d->c = before;
+    d->handed_round = d->began_round + 1;
     d->report.mixes += allreduce_contributors(d->ring) > 1;
 }
 
@@ -130,6 +139,7 @@ static void take(struct def *d, enum allreduce_outcome outcome, bool waited, str
             known_sum(d);
         else
             residual_sum(d);
+        def_owed_settle(d, 0);
         break;
     case ALLREDUCE_COPY:
         vec_copy(d->dim, allreduce_copy(d->ring), d->x);
@@ -137,6 +147,7 @@ static void take(struct def *d, enum allreduce_outcome outcome, bool waited, str
             known_forget(d);
         else if (allreduce_contributed(d->ring))
             sent_forget(d);
+        def_owed_settle(d, allreduce_counted(d->ring));
         d->report.mixes++;
         break;
     }

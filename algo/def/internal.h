@@ -4,6 +4,7 @@
 
 #include "algo/allreduce/allreduce.h"
 #include "algo/compress/compress.h"
+#include "algo/state.h"
 
 /* EF21: what the others know of a worker's progress. */
 struct known {
@@ -32,7 +33,15 @@ struct def {
     float *c;            /* (dim) C(p) of the round begun; scratch for what is decoded */
     float *shown;        /* (dim) x - e when ahead, else NULL */
     struct known *known; /* EF21, else NULL */
-    float *body;         /* (body_max) the kept entries of p, tensor after tensor */
+    float *handed;       /* (dim) C(p) of the last round over, if it is handed_round - 1 */
+    uint64_t handed_round;
+    float
+        *owed; /* (dim) what of e is of a former life, until it is known how much of it got out; else NULL */
+    uint64_t owed_round; /* rounds that were over by then */
+    float *unsure;       /* (dim) that life had handed this over in the last of them; NULL = nothing */
+    rank_t rank;
+    bool rejoining;
+    float *body;                       /* (body_max) the kept entries of p, tensor after tensor */
     size_t body_max, body_size, *part; /* part: (tensor_count) floats of each tensor */
     uint64_t began_round;
     uint32_t steps; /* done in this round */
@@ -42,6 +51,16 @@ struct def {
 /* def.c. The mean of the round that is over, decoded into w, which is free between training. False: it does not
  * decode. */
 bool def_mean_decode(struct def *d);
+
+/* def.c. body = the entries of p (dim) that are sent in `round`, c = C(p). Not while a round is begun. A tensor out of
+ * the compressor's reach counts as zero. */
+void def_entries_keep(struct def *d, const float *p, uint64_t round);
+
+/* state.c */
+void def_state_save(const struct algo *a, struct state_writer *out);
+int def_state_restore(struct algo *a, struct state_reader *in, struct err_text *why);
+/* The others know of sums up to round `counted` that hold ours: what they hold of `owed` leaves e. */
+void def_owed_settle(struct def *d, uint64_t counted);
 
 /* known.c */
 struct known *known_new(size_t dim); /* returns owned */

@@ -33,6 +33,9 @@ static void destroy(struct algo *a)
     free(d->w);
     free(d->c);
     free(d->shown);
+    free(d->handed);
+    free(d->owed);
+    free(d->unsure);
     free(d->body);
     free(d->part);
     free(d);
@@ -45,6 +48,7 @@ static void vectors_make(struct def *d, const struct algo_config *config, bool a
     d->e = mem_new_zero(d->dim, sizeof *d->e);
     d->w = mem_new_zero(d->dim, sizeof *d->w);
     d->c = mem_new_zero(d->dim, sizeof *d->c);
+    d->handed = mem_new_zero(d->dim, sizeof *d->handed);
     if (ahead) d->shown = mem_new(d->dim, sizeof *d->shown);
     if (ahead) memcpy(d->shown, d->x, d->dim * sizeof *d->x);
     d->whole = (struct tensor){0, 1, d->dim};
@@ -103,6 +107,8 @@ static int make(const struct algo_config *config, const struct choice *params, d
     d->every = choice_integer(params, "every");
     d->weight = choice_integer(params, "weights") == WEIGHTS_DATA ? config->weight[config->rank] : 1;
     d->trace = config->trace;
+    d->rank = config->rank;
+    d->rejoining = config->rejoining;
     vectors_make(d, config, ahead);
     ring_make(d, config);
     *out = (struct algo *)d;
@@ -163,7 +169,7 @@ static const struct param_spec params_of_all[] = {
 };
 enum { PLAIN_PARAMS = 2, DEF_PARAMS = 3 };
 
-#define DEF_TYPE(name_, help_, source_, count_, compresses_, create_)                                        \
+#define DEF_TYPE(name_, help_, source_, count_, compresses_, create_, ...)                                   \
     {                                                                                                        \
         .spec = {.name = name_,                                                                              \
                  .help = help_,                                                                              \
@@ -173,24 +179,25 @@ enum { PLAIN_PARAMS = 2, DEF_PARAMS = 3 };
         .eval = ALGO_EVAL_AVERAGE, .links = ALGO_LINKS_ALL, .packs = true, .compresses = compresses_,        \
         .by_tensor = compresses_, .support = compresses_ ? ALGO_SUPPORT_SHARED : ALGO_SUPPORT_ANY,           \
         .create = create_, .destroy = destroy, .step = def_step, .deadline_us = def_deadline_us,             \
-        .model = def_model, .report = def_report                                                             \
+        .model = def_model, .report = def_report, __VA_ARGS__                                                \
     }
+#define KEEPS_RESIDUAL .state_version = 1, .state_save = def_state_save, .state_restore = def_state_restore
 
 const struct algo_type def_type =
     DEF_TYPE("def", "all-reduce of shared random entries, error feedback, gradients ahead by lam",
-             "Xu, Huang 2022 (arXiv 2004.05298)", DEF_PARAMS, true, def_create);
+             "Xu, Huang 2022 (arXiv 2004.05298)", DEF_PARAMS, true, def_create, KEEPS_RESIDUAL);
 const struct algo_type def_a_type =
     DEF_TYPE("def-a", "the same run, judged at x minus the mean residual (DEF-A)",
-             "Xu, Huang 2022 (arXiv 2004.05298)", DEF_PARAMS, true, def_a_create);
+             "Xu, Huang 2022 (arXiv 2004.05298)", DEF_PARAMS, true, def_a_create, KEEPS_RESIDUAL);
 const struct algo_type ef_sgd_type =
     DEF_TYPE("ef-sgd", "def with lam 0: error feedback with local momentum",
-             "Karimireddy et al. 2019 (arXiv 1901.09847)", PLAIN_PARAMS, true, plain_create);
+             "Karimireddy et al. 2019 (arXiv 1901.09847)", PLAIN_PARAMS, true, plain_create, KEEPS_RESIDUAL);
 const struct algo_type step_ahead_type =
     DEF_TYPE("step-ahead", "def with lam 1: gradients at x minus the own residual",
-             "Xu et al. 2020 (arXiv 2008.05823)", PLAIN_PARAMS, true, ahead_create);
+             "Xu et al. 2020 (arXiv 2008.05823)", PLAIN_PARAMS, true, ahead_create, KEEPS_RESIDUAL);
 const struct algo_type ef21_type =
     DEF_TYPE("ef21", "all-reduce of compressed differences to what all know of each worker's update",
-             "Richtarik et al. 2021 (arXiv 2106.05203)", PLAIN_PARAMS, true, ef21_create);
+             "Richtarik et al. 2021 (arXiv 2106.05203)", PLAIN_PARAMS, true, ef21_create, .state_save = NULL);
 const struct algo_type allreduce_type =
     DEF_TYPE("allreduce", "all-reduce SGD: the mean of whole updates, each round", "", PLAIN_PARAMS, false,
-             plain_create);
+             plain_create, KEEPS_RESIDUAL);

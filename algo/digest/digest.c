@@ -11,7 +11,7 @@
  *
  * State: x; one reference-counted vector per stream of this node, shared with the message in flight.
  * Files: token.c (sync, tour), line.c (compressed tokens), search.c (lost tokens),
- * plan.c (streams), rebase.c (new plans).
+ * plan.c (streams), rebase.c (new plans), state.c (over a restart).
  *
  * Normal course
  *  - START trains; TRAINED adds the progress to x, trains on, and starts the tours that are due.
@@ -293,4 +293,7 @@ const struct algo_type digest_type = {
     .deadline_us = deadline_us,
     .model = model,
     .report = report,
+    .state_version = 1,
+    .state_save = digest_state_save,
+    .state_restore = digest_state_restore,
 };

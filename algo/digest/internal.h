@@ -6,7 +6,7 @@
 
 #include "algo/bitmap.h"
 #include "algo/compress/mirror.h"
-#include "algo/step.h"
+#include "algo/state.h"
 #include "algo/streams/streams.h"
 #include "algo/token.h"
 #include "base/prng.h"
@@ -108,6 +108,7 @@ struct digest {
 
     /* model */
     float *x;               /* (dim) x_v */
+    bool owes;              /* x - r holds progress of a former life, which is still to be handed over */
     struct blob *reference; /* r_v: x_v right after its last sync with any stream; owned reference */
     double share;           /* w_v of this plan */
     uint64_t steps, steps_handed_over;
@@ -218,6 +219,10 @@ bool digest_plan_blank(const struct digest *d);
 double digest_data_behind(
     const struct digest *d); /* share of all data that our aggregate speaks for; 0 when blank */
 double digest_part_weight(const struct digest *d); /* sum of w over our part */
+
+/* state.c */
+void digest_state_save(const struct algo *a, struct state_writer *out);
+int digest_state_restore(struct algo *a, struct state_reader *in, struct err_text *why);
 
 /* rebase.c */
 int digest_plan_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts);

@@ -164,7 +164,7 @@ static void plan_adopt(struct digest *d, struct epoch epoch, struct edge *down, 
 {
     const float *old = blob_floats(d->reference);
     const float *new_base = blob_floats(base);
-    if (d->rejoining && d->steps_handed_over == 0)
+    if (d->rejoining && d->steps_handed_over == 0 && !d->owes)
         memcpy(d->x, new_base, d->dim * sizeof(float)); /* our start was long ago for the others */
     else
         for (size_t j = 0; j < d->dim; j++) d->x[j] = new_base[j] + (d->x[j] - old[j]);

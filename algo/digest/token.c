@@ -41,7 +41,7 @@ static void sync_with(struct digest *d, struct stream_seat *m, const float *g)
     const struct blob *known = m->fresh ? d->reference : m->snapshot;
     sync_pass(d->dim, (float)d->share, g, blob_floats(d->reference), blob_floats(known), d->x,
               blob_floats_own(out));
-    m->fresh = false;
+    m->fresh = d->owes = false;
     blob_unref(m->snapshot);
     m->snapshot = out;
     blob_unref(d->reference);

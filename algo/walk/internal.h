@@ -3,7 +3,7 @@
 #define GADABOUT_ALGO_WALK_INTERNAL_H
 
 #include "algo/compress/mirror.h"
-#include "algo/step.h"
+#include "algo/state.h"
 #include "algo/token.h"
 #include "base/check.h"
 #include "base/prng.h"
@@ -24,6 +24,7 @@ struct walking {
     struct blob *copy;  /* SENT: the model as the receiver knows it, one reference; else NULL */
     float *residual;    /* (dim) of the last hand-over, x - copy; NULL without compression */
     uint64_t sent_boot; /* SENT: of the process that it went to */
+    uint64_t owed_at;   /* sequence with which the walk left, in a former life; 0 = none */
     bool owed;          /* the residual waits for the next visit; x still holds it */
     float *base;        /* aggregator: (dim) x as it last left the aggregation; NULL = not seen yet */
     uint32_t steps;     /* folded in since it came */
@@ -75,6 +76,10 @@ void walk_note_version(struct walk *w, uint32_t t);
 struct walk_peer *walk_peer_find(const struct walk *w, rank_t rank);
 struct walk_peer *walk_peer_add(struct walk *w, rank_t rank, uint64_t boot); /* it is not there yet */
 void walk_peer_remove(struct walk *w, rank_t rank);                          /* it is */
+
+/* -- state.c -- */
+void walk_state_save(const struct algo *a, struct state_writer *out);
+int walk_state_restore(struct algo *a, struct state_reader *in, struct err_text *why);
 
 /* -- message.c -- */
 

@@ -119,6 +119,8 @@ static int take_model(struct walk *w, struct walk_peer *from, const struct algo_
     if (custody_receive(&k->custody, &stamp, w->now_us) == CUSTODY_REPEAT) {
         w->counters.duplicates_dropped++;
     } else {
+        if (k->owed_at > left_at) left_at = k->owed_at;
+        k->owed_at = 0;
         if (stamp.sequence <= left_at) k->owed = false; /* it does not come from what we handed over */
         store(w, k, blob_floats(model));
         w->counters.mixes++;

@@ -34,6 +34,7 @@
  *  - rank 0 is gone: the walks go on without each other. When it is back it knows no u_r: each walk that
  *    comes for the first time is averaged with those that came before it, and that is its base.
  *  - a malformed message: ERR_PROTO, nothing changed (message.c).
+ *  - over a restart a node keeps the residuals of the walks that it handed over (state.c).
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -350,4 +351,7 @@ const struct algo_type walk_type = {
     .deadline_us = deadline_us,
     .model = model,
     .report = report,
+    .state_version = 1,
+    .state_save = walk_state_save,
+    .state_restore = walk_state_restore,
 };

@@ -34,6 +34,24 @@ void member_faults_disturbed(struct member_storm *s, uint32_t v)
 
 /* -- lives ------------------------------------------------------------------------------------- */
 
+static void disk_write(struct member_slot *slot, struct node *n)
+{
+    struct node_report r;
+    node_report(n, &r);
+    uint64_t mark = node_saving(n);
+    blob_unref(slot->disk.method);
+    slot->disk = (struct member_disk){.any = true,
+                                      .id = slot->id,
+                                      .method = node_method_state(n, false),
+                                      .steps = r.progress,
+                                      .claimed = r.claimed,
+                                      .incarnation = r.incarnation,
+                                      .had_place = r.place != RANK_NONE,
+                                      .place = r.place};
+    memcpy(slot->disk.x, node_model(n), sizeof slot->disk.x);
+    node_saved(n, mark);
+}
+
 void member_faults_save(struct member_storm *s)
 {
     uint64_t now_us = member_storm_now_us(s);
@@ -42,17 +60,24 @@ void member_faults_save(struct member_storm *s)
         struct node *n = simulation_node(s->sim, v);
         if (n == NULL || now_us < slot->save_us || slot->paused) continue;
         slot->save_us = now_us + s->save_gap_us;
-        struct node_report r;
-        node_report(n, &r);
-        if (node_algo(n) == NULL) continue;
-        slot->disk = (struct member_disk){.any = true,
-                                          .id = slot->id,
-                                          .steps = r.progress,
-                                          .claimed = r.claimed,
-                                          .incarnation = r.incarnation,
-                                          .had_place = r.place != RANK_NONE,
-                                          .place = r.place};
-        memcpy(slot->disk.x, node_model(n), sizeof slot->disk.x);
+        if (node_algo(n) != NULL) disk_write(slot, n);
+    }
+}
+
+void member_faults_wanted(struct member_storm *s, uint32_t v)
+{
+    s->slot[v].save_now = s->save_now = true;
+}
+
+void member_faults_save_wanted(struct member_storm *s)
+{
+    if (!s->save_now) return;
+    s->save_now = false;
+    for (uint32_t v = 0; v < s->slots; v++) {
+        struct member_slot *slot = &s->slot[v];
+        struct node *n = simulation_node(s->sim, v);
+        if (slot->save_now && n != NULL && node_algo(n) != NULL) disk_write(slot, n);
+        slot->save_now = false;
     }
 }
 
@@ -114,6 +139,10 @@ static void begin_life(struct member_storm *s, uint32_t v, enum member_fault how
     struct member_disk from = {.any = false};
     if (how == MEMBER_BACK_OLD_DISK && slot->disk.any && slot->disk.id == slot->id) from = slot->disk;
     slot->disk.any = from.any;
+    if (!from.any) {
+        blob_unref(slot->disk.method);
+        slot->disk.method = NULL;
+    }
     slot->seed = draw_seed(s, v);
     slot->seeking = false;
     struct simulation_life life = {.id = slot->id, .seed = slot->seed};
@@ -121,6 +150,7 @@ static void begin_life(struct member_storm *s, uint32_t v, enum member_fault how
     bool wrong_steps = s->mutant != NULL && s->mutant->forgets_steps;
     if (from.any) {
         life.x0 = from.x;
+        life.method = from.method;
         life.steps = wrong_steps ? 0 : from.steps;
         life.incarnation = from.incarnation;
         life.had_place = from.had_place;
@@ -140,7 +170,7 @@ static void end_life(struct member_storm *s, uint32_t v, bool reset)
     if (slot->leaving) member_checkers_left(s, v);
     member_faults_disturbed(s, v);
     member_checkers_ended(s, v);
-    slot->paused = slot->leaving = false;
+    slot->paused = slot->leaving = slot->save_now = false;
     simulation_crash(s->sim, v, reset);
 }
 

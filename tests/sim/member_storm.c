@@ -183,6 +183,11 @@ static void observe(void *ctx, const void *bytes, size_t size)
     s->tally->fingerprint = print;
 }
 
+static void save_wanted(void *ctx, uint32_t v)
+{
+    member_faults_wanted(ctx, v);
+}
+
 static void storm_open(struct member_storm *s, const struct member_plan *plan)
 {
     static float x0[MEMBER_DIM];
@@ -211,6 +216,7 @@ static void storm_open(struct member_storm *s, const struct member_plan *plan)
     s->setup.patience_us = PATIENCE_US;
     s->setup.trainer_new = counter_new;
     s->setup.ctx = s;
+    s->setup.on_save = save_wanted;
     s->setup.trace = &s->trace;
     if (simulation_new(&s->setup, &s->sim, &why) != 0) check_failed(why.text, __FILE__, __LINE__);
     sim_observe(simulation_world(s->sim), observe, s);
@@ -233,6 +239,7 @@ bool member_storm_go_on(struct member_storm *s, uint64_t until_us)
         if (s->mutant != NULL && s->mutant->tamper != NULL) s->mutant->tamper(s);
         member_checkers_event(s);
         if (s->healed_us == TIME_NEVER) member_faults_save(s);
+        member_faults_save_wanted(s);
         member_faults_seek(s);
     }
     if (simulation_failure(s->sim)[0] != '\0') member_storm_fail(s, "%s", simulation_failure(s->sim));
@@ -300,6 +307,7 @@ bool member_storm_run(uint64_t seed, const struct member_plan *plan, struct memb
                 (unsigned long long)seed, s->algorithm, s->topology, s->relays ? ", relays" : "", s->places, s->slots,
                 s->min_nodes, s->problem.text);
     simulation_free(s->sim);
+    for (uint32_t v = 0; v < s->slots; v++) blob_unref(s->slot[v].disk.method);
     free(s);
     return fine;
 }

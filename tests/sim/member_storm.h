@@ -103,6 +103,7 @@ struct member_disk {
     bool any;
     node_id id;
     float x[MEMBER_DIM];
+    struct blob *method; /* the method's state, of the same moment; the slot's is owned */
     uint64_t steps, claimed, incarnation;
     bool had_place;
     rank_t place;
@@ -130,6 +131,7 @@ struct member_slot {
     uint32_t witnesses; /* bit u: nothing kept the leave from u */
     struct member_disk disk;
     uint64_t save_us; /* next */
+    bool save_now;    /* a message waits for one */
 };
 
 /* Models lately held by somebody: 8 entries per bucket, the oldest goes. */
@@ -159,6 +161,7 @@ struct member_storm {
     node_id used[MEMBER_IDS_MAX];
     uint32_t used_count;
     bool drifting;
+    bool save_now;                /* some slot's */
     uint64_t counted[MEMBER_DIM]; /* steps that trainers of the place did, in all lives */
     uint32_t touched;             /* bit v: the event ran slot v */
     uint64_t healed_us;           /* TIME_NEVER before */
@@ -192,7 +195,9 @@ void member_faults_init(struct member_storm *s);
 bool member_faults_blow(struct member_storm *s, uint64_t until_us); /* false when there is a problem */
 void member_faults_heal(struct member_storm *s);
 void member_faults_seek(struct member_storm *s);
-void member_faults_save(struct member_storm *s); /* disks whose time has come */
+void member_faults_save(struct member_storm *s);               /* disks whose time has come */
+void member_faults_wanted(struct member_storm *s, uint32_t v); /* node_sink.on_save of v */
+void member_faults_save_wanted(struct member_storm *s);        /* what those ask for */
 
 void member_faults_say(const struct member_storm *s, const char *what, uint32_t a,
                        uint32_t b);                               /* when loud */

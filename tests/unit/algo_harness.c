@@ -193,6 +193,7 @@ static int step_instance(struct harness *h, rank_t r, const struct algo_event *e
         const struct algo_action *a = &h->acts.item[i];
         switch (a->kind) {
         case ALGO_SEND:
+            if (a->durable) harness_save(h, r, false);
             send_out(h, r, a->to, &a->msg);
             break;
         case ALGO_TRAIN:
@@ -206,7 +207,8 @@ static int step_instance(struct harness *h, rank_t r, const struct algo_event *e
     return err;
 }
 
-static void instance_start(struct harness *h, rank_t r, bool rejoining, const float *own)
+static void instance_start(struct harness *h, rank_t r, bool rejoining, const float *own,
+                           const struct blob *state)
 {
     struct instance *in = &h->instance[r];
     CHECK(in->algo == NULL);
@@ -226,6 +228,8 @@ static void instance_start(struct harness *h, rank_t r, bool rejoining, const fl
                                  .rejoining = rejoining};
     struct err_text why = {""};
     int err = algo_create(h->type, &config, &h->params, &in->algo, &why);
+    if (err != 0) check_failed(why.text, __FILE__, __LINE__);
+    if (state != NULL) err = algo_state_restore(h->type, in->algo, h->dim, state->data, state->size, &why);
     if (err != 0) check_failed(why.text, __FILE__, __LINE__);
     in->incarnation++;
     in->deadline_us = TIME_NEVER;
@@ -268,7 +272,7 @@ static void start(struct harness *h)
 {
     if (h->started) return;
     h->started = true;
-    for (rank_t r = 0; r < h->graph->node_count; r++) instance_start(h, r, false, NULL);
+    for (rank_t r = 0; r < h->graph->node_count; r++) instance_start(h, r, false, NULL, NULL);
     for (rank_t r = 0; r < h->graph->node_count; r++) links_settle(h, r);
 }
 
@@ -427,13 +431,41 @@ void harness_crash(struct harness *h, rank_t r)
 
 void harness_restart(struct harness *h, rank_t r, bool rejoining)
 {
-    instance_start(h, r, rejoining, NULL);
+    instance_start(h, r, rejoining, NULL, NULL);
     links_settle(h, r);
 }
 
 void harness_restart_at(struct harness *h, rank_t r, bool rejoining, const float *x)
 {
-    instance_start(h, r, rejoining, x);
+    instance_start(h, r, rejoining, x, NULL);
+    links_settle(h, r);
+}
+
+void harness_save(struct harness *h, rank_t r, bool last)
+{
+    struct instance *in = &h->instance[r];
+    CHECK(in->algo != NULL);
+    if (in->saved_x == NULL) in->saved_x = mem_new(h->dim, sizeof *in->saved_x);
+    memcpy(in->saved_x, h->type->model(in->algo), h->dim * sizeof *in->saved_x);
+    blob_unref(in->saved);
+    in->saved = algo_state_save(h->type, in->algo, r, h->dim, last);
+}
+
+void harness_forget_state(struct harness *h, rank_t r)
+{
+    blob_unref(h->instance[r].saved);
+    h->instance[r].saved = NULL;
+}
+
+const struct blob *harness_saved_state(const struct harness *h, rank_t r)
+{
+    return h->instance[r].saved;
+}
+
+void harness_restart_saved(struct harness *h, rank_t r, bool rejoining)
+{
+    CHECK(h->instance[r].saved_x != NULL);
+    instance_start(h, r, rejoining, h->instance[r].saved_x, h->instance[r].saved);
     links_settle(h, r);
 }
 

@@ -72,6 +72,12 @@ void harness_crash(struct harness *h, rank_t r); /* state, job and messages to i
 void harness_restart(struct harness *h, rank_t r, bool rejoining); /* fresh state, new boot, links come up */
 /* Likewise, with a model (dim) of its own, fetched or kept, instead of the common start. */
 void harness_restart_at(struct harness *h, rank_t r, bool rejoining, const float *x);
+/* What an instance has on disk: its model and its method's state (algo/state.h), of one moment. A durable message
+ * leaves with such a save. The next save replaces it. */
+void harness_save(struct harness *h, rank_t r, bool last);                 /* last: a crash follows at once */
+void harness_forget_state(struct harness *h, rank_t r);                    /* ... but the model */
+void harness_restart_saved(struct harness *h, rank_t r, bool rejoining);   /* from what was saved (checked) */
+const struct blob *harness_saved_state(const struct harness *h, rank_t r); /* borrowed; NULL = none */
 void harness_pause(struct harness *h, rank_t r); /* a stopped process: its events wait, its links stay up */
 void harness_unpause(struct harness *h, rank_t r);
 /* The next message of this kind from a to b never arrives (a fault the transport does not allow). */

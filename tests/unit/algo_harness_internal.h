@@ -2,6 +2,7 @@
 #ifndef GADABOUT_TESTS_UNIT_ALGO_HARNESS_INTERNAL_H
 #define GADABOUT_TESTS_UNIT_ALGO_HARNESS_INTERNAL_H
 
+#include "algo/state.h"
 #include "base/prng.h"
 #include "tests/unit/algo_harness.h"
 
@@ -54,6 +55,8 @@ struct instance {
     size_t held_count, held_capacity;
     bool job_open, job_held; /* held: ended while training is stopped */
     uint32_t job_steps;
+    float *saved_x; /* (dim) on disk; NULL = nothing is */
+    struct blob *saved;
     float *job_x, *job_delta; /* (dim) */
     uint64_t step_us, steps;
     uint64_t deadline_us, deadline_generation;

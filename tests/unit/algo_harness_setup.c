@@ -67,6 +67,8 @@ void harness_free(struct harness *h)
         h->type->destroy(in->algo);
         for (size_t i = 0; i < in->held_count; i++) harness_item_release(&in->held[i]);
         free(in->held);
+        free(in->saved_x);
+        blob_unref(in->saved);
         free(in->job_x);
         free(in->job_delta);
     }

@@ -49,6 +49,7 @@
 #define TRANSFER_CHUNK_MAX (4u * 1024u * 1024u) /* bytes of one chunk */
 #define TRANSFER_CHUNK_COUNT_MAX 65536u         /* chunks of one model */
 #define TRANSFER_AHEAD_MAX 8u                   /* chunks that one newcomer asks of one donor ahead */
+#define GIVE_RATE_MIN (1024u * 1024u)           /* bytes per second of a donor, if it has a cap */
 #define TRANSFER_WAIT_MAX_US 30000000u          /* a donor's "ask again later" counts up to that */
 
 /* Checkpoints. */

@@ -69,6 +69,7 @@ struct config {
     /* agent */
     char *listen;        /* "host:port"; port 0 = any free one; "none" = nobody can dial us */
     uint64_t relay_rate; /* bytes per second passed on for others; 0 = none */
+    uint64_t give_rate;  /* up, agent: bytes per second of models given to newcomers, all together; 0 = no cap */
     char *advertise;     /* NULL = what peers see */
     char *cluster;       /* its name: both ends of a link must agree */
     char *multicast;     /* "on", "off" or "239.x.y.z:port" */

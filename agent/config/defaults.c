@@ -138,6 +138,16 @@ static int check_agent(const struct config_parse *p, struct err_text *why)
     return 0;
 }
 
+/* A newcomer hears one chunk at a time, and takes who is silent for longer than a second or two for gone. */
+static int check_give_rate(const struct config *c, struct err_text *why)
+{
+    if (c->give_rate == 0 || c->give_rate >= GIVE_RATE_MIN) return 0;
+    return err_set(why, ERR_USAGE,
+                   "--give-rate: %" PRIu64 " bytes per second are less than a chunk of %u bytes per second; give "
+                   "at least that, or 0 for no cap",
+                   c->give_rate, GIVE_RATE_MIN);
+}
+
 static int check_up(const struct config *c, struct err_text *why)
 {
     if (c->nodes <= UP_NODE_MAX) return 0;
@@ -218,6 +228,7 @@ int config_check(const struct config_parse *p, struct err_text *why)
     case COMMAND_COUNT:
         break;
     }
+    if (err == 0) err = check_give_rate(c, why);
     if (err == 0) err = algo_fit_topology(c->algorithm, &c->algorithm_params, c->topology.spec, why);
     if (err == 0) err = algo_fit_compress(c->algorithm, &c->compress, 0, why);
     if (err == 0) err = check_compress_by(c, why);

@@ -112,6 +112,7 @@ struct node_config agent_node_settings(const struct agent *a)
         .dim = a->experiment.dim,
         .x0 = resumed != NULL ? blob_floats(resumed->model) : a->experiment.x0,
         .start = a->experiment.x0,
+        .give_bytes_s = c->give_rate,
         .method = resumed != NULL ? resumed->method : NULL,
         .steps_done = resumed != NULL ? resumed->steps : 0,
         .site = a->experiment.site,

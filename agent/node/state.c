@@ -3,7 +3,8 @@
  * Normal course
  *  - FETCHING: each linked member that trains, and has at least half the progress of the best, is a donor; what
  *    comes goes into a buffer of its own and becomes x0 when it is whole.
- *  - training: whoever asks is answered out of a snapshot of our model; chunks go in the bulk lane while it takes them.
+ *  - training: whoever asks is answered out of a snapshot of our model; chunks go in the bulk lane while it takes them,
+ *    and as fast as give_bytes_s allows, all newcomers together.
  * Failure courses
  *  - we are asked and do not train (yet): BUSY, for a second.
  *  - what comes after the fetch is over: dropped.
@@ -138,6 +139,7 @@ void node_donor_begin(struct node *n)
         .dim = n->config.dim,
         .chunk_size = STATE_CHUNK_SIZE,
         .newcomer_max = NEWCOMER_MAX,
+        .rate_bytes_s = n->config.give_bytes_s,
         .snapshot_us = SNAPSHOT_US,
         .queue_max = QUEUE_MAX,
         .seed = n->config.seed ^ n->config.id ^ n->config.boot,

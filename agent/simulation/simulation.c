@@ -183,6 +183,7 @@ static struct node *simulated_make_node(struct simulated *e, bool rejoining)
         config.min_nodes = setup->min_nodes;
         config.membership = setup->membership;
         config.overlay = setup->overlay;
+        config.give_bytes_s = setup->give_bytes_s;
         config.steps_done = life->steps;
         config.method = life->method;
         config.had_place = life->had_place;

@@ -139,6 +139,40 @@ static void a_late_comer_fetches_the_model_and_trains(void **state)
     }
 }
 
+/* Three come at once, and the one who trains may give a model in five seconds: at any time it has given no more than
+ * that and one ahead, and in the end all have theirs. Without the cap they have it at once. */
+static void a_cap_holds_over_all_newcomers_and_all_complete(void **state)
+{
+    (void)state;
+    enum { MODEL = DIM * sizeof(float), MODEL_S = 5 };
+    for (uint64_t seed = 0; seed < 4; seed++)
+        for (int capped = 0; capped < 2; capped++) {
+            struct fixture f;
+            members_init(&f, 4, seed);
+            f.setup.start_count = f.setup.min_nodes = 1;
+            f.setup.give_bytes_s = capped ? MODEL / MODEL_S : 0;
+            struct simulation *s = open_simulation(&f);
+            let_go_on(s, 20);
+            for (uint32_t v = 1; v < 4; v++) {
+                const struct simulation_life late = {.id = 70 + v, .seed = 0};
+                assert_int_equal(simulation_join(s, v, &late, NULL), 0);
+            }
+            uint64_t began_us = simulation_now_us(s), all_us = 0;
+            while (all_us == 0 && simulation_now_us(s) < began_us + 60 * SECOND) {
+                let_go_on(s, 0.1);
+                uint64_t took_us = simulation_now_us(s) - began_us, given = report_of(s, 0).bytes_given;
+                if (capped) assert_true(given * MODEL_S * SECOND <= MODEL * (took_us + MODEL_S * SECOND));
+                bool all = true;
+                for (uint32_t v = 1; v < 4; v++) all = all && report_of(s, v).phase == NODE_TRAINING;
+                if (all) all_us = took_us;
+            }
+            assert_true(all_us > 0);
+            if (!capped) assert_true(all_us < 5 * SECOND);
+            settle(s, 10, "all with a model");
+            simulation_free(s);
+        }
+}
+
 static void a_fifth_of_four_waits_until_a_place_is_vacant(void **state)
 {
     (void)state;
@@ -353,6 +387,7 @@ int main(void)
         cmocka_unit_test(all_founders_take_the_place_of_their_rank),
         cmocka_unit_test(nothing_begins_before_enough_are_known),
         cmocka_unit_test(a_late_comer_fetches_the_model_and_trains),
+        cmocka_unit_test(a_cap_holds_over_all_newcomers_and_all_complete),
         cmocka_unit_test(a_fifth_of_four_waits_until_a_place_is_vacant),
         cmocka_unit_test(a_node_that_comes_back_has_its_old_place),
         cmocka_unit_test(a_new_node_takes_the_place_of_a_dead_one),

@@ -220,6 +220,120 @@ static void the_rate_is_kept_and_shared_in_turn(void **state)
     bench_close(&b);
 }
 
+/* -- whole fetches from a donor with a cap ------------------------------------------------------------------------ */
+
+#define FETCHERS 5u
+
+/* Several newcomers and one donor, whose words take no time. */
+struct crowd {
+    struct bench b;
+    struct fetch *fetch[FETCHERS];
+    float x[FETCHERS][DIM];
+    struct transfer_actions acts[FETCHERS + 1]; /* of the donor: the last */
+    uint64_t now_us, given, rate;
+};
+
+static void crowd_open(struct crowd *c, uint64_t rate, uint32_t newcomer_max, uint64_t donor_rate)
+{
+    memset(c, 0, sizeof *c);
+    bench_open(&c->b, newcomer_max, donor_rate);
+    c->rate = rate;
+    for (uint32_t i = 0; i < FETCHERS; i++) {
+        struct fetch_config config = {
+            .x = c->x[i], .dim = DIM, .donor_max = 3, .window = 4, .silence_us = 2 * SNAPSHOT_US, .seed = i};
+        c->fetch[i] = fetch_new(&config);
+        fetch_donor_up(c->fetch[i], 100, 5, 0, &c->acts[i]);
+    }
+}
+
+static void crowd_close(struct crowd *c)
+{
+    for (uint32_t i = 0; i < FETCHERS; i++) fetch_free(c->fetch[i]);
+    for (uint32_t i = 0; i <= FETCHERS; i++) transfer_actions_deinit(&c->acts[i]);
+    bench_close(&c->b);
+}
+
+/* Newcomers are ids 0 .. FETCHERS - 1. Returns whether anything was said. */
+static bool words_of_newcomer(struct crowd *c, uint32_t i)
+{
+    struct transfer_actions said = c->acts[i];
+    c->acts[i] = (struct transfer_actions){0};
+    for (size_t k = 0; k < said.count; k++)
+        if (said.item[k].kind == TRANSFER_SEND)
+            assert_int_equal(
+                donor_message(c->b.d, i, &said.item[k].msg, c->b.x, 5, c->now_us, &c->acts[FETCHERS]), 0);
+    bool any = said.count > 0;
+    transfer_actions_deinit(&said);
+    return any;
+}
+
+static bool words_of_donor(struct crowd *c)
+{
+    struct transfer_actions said = c->acts[FETCHERS];
+    c->acts[FETCHERS] = (struct transfer_actions){0};
+    for (size_t k = 0; k < said.count; k++) {
+        const struct transfer_action *a = &said.item[k];
+        if (a->msg.body != NULL) c->given += a->msg.body->size;
+        assert_int_equal(fetch_message(c->fetch[a->to], 100, &a->msg, c->now_us, &c->acts[a->to]), 0);
+    }
+    bool any = said.count > 0;
+    transfer_actions_deinit(&said);
+    return any;
+}
+
+/* To the next time at which somebody wants to be woken. */
+static bool crowd_go_on(struct crowd *c)
+{
+    uint64_t next_us = donor_deadline_us(c->b.d);
+    for (uint32_t i = 0; i < FETCHERS; i++)
+        if (fetch_deadline_us(c->fetch[i]) < next_us) next_us = fetch_deadline_us(c->fetch[i]);
+    if (next_us == TIME_NEVER) return false;
+    if (next_us > c->now_us) c->now_us = next_us;
+    if (donor_deadline_us(c->b.d) <= c->now_us) donor_deadline(c->b.d, c->now_us, &c->acts[FETCHERS]);
+    for (uint32_t i = 0; i < FETCHERS; i++)
+        if (fetch_deadline_us(c->fetch[i]) <= c->now_us) fetch_deadline(c->fetch[i], c->now_us, &c->acts[i]);
+    return true;
+}
+
+/* All have the model; false when ever more was given than the rate and a chunk allow. */
+static bool crowd_keeps_the_cap(struct crowd *c)
+{
+    bool kept = true, all = false;
+    while (!all && c->now_us < 600 * (uint64_t)SNAPSHOT_US) {
+        bool any = true;
+        while (any) {
+            any = false;
+            for (uint32_t i = 0; i < FETCHERS; i++) any |= words_of_newcomer(c, i);
+            any |= words_of_donor(c);
+            kept = kept && (double)c->given <= (double)c->rate * (double)c->now_us / 1e6 + CHUNK;
+        }
+        all = true;
+        for (uint32_t i = 0; i < FETCHERS; i++) all = all && fetch_done(c->fetch[i]);
+        if (!all && !crowd_go_on(c)) break;
+    }
+    assert_true(all);
+    for (uint32_t i = 0; i < FETCHERS; i++) assert_memory_equal(c->x[i], c->b.x, sizeof c->x[i]);
+    return kept;
+}
+
+static void the_cap_holds_over_all_newcomers_and_all_complete(void **state)
+{
+    (void)state;
+    static const uint64_t rates[] = {4 * CHUNK, 20 * CHUNK, 1000 * CHUNK}; /* a second */
+    for (size_t r = 0; r < sizeof rates / sizeof rates[0]; r++)
+        for (uint32_t newcomer_max = 1; newcomer_max <= 4; newcomer_max++) {
+            struct crowd c;
+            crowd_open(&c, rates[r], newcomer_max, rates[r]);
+            assert_true(crowd_keeps_the_cap(&c));
+            assert_true(c.given >= FETCHERS * sizeof c.b.x);
+            crowd_close(&c);
+        }
+    struct crowd c; /* planted: a cap that is not heeded */
+    crowd_open(&c, rates[0], 4, 0);
+    assert_false(crowd_keeps_the_cap(&c));
+    crowd_close(&c);
+}
+
 static void a_donor_whose_rate_is_spoken_for_says_when_to_come_again(void **state)
 {
     (void)state;
@@ -290,6 +404,7 @@ int main(void)
         cmocka_unit_test(newcomers_over_the_cap_are_told_to_come_again),
         cmocka_unit_test(a_newcomer_that_is_gone_is_sent_nothing_more),
         cmocka_unit_test(the_rate_is_kept_and_shared_in_turn),
+        cmocka_unit_test(the_cap_holds_over_all_newcomers_and_all_complete),
         cmocka_unit_test(a_donor_whose_rate_is_spoken_for_says_when_to_come_again),
         cmocka_unit_test(a_full_link_waits_while_others_go_on),
         cmocka_unit_test(a_second_ask_begins_anew),

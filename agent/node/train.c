@@ -70,10 +70,10 @@ void node_train_start(struct node *n, const float *x, uint32_t max_steps)
         n->asked_in_vain = true;
         return;
     }
+    if (n->sink.on_still != NULL) n->sink.on_still(n->sink.ctx);
     job->max_steps = left < max_steps ? (uint32_t)left : max_steps;
     memcpy(job->x, x, n->config.dim * sizeof *x);
     job->running = true;
-    if (n->sink.on_still != NULL) n->sink.on_still(n->sink.ctx);
     job->held = n->hold_until_us != TIME_NEVER && n->host->ops->now_us(n->host) < n->hold_until_us;
     if (!job->held) CHECK(n->host->ops->start_job(n->host, &job->base) == 0);
 }

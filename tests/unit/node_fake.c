@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "algo/state.h"
 #include "base/check.h"
 
 /* -- transport, host, trainer, algorithm ---------------------------------------------------------- */
@@ -168,6 +169,7 @@ static int fake_step(struct algo *a, const struct algo_event *e, struct algo_act
         f->train = 0;
     }
     if (f->send_to != RANK_NONE) algo_send(acts, f->send_to, 9)->vec = blob_ref(f->send_vec);
+    if (f->send_to != RANK_NONE && f->durable) algo_send_durably(acts);
     f->send_to = RANK_NONE;
     int answer = f->answer;
     f->answer = 0;
@@ -190,7 +192,25 @@ static void fake_report(const struct algo *a, struct algo_report *out)
     *out = (struct algo_report){.version = 5};
 }
 
-static const struct algo_type fake_algo = {.packs = true,
+static void fake_state_save(const struct algo *a, struct state_writer *out)
+{
+    if (a->f->owes != 0) state_put64(out, a->f->owes);
+}
+
+static int fake_state_restore(struct algo *a, struct state_reader *in, struct err_text *why)
+{
+    uint64_t owes = state_get64(in);
+    int err = state_end(in, why);
+    if (err == 0) a->f->owes = owes;
+    EVENT(a->f, "restore %d;", err);
+    return err;
+}
+
+static const struct algo_type fake_algo = {.spec = {.name = "fake"},
+                                           .packs = true,
+                                           .state_version = 3,
+                                           .state_save = fake_state_save,
+                                           .state_restore = fake_state_restore,
                                            .create = fake_create,
                                            .destroy = fake_destroy,
                                            .step = fake_step,
@@ -232,6 +252,19 @@ static void fake_member_changed(void *ctx, const struct member *m, bool is_new, 
             member_state_name(m->state));
 }
 
+static void fake_wants_save(void *ctx)
+{
+    ((struct fake *)ctx)->saves_wanted++;
+}
+
+static void fake_still(void *ctx)
+{
+    struct fake *f = ctx;
+    f->still++;
+    f->still_x = node_model(f->node)[0];
+    assert_false(node_job_runs(f->node));
+}
+
 static void fake_finished(void *ctx)
 {
     ((struct fake *)ctx)->finished++;
@@ -269,7 +302,7 @@ struct node_config fake_config(void)
                                 .graph = &path};
 }
 
-void fake_open(struct fake *f, const struct node_config *config)
+static void open_fake(struct fake *f, const struct node_config *config, bool keeps)
 {
     memset(f, 0, sizeof *f);
     f->transport.ops = &fake_transport_ops;
@@ -286,9 +319,21 @@ void fake_open(struct fake *f, const struct node_config *config)
                              .is_ready = fake_is_ready,
                              .on_failed = fake_failed,
                              .on_finished = fake_finished,
+                             .on_still = fake_still,
+                             .on_save = keeps ? fake_wants_save : NULL,
                              .on_member = fake_member_changed};
     f->node = node_new(config, &sink);
     node_attach(f->node, &f->transport, &f->host);
+}
+
+void fake_open(struct fake *f, const struct node_config *config)
+{
+    open_fake(f, config, false);
+}
+
+void fake_open_keeping(struct fake *f, const struct node_config *config)
+{
+    open_fake(f, config, true);
 }
 
 void fake_forget(struct fake *f)

@@ -39,7 +39,9 @@ struct fake {
     uint32_t train;
     rank_t send_to;
     struct blob *send_vec; /* borrowed */
+    bool durable;          /* ... as a durable message */
     uint64_t wants_us;
+    uint64_t owes;        /* what it keeps beside the model; 0 = nothing */
     float delta;          /* of the trainer */
     uint32_t trained_max; /* max_steps of its last run */
     float seen_x, seen_vec;
@@ -48,6 +50,8 @@ struct fake {
     bool unready; /* the owner has no trainer at hand yet */
     uint32_t finished, failed, created, destroyed, ranked, trainers_freed;
     struct err_text failure;
+    uint32_t saves_wanted, still;
+    float still_x; /* the model at the last of these */
     uint32_t node_count;
     struct node *node;
 };
@@ -64,6 +68,8 @@ struct node_config fake_config(void);
 /* Makes the node at time 50 us and attaches it; it is not started. Borrows config for the call, and what it
  * points to as node.h says. One fake is open at a time. */
 void fake_open(struct fake *f, const struct node_config *config);
+/* The same with an owner that saves (node_sink.on_save). */
+void fake_open_keeping(struct fake *f, const struct node_config *config);
 /* A started node with the members given, linked to 0 and 2, both presented; the logs are empty. */
 void fake_open_running(struct fake *f, uint64_t steps_max);
 /* Frees the node and asserts that it freed its algorithm and trainer, each once. */

@@ -39,10 +39,10 @@ struct state_reader {
 };
 
 uint64_t state_get64(struct state_reader *r);
-float *state_get_floats(struct state_reader *r,
-                        size_t n); /* (n) owned; NULL = failed, or a value is not finite */
-int state_end(const struct state_reader *r,
-              struct err_text *why); /* 0, or ERR_FORMAT: bad, or something is left */
+/* Returns (n) owned; NULL = failed, or a value is not finite. */
+float *state_get_floats(struct state_reader *r, size_t n);
+/* 0, or ERR_FORMAT: something was not there, or something is left. */
+int state_end(const struct state_reader *r, struct err_text *why);
 
 /* -- for owners -------------------------------------------------------------------------------- */
 

@@ -1,14 +1,14 @@
 /* What a node of DIGEST keeps over a restart: the progress that no token has taken yet, x_v - r_v, and what
  * compression kept back of the last token here, r_v - q_v[s]. Both are added to the next token that comes, as a
- * difference: it does not matter which model the node begins with. Tokens, snapshots, lines and plans are the cluster's,
- * and are found there or made anew.
+ * difference: it does not matter which model the node begins with. Tokens, snapshots, lines and plans are the
+ * cluster's, and are found there or made anew.
  *
  * Normal course
  *  - save: p = x - r + (r - q[s]) / w, so that w p is what the token would have got.
  *  - restore: r = x - p. The first sync hands w p over.
  * Failure courses
- *  - the life went on after the save: tokens may have taken p since, and nobody can say whether. It is not added: rather
- *    lost than twice. What is lost is the node's part of one tour; its own model still has it, until the first sync.
+ *  - the life went on after the save: tokens may have taken p since, and nobody can say whether. It is not added:
+ *    rather lost than twice. What is lost is the node's part of one tour; its own model still has it, until the first sync.
  *  - a node of several streams: r - q[s] is also what it had not told s of the others. A new plan tells them
  *    (rebase.c), so only x - r is kept.
  *  - the token was parked here, or on its way from here: it is lost with the node, as in any crash (token.h). */

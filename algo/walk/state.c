@@ -1,5 +1,5 @@
-/* What a node of walk keeps over a restart: for each walk it handed over, what compression kept back of that, to be added
- * when the walk comes by again. Custody, copies and the aggregator's bases are found or made anew (walk.c).
+/* What a node of walk keeps over a restart: for each walk it handed over, what compression kept back of that, to be
+ * added when the walk comes by again. Custody, copies and the aggregator's bases are found or made anew (walk.c).
  *
  * Failure courses
  *  - the walk was made anew from an older copy than the one handed over: as in walk.c, it gets nothing.

@@ -132,6 +132,55 @@ def a_run_in_pieces_ends_with_the_model_of_one_in_a_piece():
         check(one == pieces, "the models differ")
 
 
+def steps_that_a_kill_costs_are_done_again_alike():
+    """Model, optimiser and random stream on disk are of one moment, so what is lost is repeated to the bit."""
+    with Workplace() as place:
+        result = run([*arguments(place.path / "whole", place.path / "a"), "--steps", "400"])
+        check(result.returncode == 0, result.stderr)
+        state = place.path / "pieces"
+        for piece in range(3):
+            life = Life(place, f"b{piece}", state, "--steps", "400")
+            life.wait_for_steps(100 * (piece + 1))
+            life.kill()
+            check(0 < newest(state)[1] < 400, f"{newest(state)[1]} steps are saved")
+        result = run([*arguments(state, place.path / "c"), "--steps", "400"])
+        check(result.returncode == 0, result.stderr)
+        one, pieces = (read_model(place.path / name / "model.safetensors") for name in ("a", "c"))
+        check(one == pieces, "the models differ")
+
+
+def read_section(path, wanted):
+    """The bytes of one section of a checkpoint; None when it has none of that kind."""
+    data = pathlib.Path(path).read_bytes()
+    count, = struct.unpack_from("<I", data, 12)
+    at = 72 + 24 * count + 8
+    for i in range(count):
+        kind, _, size = struct.unpack_from("<IIQ", data, 72 + 24 * i)
+        if kind == wanted:
+            return data[at:at + size]
+        at += size
+    return None
+
+
+def the_methods_own_state_is_saved_and_taken_up():
+    with Workplace() as place:
+        state = place.path / "state"
+        options = ("--algorithm", "def:every=3", "--compress", "block:fraction=0.25", "--topology", "complete")
+        for name in ("a", "b"):
+            life = Life(place, name, state, *options)
+            life.wait_for_steps(60 if name == "a" else newest(state)[1] + 60)
+            check("is not used" not in life.text(), life.text())
+            check((life.resumed() is not None) == (name == "b"), life.text())
+            life.end()
+            section = read_section(newest(state)[2], 4)
+            check(section is not None, "no section for the method")
+            magic, version, rank, method, dim, last = struct.unpack_from("<8sII16sQQ", section)
+            check(magic == b"gadabMTH" and method.rstrip(b"\0") == b"def", f"{magic} {method}")
+            check((version, rank, last) == (1, 0, 1), f"{version} {rank} {last}")
+            residual = struct.unpack_from(f"<{dim}f", section, 48 + 16)
+            check(any(v != 0 for v in residual), "nothing is owed, though a quarter is sent each round")
+
+
 def steps_are_counted_over_all_lives():
     with Workplace() as place:
         state = place.path / "state"
@@ -364,7 +413,8 @@ def a_disk_that_hangs_delays_saves_only():
 
 
 if __name__ == "__main__":
-    main([a_clean_stop_loses_nothing, a_run_in_pieces_ends_with_the_model_of_one_in_a_piece, steps_are_counted_over_all_lives, kill_loses_what_came_after_the_last_save,
+    main([a_clean_stop_loses_nothing, a_run_in_pieces_ends_with_the_model_of_one_in_a_piece,
+          steps_that_a_kill_costs_are_done_again_alike, the_methods_own_state_is_saved_and_taken_up, steps_are_counted_over_all_lives, kill_loses_what_came_after_the_last_save,
           a_damaged_generation_costs_the_steps_since_the_one_before,
           without_a_whole_generation_the_node_begins_anew, one_directory_serves_one_agent,
           what_is_not_ours_to_resume_is_refused_and_left, a_cluster_that_restarts_goes_on,

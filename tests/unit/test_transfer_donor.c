@@ -289,7 +289,7 @@ static bool crowd_go_on(struct crowd *c)
         if (fetch_deadline_us(c->fetch[i]) < next_us) next_us = fetch_deadline_us(c->fetch[i]);
     if (next_us == TIME_NEVER) return false;
     if (next_us > c->now_us) c->now_us = next_us;
-    if (donor_deadline_us(c->b.d) <= c->now_us) donor_deadline(c->b.d, c->now_us, &c->acts[FETCHERS]);
+    if (donor_deadline_us(c->b.d) <= c->now_us) donor_deadline(c->b.d, c->b.x, c->now_us, &c->acts[FETCHERS]);
     for (uint32_t i = 0; i < FETCHERS; i++)
         if (fetch_deadline_us(c->fetch[i]) <= c->now_us) fetch_deadline(c->fetch[i], c->now_us, &c->acts[i]);
     return true;

@@ -224,6 +224,69 @@ static void a_neighbour_declared_dead_loses_its_link(void **state)
 
 /* -- losing a place -------------------------------------------------------------------------------- */
 
+static bool any_peers(const struct choice *params)
+{
+    (void)params;
+    return true;
+}
+
+/* Time passes; only the algorithm's events are kept. */
+static void pass(struct fake *f, uint64_t duration_us)
+{
+    char events[sizeof f->events] = "";
+    for (uint64_t end_us = f->now_us + duration_us; f->now_us < end_us;) {
+        fake_forget(f);
+        fake_deadline_comes(f, f->now_us + HALF_SECOND / 2);
+        snprintf(events + strlen(events), sizeof events - strlen(events), "%s", f->events);
+    }
+    memcpy(f->events, events, sizeof events);
+}
+
+/* Nobody holds place 2 of the path: 1 and 3 are neighbours, until somebody does. */
+static void a_vacant_place_is_bridged_until_it_is_taken(void **state)
+{
+    (void)state;
+    struct fake f;
+    struct node_config config = fake_config();
+    struct algo_type method = *config.algo;
+    method.any_peers = any_peers;
+    config.algo = &method;
+    config.members = NULL;
+    config.min_nodes = 3;
+    config.boot = BOOT + 1;
+    config.patience_us = 20 * HALF_SECOND;
+    fake_open(&f, &config);
+    assert_int_equal(node_start(f.node, NULL), 0);
+    fake_peer_up(&f, 0, 1, BOOT, false);
+    fake_peer_up(&f, 3, 1, BOOT + 3, false);
+    struct member two[2] = {record_of(0, 0, BOOT + 1, NODE_TRAINING),
+                            record_of(3, 3, BOOT + 4, NODE_TRAINING)};
+    says_swim(&f, 0, 1, SWIM_SYNC, two, 2);
+    says_ready(&f, 0, 2, 0, 1);
+    says_ready(&f, 3, 1, 3, 1); /* it knows already */
+    assert_string_equal(f.events, "ranked 1;start;up 0 1125899906842624;");
+    pass(&f, HALF_SECOND);
+    assert_string_equal(f.events, "");
+    pass(&f, 2 * HALF_SECOND);
+    assert_string_equal(f.events, "up 3 1125899906842627;");
+    struct node_report r;
+    node_report(f.node, &r);
+    assert_int_equal(r.neighbours, 2);
+    fake_forget(&f);
+    struct member third = record_of(2, 2, BOOT + 9, NODE_TRAINING);
+    says_swim(&f, 0, 3, SWIM_GOSSIP, &third, 1);
+    assert_null(strstr(f.calls, "disconnect 3"));
+    fake_forget(&f);
+    for (int k = 0; k < 6 && strstr(f.calls, "disconnect 3") == NULL; k++)
+        fake_deadline_comes(&f, f.now_us + HALF_SECOND / 2);
+    assert_non_null(strstr(f.calls, "disconnect 3"));
+    assert_null(strstr(f.calls, "disconnect 0"));
+    fake_forget(&f);
+    fake_peer_down(&f, 3, 1);
+    assert_string_equal(f.events, "down 3;");
+    fake_close(&f);
+}
+
 static void an_earlier_claim_takes_our_place_once_the_job_is_done(void **state)
 {
     (void)state;
@@ -443,6 +506,7 @@ int main(void)
         cmocka_unit_test(only_the_holder_of_a_neighbouring_place_is_presented),
         cmocka_unit_test(messages_that_overtook_ready_wait_for_it),
         cmocka_unit_test(a_neighbour_declared_dead_loses_its_link),
+        cmocka_unit_test(a_vacant_place_is_bridged_until_it_is_taken),
         cmocka_unit_test(an_earlier_claim_takes_our_place_once_the_job_is_done),
         cmocka_unit_test(without_another_place_the_node_waits_with_its_model),
         cmocka_unit_test(impossible_claims_change_nothing),

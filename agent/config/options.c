@@ -52,7 +52,7 @@ const struct config_option config_options[] = {
      .example = "tensor", .help = "pack the model as one, or each tensor (model)"},
     {.name = "topology", .kind = OPTION_CHOICE, .commands = ON_RUN, .properties = OPTION_PASSED,
      .metavar = "CHOICE", FIELD(topology), CHOICES(topology_table), .example = "regular:d=4",
-     .help = "links (regular:d=4, or complete if it must be)"},
+     .help = "links (by method: overlay, regular:d=4 or complete)"},
     {.name = "task", .kind = OPTION_CHOICE, .commands = ON_RUN | ON_EVAL, .properties = OPTION_PASSED,
      .initial = "softmax", .metavar = "CHOICE", FIELD(task), CHOICES(model_table), .example = "softmax",
      .help = "model to train (softmax)"},

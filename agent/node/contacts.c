@@ -5,9 +5,9 @@
  *    first the smaller place dials; after a second both do: either may be behind a NAT.
  *    A member without an address is dialled through another member (node/homes.c), and one that has not been
  *    reached for RELAY_AFTER_US so as well; it is dialled on, and a direct link that comes later replaces that one.
- *  - whom a machine asked for (CONNECT), for PROBE_US, or until the dial fails.
+ *  - whom a machine asked for (CONNECT), until the link is up, for PROBE_US, or until the dial fails.
  *  - before training: the seeds; up to DONOR_MAX of those who train; and of the known members those 1, 2, 4, ... places
- *    further in the ring of ids, so that what one knows is soon known to all.
+ *    further in the ring of ids, RING_REACH at most, so that what one knows is soon known to all.
  *  - without any link: the seeds. Always: what the owner seeks (node_seek).
  * The dial that brought a link is kept for KEEP_US, so that the transport's back-off governs a link that breaks
  * again and again; without it each new dial would begin at once.
@@ -28,13 +28,14 @@
 #include "net/relay/relay.h"
 
 #define PROBE_US 10000000u
-#define IDLE_US 15000000u
+#define IDLE_US 6000000u
 #define REFUSED_US 30000000u
 #define DIAL_BOTH_US 1000000u
-#define KEEP_US 10000000u /* less than IDLE_US: a link that we close is not dialled again */
+#define KEEP_US 5000000u /* less than IDLE_US: a link that we close is not dialled again */
 #define DIAL_LEAST_US 3000000u
 #define RELAY_AFTER_US 3000000u
 #define LINK_LEAST 3u
+#define RING_REACH 8u
 #define DONOR_MAX 3u
 
 /* -- dials ------------------------------------------------------------------------------------- */
@@ -182,16 +183,10 @@ static void probes_review(struct node *n, uint64_t now_us)
     for (uint32_t i = n->probe_count; i-- > 0;) {
         if (i >= n->probe_count) continue;
         const struct probe *p = &n->probe[i];
-        struct link *l = node_link_of(n, p->id);
-        if (l != NULL) l->needed_us = now_us;
-        if (now_us >= p->until_us) {
-            if (l != NULL)
-                probe_remove(n, i);
-            else
-                probe_fail(n, i, EVIDENCE_TIMEOUT);
-        } else if (l == NULL && !node_address_want(n, p->address, now_us)) {
+        if (node_link_of(n, p->id) != NULL)
+            probe_remove(n, i);
+        else if (now_us >= p->until_us || !node_address_want(n, p->address, now_us))
             probe_fail(n, i, EVIDENCE_TIMEOUT);
-        }
     }
 }
 
@@ -235,7 +230,7 @@ static void ring_want(struct node *n, uint64_t now_us)
     uint32_t count = membership_count(n->membership), self = 0;
     while (self < count && membership_at(n->membership, self)->id != n->config.id) self++;
     uint32_t living = 0, next = 1;
-    for (uint32_t i = 1; i < count; i++) {
+    for (uint32_t i = 1; i < count && next <= RING_REACH; i++) {
         const struct member *m = membership_at(n->membership, (self + i) % count);
         if (!is_dialable(n, m)) continue;
         if (++living != next) continue;
@@ -259,7 +254,7 @@ static void links_review(struct node *n, uint64_t now_us)
     uint32_t links = n->link_count;
     for (struct link *l = n->oldest; l != NULL; l = l->newer) {
         bool gives = n->donor != NULL && donor_serves(n->donor, l->peer);
-        if (node_overlay_has(n, l->peer) || n->algo == NULL || gives) l->needed_us = now_us;
+        if (node_overlay_has(n, l->peer) || gives) l->needed_us = now_us;
         if (!l->dialled || l->closing || now_us < l->needed_us + IDLE_US || links <= LINK_LEAST) continue;
         links--;
         node_link_close(n, l, DOWN_LOCAL);

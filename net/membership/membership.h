@@ -134,7 +134,7 @@ struct membership_event {
 
 enum membership_action_kind {
     MEMBERSHIP_SEND, /* to a linked member; dropped when its link has just gone */
-    MEMBERSHIP_CONNECT, /* dial `id` at `address` if there is no link; the owner keeps such a link for 10 s and more */
+    MEMBERSHIP_CONNECT, /* dial `id` at `address` if there is no link; the owner keeps such a link for some seconds */
     MEMBERSHIP_CHANGED, /* a member's record changed in a way the owner may care for: new, state, address, meta, boot;
                          * or it was forgotten: membership_find has none */
     MEMBERSHIP_SEEN_AS, /* a peer sees us under `address`: the owner may make it ours with SELF */

@@ -210,13 +210,13 @@ def m5(r):
     r.figure("one_view_s", on["one_view_s"])
     r.goes_on(c)
     r.stack.close()
-    # The control: plain SWIM, no local health, a fixed time of suspicion. Its suspicions are refuted before they kill,
-    # so it is judged by how many there are.
+    # The control: plain SWIM, no local health, a fixed time of suspicion. What it suspects is refuted before it kills,
+    # if it suspects anybody: M-5b has the cycle in which it kills.
     _, off = gray(r, 16, 4, seconds, **SPARSE, lifeguard="off")
     r.figure("control: deaths of the 12", off["deaths"])
     r.figure("control: suspicions of the 12", off["suspicions"])
-    r.check("the control, without Lifeguard, accuses ten times as many", off["suspicions"] >= 10 and
-            off["suspicions"] >= 10 * on["suspicions"], (on["suspicions"], off["suspicions"]))
+    r.check("at most a tenth of the control's suspicions, and none where it has none",
+            10 * on["suspicions"] <= off["suspicions"], (on["suspicions"], off["suspicions"]))
 
 
 BLINKS = (((6.0, 7.0),), (0.002, 0.015))

@@ -12,6 +12,7 @@ from network import Missing, Network, need
 from relay import Relay
 
 TABLE = {}
+SLOW_MAX = 3.0  # times the reference's time
 
 
 class Row:
@@ -140,15 +141,18 @@ class Run:
         ended = {a.index: a.process.returncode for a in agents or c.agents if not a.alive}
         self.check("no agent crashed", not ended, ended or None)
 
-    def loops_run(self):
-        """Bar C-8: no loop came late, but those of agents whose lag the row makes (c.late)."""
+    def loops_run(self, slow=1.0):
+        """Bar C-8: no loop came late, but those of agents whose lag the row makes (c.late). A machine that took `slow`
+        times the reference's time for a fixed piece of work is not judged by it: others had the processors."""
         found = [lag for c in self.clusters for a in c.agents if a.index not in c.late for lag in a.lags()]
         if not found:
             return
         p99, longest = percentile(found, 0.99), max(found)
         self.figure("loop_lag_p99_s", p99)
         self.figure("loop_lag_max_s", longest)
-        if self.row is None or self.row.lag:
+        if slow > SLOW_MAX:
+            self.figure("loop lag not judged, the machine is slower by", slow)
+        elif self.row is None or self.row.lag:
             self.check("loop lag: p99 at most 50 ms", p99 <= 0.05, f"{p99:.3f} s")
             self.check("loop lag: at most 500 ms", longest <= 0.5, f"{longest:.3f} s")
 

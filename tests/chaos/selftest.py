@@ -265,7 +265,7 @@ def disks():
     yield "... also when it goes well then", fsynced_again([opened, bad, good])
 
 
-def loop_lags(lags, late=()):
+def loop_lags(lags, late=(), slow=1.0):
     """Failures of a row with one agent whose lines of metrics tell these lags."""
     with tempfile.TemporaryDirectory() as folder:
         run = pathlib.Path(folder, "run1")
@@ -278,7 +278,7 @@ def loop_lags(lags, late=()):
         cluster.late = set(late)
         row = new_run()
         row.clusters = [cluster]
-        row.loops_run()
+        row.loops_run(slow)
         return sum(not held for held, _, _ in row.checks), len(row.checks)
 
 
@@ -287,6 +287,7 @@ def loops():
     yield "one stall too long is found", loop_lags([0.001] * 200 + [0.6]) == (1, 2)
     yield "loops that are late all the time are found", loop_lags([0.1] * 200) == (1, 2)
     yield "the start of a life is left out", loop_lags([2.0, 2.0] + [0.001] * 200) == (0, 2)
+    yield "a machine that others use is not judged", loop_lags([2.0] * 200, slow=4.0) == (0, 0)
     yield "as is an agent that is made late", loop_lags([2.0] * 200, {0}) == (0, 0)
 
 

@@ -48,9 +48,8 @@ void node_method_restore(struct node *n)
 
 static struct link *link_to(const struct node *n, rank_t to)
 {
-    uint32_t edge = graph_edge_index(n->graph, n->rank, to);
-    CHECK(edge != UINT32_MAX);
-    struct link *l = n->neighbour[edge - n->graph->offset[n->rank]].link;
+    const struct neighbour *nb = node_neighbour_find(n, to);
+    struct link *l = nb != NULL ? nb->link : NULL;
     return l == NULL || l->closing || !l->presented ? NULL : l;
 }
 

@@ -46,7 +46,8 @@ int state_end(const struct state_reader *r, struct err_text *why);
 
 /* -- for owners -------------------------------------------------------------------------------- */
 
-/* Between two steps. last: there will be no step any more. Returns owned; NULL when the method keeps nothing beside the model, or has nothing to keep now. */
+/* Between two steps. last: there will be no step any more. Returns owned; NULL when the method keeps nothing beside the
+ * model, or has nothing to keep now. */
 struct blob *algo_state_save(const struct algo_type *type, const struct algo *a, rank_t rank, size_t dim,
                              bool last);
 

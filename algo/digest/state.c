@@ -8,7 +8,8 @@
  *  - restore: r = x - p. The first sync hands w p over.
  * Failure courses
  *  - the life went on after the save: tokens may have taken p since, and nobody can say whether. It is not added:
- *    rather lost than twice. What is lost is the node's part of one tour; its own model still has it, until the first sync.
+ *    rather lost than twice. What is lost is the node's part of one tour; its own model still has it, until the first
+ *    sync.
  *  - a node of several streams: r - q[s] is also what it had not told s of the others. A new plan tells them
  *    (rebase.c), so only x - r is kept.
  *  - the token was parked here, or on its way from here: it is lost with the node, as in any crash (token.h). */

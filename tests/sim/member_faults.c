@@ -186,8 +186,8 @@ static bool may_go(const struct member_storm *s, uint32_t v)
     return member_storm_lives(s, v) && count_living(s) > s->slots / 3 + 1;
 }
 
-/* Whom the words of v should reach: linked both ways over a network without faults. A direct link may be about to replace
- * a relayed one, and what is on its way there is lost. */
+/* Whom the words of v should reach: linked both ways, directly (what is on its way when such a link replaces a relayed
+ * one is lost), over a network without faults. */
 static uint32_t find_witnesses(const struct member_storm *s, uint32_t v)
 {
     struct sim_world *w = simulation_world(s->sim);
@@ -420,6 +420,43 @@ static uint32_t last_deaths(struct member_storm *s)
     return dead;
 }
 
+static bool knows_of(const struct member_storm *s, uint32_t v, uint32_t u)
+{
+    const struct member *m = membership_find(node_membership(simulation_node(s->sim, v)), s->slot[u].id);
+    return s->slot[v].seed == u || (m != NULL && m->state != MEMBER_LEFT);
+}
+
+/* Bit u: whom v comes to know of through those that it knows of, and that know of it. */
+static uint32_t find_island(const struct member_storm *s, uint32_t v)
+{
+    uint32_t island = 1u << v, before = 0;
+    while (island != before) {
+        before = island;
+        for (uint32_t a = 0; a < s->slots; a++)
+            for (uint32_t b = 0; b < s->slots; b++) {
+                bool both = a != b && member_storm_lives(s, a) && member_storm_lives(s, b);
+                if (both && (island >> a & 1) != 0 && (knows_of(s, a, b) || knows_of(s, b, a)))
+                    island |= 1u << b;
+            }
+    }
+    return island;
+}
+
+/* Islands that have lost all that knew of both are told of each other, as by who runs them. */
+static void join_islands(struct member_storm *s)
+{
+    uint32_t first = 0;
+    while (s->dial_only[first] || !member_storm_lives(s, first)) first++;
+    for (uint32_t v = 0; v < s->slots; v++) {
+        if (!member_storm_lives(s, v) || (find_island(s, first) >> v & 1) != 0) continue;
+        char address[32];
+        snprintf(address, sizeof address, "sim:%u", s->slot[v].seed);
+        if (s->slot[v].seeking) node_unseek(simulation_node(s->sim, v), address);
+        s->slot[v].seeking = false; /* until the next look */
+        s->slot[v].seed = first;
+    }
+}
+
 void member_faults_heal(struct member_storm *s)
 {
     for (uint32_t v = 0; v < s->slots; v++) {
@@ -438,5 +475,6 @@ void member_faults_heal(struct member_storm *s)
         else
             begin_life(s, v, (enum member_fault)(MEMBER_BACK_OLD_DISK + prng_below(&s->prng, 3)));
     }
+    join_islands(s);
     member_faults_say(s, "all healed", count_living(s), s->places);
 }

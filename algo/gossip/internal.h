@@ -23,16 +23,22 @@ enum exchange_state {
     EXCHANGE_OPEN,      /* our MODEL is out; the peer's is not here yet */
 };
 
-struct pairwise {
+struct exchange {
     enum exchange_state state;
     rank_t peer;         /* state != NONE */
     uint64_t id;         /* counter * node_count + rank of the initiator */
-    uint64_t expires_us; /* when the exchange is given up; state != NONE */
+    uint64_t expires_us; /* when it is given up; state != NONE */
     struct blob *own;    /* OPEN: x as the peer got it, one reference; else NULL */
     uint64_t steps_sent; /* OPEN: report.steps as it was sent */
-    uint64_t counter;    /* of exchanges we asked for */
-    uint32_t steps;      /* local steps since the last attempt */
-    uint64_t rest_us;    /* when to start an exchange although the trainer is silent */
+};
+
+/* Never both with the same peer. */
+struct pairwise {
+    struct exchange asked; /* that we began */
+    struct exchange given; /* that another began */
+    uint64_t counter;      /* of exchanges we asked for */
+    uint32_t steps;        /* local steps since the last attempt */
+    uint64_t rest_us;      /* when to start an exchange although the trainer is silent */
     struct trace_limit torn_said;
 };
 

@@ -77,12 +77,14 @@ static int step_applying_models_twice(struct algo *a, const struct algo_event *e
 static int step_overwriting_progress(struct algo *a, const struct algo_event *e, struct algo_actions *acts)
 {
     struct gossip *g = (struct gossip *)a;
-    struct blob *own = g->sync ? NULL : blob_ref(g->pairwise.own);
+    const struct pairwise *p = &g->pairwise;
+    bool model = e->kind == ALGO_MESSAGE && e->msg->kind == GOSSIP_MODEL;
+    bool given = model && e->msg->field[0] % g->node_count != g->rank;
+    struct blob *own = !model || g->sync ? NULL : blob_ref(given ? p->given.own : p->asked.own);
     uint64_t mixes = g->report.mixes;
     int err = gossip_type.step(a, e, acts);
     if (own != NULL && g->report.mixes > mixes)
-        for (size_t i = 0; i < g->dim; i++)
-            g->x[i] = (blob_floats(own)[i] + blob_floats(e->msg->vec)[i]) / 2;
+        for (size_t i = 0; i < g->dim; i++) g->x[i] = (blob_floats(own)[i] + blob_floats(e->msg->vec)[i]) / 2;
     blob_unref(own);
     return err;
 }
@@ -165,6 +167,24 @@ static void a_busy_node_refuses(void **state)
     assert_int_equal(harness_inject(h, 1, 0, &first), 0); /* a repeat is not even refused */
     assert_int_equal(harness_sent(h, GOSSIP_BUSY), 1);
     assert_int_equal(report_of(h, 0).duplicates_dropped, 1);
+    harness_free(h);
+    graph_deinit(&g);
+}
+
+/* All do their steps at the same times, and ask at the same moments: each has a request out when one comes. */
+static void nodes_that_all_ask_at_once_do_not_all_refuse(void **state)
+{
+    (void)state;
+    struct graph g = graph_make("complete", 8);
+    struct harness *h = harness_make(&gossip_type, "gossip", &g, 1);
+    harness_set_delay(h, 5000, 5000);
+    harness_run_until(h, PATIENCE / 2); /* nothing can have been given up by then */
+    uint64_t asked = harness_sent(h, GOSSIP_REQUEST), accepted = harness_sent(h, GOSSIP_ACCEPT);
+    assert_true(asked >= 40);
+    if (accepted * 2 < asked) fail_msg("%u accepted of %u", (unsigned)accepted, (unsigned)asked);
+    harness_stop_training(h);
+    assert_true(harness_run_until_quiet(h, PATIENCE));
+    assert_true(conservation_error(h, 8) < 1e-4);
     harness_free(h);
     graph_deinit(&g);
 }
@@ -362,6 +382,7 @@ int main(void)
         cmocka_unit_test(reweighting_scales_the_local_steps),
         cmocka_unit_test(a_busy_node_refuses),
         cmocka_unit_test(of_crossing_requests_the_lower_ranks_wins),
+        cmocka_unit_test(nodes_that_all_ask_at_once_do_not_all_refuse),
         cmocka_unit_test(a_link_lost_in_mid_exchange_tears_it),
         cmocka_unit_test(a_model_that_never_comes_is_given_up),
         cmocka_unit_test(a_model_that_comes_first_accepts_as_well),

@@ -161,11 +161,13 @@ static void pairs_conserve_the_sum(void **state)
 static int step_mixing_with_own_x(struct algo *a, const struct algo_event *e, struct algo_actions *acts)
 {
     struct gossip *g = (struct gossip *)a;
-    enum exchange_state before = g->pairwise.state;
+    struct exchange *both[] = {&g->pairwise.asked, &g->pairwise.given};
+    enum exchange_state before[] = {both[0]->state, both[1]->state};
     int err = gossip_type.step(a, e, acts);
-    if (before != EXCHANGE_OPEN && g->pairwise.state == EXCHANGE_OPEN) {
-        blob_unref(g->pairwise.own);
-        g->pairwise.own = blob_copy(g->x, g->dim * sizeof *g->x);
+    for (int i = 0; i < 2; i++) {
+        if (before[i] == EXCHANGE_OPEN || both[i]->state != EXCHANGE_OPEN) continue;
+        blob_unref(both[i]->own);
+        both[i]->own = blob_copy(g->x, g->dim * sizeof *g->x);
     }
     return err;
 }

@@ -35,7 +35,9 @@ struct config {
 
     /* experiment: up, agent, sim */
     uint32_t nodes;
-    uint32_t min_nodes; /* agent: members that must be known before training begins; 0 = nodes */
+    bool keeper;         /* agent: no data, no training: holds the model and gives it */
+    double keep_every_s; /* keeper: between fetches of the model */
+    uint32_t min_nodes;  /* agent: members that must be known before training begins; 0 = nodes */
     const struct algo_type *algorithm;
     struct choice algorithm_params;
     struct choice compress;    /* what bodies of messages become */

@@ -1,5 +1,6 @@
 /* Defaults of options that nobody gave, and checks that concern several options at once. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -55,7 +56,7 @@ static const struct task_initial *initial_of_task(const struct config *c)
 static const char *initial_steps(const struct config_parse *p)
 {
     bool sim = p->config->command == COMMAND_SIM;
-    return sim || option_given(p, "time") ? "0" : "2000";
+    return sim || option_given(p, "time") || p->config->keeper ? "0" : "2000";
 }
 
 static const char *initial_virtual_time(const struct config_parse *p)
@@ -115,6 +116,28 @@ int config_fill(struct config_parse *p, struct err_text *why)
 
 /* -- checks ------------------------------------------------------------------------------------ */
 
+static int check_keeper(const struct config *c, struct err_text *why)
+{
+    const struct {
+        bool wrong;
+        const char *option, *reason;
+    } rules[] = {
+        {c->launched, "launched", "agents of `up` train; start the keeper by hand"},
+        {c->steps > 0, "steps", "a keeper makes none; leave it out, or give --steps 0"},
+        {c->pace > 0, "pace", "a keeper makes no steps; leave it out"},
+        {c->baselines, "baselines", "a keeper trains nothing; give --baselines off"},
+        {!isnan(c->target_loss), "target-loss", "a keeper trains towards nothing; give it to the others"},
+        {!isnan(c->target_accuracy), "target-accuracy",
+         "a keeper trains towards nothing; give it to the others"},
+    };
+    if (!c->keeper) return 0;
+    for (size_t i = 0; i < sizeof rules / sizeof rules[0]; i++)
+        if (rules[i].wrong)
+            return err_set(why, ERR_USAGE, "--%s: does not go with --keeper: %s", rules[i].option,
+                           rules[i].reason);
+    return 0;
+}
+
 static int check_agent(const struct config_parse *p, struct err_text *why)
 {
     const struct config *c = p->config;
@@ -125,7 +148,7 @@ static int check_agent(const struct config_parse *p, struct err_text *why)
     if (c->min_nodes > c->nodes)
         return err_set(why, ERR_USAGE, "--min-nodes: %" PRIu32 " is more than the %" PRIu32 " of --nodes",
                        c->min_nodes, c->nodes);
-    if (c->nodes == 1 && c->join_count > 0)
+    if (c->nodes == 1 && c->join_count > 0 && !c->keeper)
         return err_set(why, ERR_USAGE,
                        "--join: %s cannot be joined in a cluster of --nodes 1; give the number of all "
                        "members, as in -n 8",
@@ -135,7 +158,7 @@ static int check_agent(const struct config_parse *p, struct err_text *why)
             why, ERR_USAGE,
             "--cluster: '%s' is not the cluster that --join invites to, which is '%s'; leave --cluster out",
             c->cluster, c->invited_cluster);
-    return 0;
+    return check_keeper(c, why);
 }
 
 /* A newcomer hears one chunk at a time, and takes who is silent for longer than a second or two for gone. */

@@ -93,6 +93,8 @@ void config_print_help(enum command command, bool all, FILE *to)
                     "do not go together. For a whole cluster: up --faults, sim --faults.\n\n"
                     "  gadabout fault --agent 3 --kind delay --delay 50ms --jitter 10ms\n"
                     "  gadabout fault --agent 3 --heal\n\n");
+    if (command == COMMAND_AGENT)
+        fprintf(to, "A keeper:  gadabout agent -n 2 --join 127.0.0.1:7946 --keeper --state kept\n");
     if (command == COMMAND_EVAL)
         fprintf(to, "What is not given is taken from config.yml beside the model file.\n");
     fprintf(to, "Example:\n  gadabout %s\n", h->example);

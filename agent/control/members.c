@@ -80,6 +80,7 @@ static json_t *member_object(const struct agent *a, const struct membership *kno
     put(o, "id", json_count_or_null(m->id));
     put(o, "place",
         claim > 0 && claim <= a->config->nodes ? json_integer((json_int_t)claim - 1) : json_null());
+    if (m->meta[META_PHASE] == NODE_KEEPING + 1) put(o, "keeper", json_true());
     put(o, "state", json_string(member_state_name(m->state)));
     put(o, "address", json_text_or_null(v != NULL ? v->address : m->address));
     put(o, "model_steps", json_count_or_null(m->meta[META_PROGRESS]));

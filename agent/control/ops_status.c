@@ -43,6 +43,8 @@ static const char *phase_name(const struct agent *a, enum node_phase phase)
         return "training";
     case NODE_FINISHED:
         return "finished";
+    case NODE_KEEPING:
+        return "keeping";
     }
     UNREACHABLE();
 }
@@ -50,7 +52,7 @@ static const char *phase_name(const struct agent *a, enum node_phase phase)
 /* The share of the model that has come, while it is fetched. */
 static json_t *fetched(const struct node_report *r)
 {
-    if (r->phase != NODE_FETCHING || r->fetch_chunks_total == 0) return json_null();
+    if (r->fetch_chunks_total == 0) return json_null();
     return json_real((double)r->fetch_chunks / (double)r->fetch_chunks_total);
 }
 

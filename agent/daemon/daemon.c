@@ -3,6 +3,7 @@
  * Normal course
  *  - data are opened, the address bound, the run directory made; the agent dials those it is to join. When --min-nodes
  *    members are known, or others train already, it takes a place (node.h) and loads the shard of that rank.
+ *  - a keeper (--keeper) takes none: it loads no rows, keeps what it fetches, and goes on until it is stopped.
  *  - it trains and mixes until its steps are done (and a settle time is over, see daemon/loop.c), the
  *    time since training began is over, or its own model reaches the target.
  *  - at the end: model.safetensors first, then its evaluation, the baselines, and summary.json with its own
@@ -27,7 +28,7 @@
 
 /* -- the end ----------------------------------------------------------------------------------- */
 
-/* On the sample when `up` will judge, otherwise on all held-out rows. */
+/* On the sample when `up` will judge, otherwise on all held-out rows. A keeper reads no rows to train on. */
 static void evaluate_own_model(struct agent *a)
 {
     struct experiment *e = &a->experiment;
@@ -35,7 +36,8 @@ static void evaluate_own_model(struct agent *a)
         dataset_deinit(&e->test);
         e->test = (struct dataset){0};
     }
-    if (experiment_evaluate(e, node_model(a->node), &a->loss, &a->accuracy, NULL) != 0)
+    bool unread = a->config->keeper && e->info.test_rows == 0;
+    if (unread || experiment_evaluate(e, node_model(a->node), &a->loss, &a->accuracy, NULL) != 0)
         a->loss = a->accuracy = (double)NAN;
 }
 
@@ -161,7 +163,7 @@ static int prepare(struct agent *a, struct err_text *why)
     int err = experiment_open(a->config, &vec_blas, &a->experiment, why);
     if (err == 0 && !a->config->launched) err = algorithm_check(&a->experiment, NULL, why);
     if (err == 0) err = check_invitation(a, why);
-    if (err == 0) err = worker_load_sample(&a->experiment, why);
+    if (err == 0 && !a->config->keeper) err = worker_load_sample(&a->experiment, why);
     /* an agent of `up` knows its rank, and loads while nobody waits for its heartbeat */
     if (err == 0 && a->config->launched) {
         if (a->config->id >= a->config->nodes)

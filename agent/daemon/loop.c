@@ -359,6 +359,8 @@ void agent_loop_run(struct agent *a)
     agent_say_listening(a);
     uint64_t interval_ms = milliseconds(a->config->report_every_s);
     agent_state_start(a);
+    if (a->config->keeper && a->config->time_s > 0) /* of the others: from the start of training */
+        uv_timer_start(&a->limit, limit_cb, milliseconds(a->config->time_s), 0);
     if (a->stopped_by == NULL) uv_timer_start(&a->report, report_cb, interval_ms, interval_ms);
     struct err_text why;
     if (a->stopped_by == NULL && node_start(a->node, &why) != 0) agent_fail(a, &why);

@@ -80,7 +80,7 @@ static int resume(struct agent_state *s, struct err_text *why)
     switch (err) {
     case 0:
         CHECK(s->resumed.dim == s->agent->experiment.dim); /* the shape tells of it */
-        s->agent->steps_before = s->resumed.steps;
+        if (!s->agent->config->keeper) s->agent->steps_before = s->resumed.steps; /* it has made none of them */
         say_resumed(s, &note);
         return 0;
     case ERR_NOT_FOUND:
@@ -133,6 +133,23 @@ bool agent_state_ok(const struct agent *a)
 }
 
 /* -- saving ------------------------------------------------------------------------------------ */
+
+/* Somebody has trained here, or a keeper has fetched a model. */
+static bool anything_to_save(const struct agent *a)
+{
+    struct node_report r;
+    node_report(a->node, &r);
+    return a->worker != NULL || (a->config->keeper && r.progress > 0);
+}
+
+/* False: a job is in the trainer. *state is the caller's; NULL for a keeper, or a trainer without state. */
+static bool take_trainer(struct agent *a, struct blob **state)
+{
+    *state = NULL;
+    if (a->worker == NULL) return true;
+    worker_ask_state(a->worker); /* again, should the node have got another worker since */
+    return worker_take_state(a->worker, state);
+}
 
 /* All that is to be saved, as it is now; takes `trainer`. last: the node is at its end. */
 static struct checkpoint snapshot(struct agent_state *s, struct blob *trainer, bool last)
@@ -189,10 +206,8 @@ static void work_done_cb(uv_work_t *work, int status)
 /* Begins a save with what is there now; not while one is written. False: a step is in the trainer. */
 static bool begin(struct agent_state *s)
 {
-    struct worker *worker = s->agent->worker;
     struct blob *trainer;
-    worker_ask_state(worker); /* again, should the node have got another worker since */
-    if (!worker_take_state(worker, &trainer)) return false;
+    if (!take_trainer(s->agent, &trainer)) return false;
     struct checkpoint c = snapshot(s, trainer, false);
     s->mark = node_saving(s->agent->node);
     s->wanted = s->urgent = false;
@@ -207,7 +222,7 @@ static void timer_cb(uv_timer_t *timer)
     struct agent_state *s = timer->data;
     struct agent *a = s->agent;
     if (s->saver.writing) return; /* its end arms the timer */
-    if (a->worker == NULL) {      /* nothing has been learnt yet */
+    if (!anything_to_save(a)) {
         saver_put_off(&s->saver, now_us(s));
         arm(s, s->saver.every_us);
         return;
@@ -242,6 +257,8 @@ void agent_state_start(struct agent *a)
 {
     struct agent_state *s = a->state;
     if (s == NULL) return;
+    if (a->config->keeper)
+        checkpoint_deinit(&s->resumed); /* the node has its model; there will be no worker */
     s->timer.data = s->work.data = s;
     uv_timer_init(&a->loop, &s->timer);
     s->running = true;
@@ -260,9 +277,8 @@ void agent_state_finish(struct agent *a)
 {
     struct agent_state *s = a->state;
     struct blob *trainer;
-    if (s == NULL || a->worker == NULL) return;
-    worker_ask_state(a->worker);
-    bool taken = worker_take_state(a->worker, &trainer); /* no job runs any more */
+    if (s == NULL || !anything_to_save(a)) return;
+    bool taken = take_trainer(a, &trainer); /* no job runs any more */
     CHECK(taken);
     struct checkpoint c = snapshot(s, trainer, true);
     struct err_text why;

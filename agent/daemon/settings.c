@@ -9,6 +9,7 @@
 
 #define BODY_SLACK 64u
 #define PATIENCE_US 2000000u
+#define LISTEN_US 500000u
 
 uint64_t agent_random_bits(void)
 {
@@ -93,6 +94,9 @@ struct node_config agent_node_settings(const struct agent *a)
         .boot = a->boot,
         .node_count = c->nodes,
         .min_nodes = c->min_nodes,
+        .keeper = c->keeper,
+        .keep_every_us = (uint64_t)(c->keep_every_s * 1e6),
+        .listen_us = c->launched || c->nodes == 1 ? 0 : LISTEN_US, /* `up` starts no keepers */
         .address = c->advertise,
         .had_place =
             c->launched || (resumed != NULL && resumed->place != RANK_NONE), /* `up` numbers by rank */

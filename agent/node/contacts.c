@@ -6,8 +6,8 @@
  *    A member without an address is dialled through another member (node/homes.c), and one that has not been
  *    reached for RELAY_AFTER_US so as well; it is dialled on, and a direct link that comes later replaces that one.
  *  - whom a machine asked for (CONNECT), until the link is up, for PROBE_US, or until the dial fails.
- *  - before training: the seeds; up to DONOR_MAX of those who train; and of the known members those 1, 2, 4, ... places
- *    further in the ring of ids, RING_REACH at most, so that what one knows is soon known to all.
+ *  - before training: the seeds; up to DONOR_MAX of those who train, or keep the model; and of the known members those
+ *    1, 2, 4, ... places further in the ring of ids, RING_REACH at most, so that what one knows is soon known to all.
  *  - without any link: the seeds. Always: what the owner seeks (node_seek).
  * The dial that brought a link is kept for KEEP_US, so that the transport's back-off governs a link that breaks
  * again and again; without it each new dial would begin at once.
@@ -239,13 +239,15 @@ static void ring_want(struct node *n, uint64_t now_us)
     }
 }
 
+/* Those who train before those who keep. */
 static void donors_want(struct node *n, uint64_t now_us)
 {
     uint32_t wanted = 0, count = membership_count(n->membership);
     uint64_t best = node_progress_best(n);
-    for (uint32_t i = 0; i < count && wanted < DONOR_MAX; i++) {
-        const struct member *m = membership_at(n->membership, i);
-        if (node_member_gives(n, m, best)) wanted += member_want(n, m, now_us);
+    for (uint32_t i = 0; i < 2 * count && wanted < DONOR_MAX; i++) {
+        const struct member *m = membership_at(n->membership, i % count);
+        bool turn = node_member_keeps(n, m) == (i >= count);
+        if (turn && node_member_gives(n, m, best)) wanted += member_want(n, m, now_us);
     }
 }
 

@@ -8,6 +8,7 @@
  *   node/redial.c    the same when all members are given
  *   node/members.c   the machines of membership and overlay
  *   node/state.c     the model: fetching it, giving it
+ *   node/keep.c      keepers, and beginning with the model of one
  *   node/messages.c  what goes over a link
  *   node/train.c     the training job
  *   node/durable.c   what is saved of the algorithm, and what waits for that
@@ -185,9 +186,15 @@ struct node {
     uint32_t contact_count, contact_capacity;
     struct probe *probe; /* (probe_count) */
     uint32_t probe_count, probe_capacity;
-    struct fetch *fetch; /* NULL unless FETCHING */
-    float *fetched;      /* (dim) where it goes */
-    struct donor *donor; /* NULL unless training */
+    struct fetch *fetch;       /* NULL unless FETCHING */
+    float *fetched;            /* (dim) where it goes */
+    uint64_t fetch_us;         /* when it began */
+    bool fetched_once;         /* another one was before it */
+    struct donor *donor;       /* NULL unless training, or a keeper with a model */
+    uint64_t keep_at_us;       /* a keeper's next fetch, at the earliest */
+    uint64_t kept_us;          /* when it has fetched; 0 = not in this life */
+    uint64_t listen_until_us;  /* a founder listens for keepers; 0 = enough are not known yet */
+    uint64_t keepers_until_us; /* a founder waits for a keeper's model; TIME_NEVER = has not asked */
     struct transfer_actions state_actions;
     uint64_t refused;
     struct trace_limit warned[NODE_WARN_COUNT];
@@ -294,6 +301,15 @@ void node_durable_hold(struct node *n, rank_t to, const struct algo_msg *msg); /
 void node_durable_drop(struct node *n);                                        /* the algorithm goes */
 void node_method_keep(struct node *n);    /* of the algorithm, for the one that comes */
 void node_method_restore(struct node *n); /* a new algorithm, before START */
+
+/* -- node/keep.c */
+bool node_member_keeps(const struct node *n, const struct member *m); /* another, living one */
+uint64_t node_kept_best(const struct node *n);   /* progress of the other keepers, as far as told */
+bool node_founder_listens(struct node *n);       /* enough are known, but a keeper may not be yet */
+bool node_keeper_is_ahead(const struct node *n); /* a founder should begin with what a keeper has */
+void node_keeper_await(struct node *n);          /* from now on, but not for ever */
+void node_keep_review(struct node *n);
+void node_keep_text(const struct node *n, char out[NODE_WAIT_MAX]);
 
 /* -- node/messages.c */
 void node_send(struct node *n, rank_t to, const struct algo_msg *msg); /* borrows msg */

@@ -4,7 +4,8 @@
  * Whether others train, who is known and who holds which place is asked anew at each review, so that each wait ends
  * by itself when its reason goes:
  *  - nobody trains: until min_nodes members are known; for a vacant place; with tags for those of all places; for
- *    the member with most progress, when the method needs a common start and steps were done before.
+ *    the member with most progress, when the method needs a common start and steps were done before; for the model of
+ *    a keeper that is ahead.
  *  - others train: for one of them to tell all it knows, for a vacant place, for the model. If the last of them goes
  *    meanwhile, the experiment is founded anew.
  *  - others train but have no progress yet and are not under way for long, and min_nodes members are known: this is
@@ -13,7 +14,6 @@
  *  - the owner makes ready for the place (loads its rows) from the claim on, while all of this is waited for. Who was
  *    to found when only that was missing begins as a founder, however far the others have come.
  *  - a place that was claimed by two: the later claim looks for another, whatever its phase. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,14 +85,17 @@ static bool just_founded(const struct node *n)
     return own ? started_together(n) : !somebody_progressed(n) && !somebody_is_under_way(n);
 }
 
-/* Of the living members with a place, the one with most progress; ties: the smaller id. NULL: nobody has any. */
+/* Of the living members with a place, the one with most progress; ties: the smaller id. NULL: nobody has any, and
+ * there is no keeper's model that one of them should fetch for all. */
 static const struct member *best_of_all(const struct node *n)
 {
     const struct member *best = NULL;
+    bool kept = node_kept_best(n) > 0;
     for (uint32_t i = 0; i < membership_count(n->membership); i++) {
         const struct member *m = membership_at(n->membership, i);
         if (!is_living(m) || places_of(&n->places, m->id) == RANK_NONE) continue;
-        if (m->meta[META_PROGRESS] > (best != NULL ? best->meta[META_PROGRESS] : 0)) best = m;
+        uint64_t progress = m->meta[META_PROGRESS];
+        if (best == NULL ? progress > 0 || kept : progress > best->meta[META_PROGRESS]) best = m;
     }
     return best;
 }
@@ -332,6 +335,14 @@ static bool start_is_ours(struct node *n)
     return best == NULL || best->id == n->config.id || wait_for(n, WAIT_BEST);
 }
 
+static void fetch_start(struct node *n)
+{
+    n->phase = NODE_FETCHING;
+    node_fetch_begin(n);
+    wait_for(n, WAIT_MODEL);
+    n->dirty = true;
+}
+
 /* Nobody trains, or has only just begun. Returns true when it is time to begin. */
 static bool found(struct node *n)
 {
@@ -339,10 +350,16 @@ static bool found(struct node *n)
     uint64_t now_us = node_now_us(n);
     if (n->begin_at_us == TIME_NEVER) n->begin_at_us = now_us + n->config.start_after_us;
     if (now_us < n->begin_at_us) return false;
+    if (node_trainers(n) == 0 && node_founder_listens(n)) return wait_for(n, WAIT_NONE);
     if (!place_claim(n)) return wait_for(n, WAIT_PLACE);
     bool ready = owner_is_ready(n);
     if (n->self.tag[0] != '\0' && !all_tagged(n)) return wait_for(n, WAIT_TAGS);
     if (!n->founding && !start_is_ours(n)) return false;
+    if (!n->founding && node_keeper_is_ahead(n)) {
+        node_keeper_await(n);
+        fetch_start(n);
+        return false;
+    }
     n->founding = true;
     return ready || wait_for(n, WAIT_ROWS);
 }
@@ -364,23 +381,20 @@ static void join_step(struct node *n)
     } else if (n->has_model) {
         node_begin(n, true);
     } else {
-        n->phase = NODE_FETCHING;
-        node_fetch_begin(n);
-        wait_for(n, WAIT_MODEL);
-        n->dirty = true;
+        fetch_start(n);
     }
 }
 
 static void fetch_step(struct node *n)
 {
-    bool done = fetch_done(n->fetch);
-    if (!done && node_trainers(n) > 0) return;
+    bool done = fetch_done(n->fetch), founding = node_trainers(n) == 0;
+    if (!done && (!founding || node_keeper_is_ahead(n))) return;
     node_fetch_end(n);
     n->phase = NODE_JOINING;
     n->dirty = true;
-    if (!done)
-        trace_line(n->config.trace, TRACE_INFO, "nobody is left who trains: the fetch of the model ends");
-    if (done && n->rank != RANK_NONE && owner_is_ready(n)) node_begin(n, true);
+    if (!done) trace_line(n->config.trace, TRACE_INFO, "nobody is left who gives the model: the fetch ends");
+    if (!done || n->rank == RANK_NONE || founding) return; /* join_step sees who begins */
+    if (owner_is_ready(n)) node_begin(n, true);
 }
 
 void node_join_review(struct node *n)
@@ -401,53 +415,11 @@ void node_join_review(struct node *n)
         if (n->rank == RANK_NONE) place_claim(n);
         fetch_step(n);
         break;
+    case NODE_KEEPING:
+        node_keep_review(n);
+        break;
     case NODE_TRAINING:
     case NODE_FINISHED:
         break;
     }
-}
-
-static void fetch_text(const struct node *n, char out[NODE_WAIT_MAX])
-{
-    uint64_t chunks = 0, of = 0;
-    uint32_t donors = 0;
-    if (n->fetch != NULL) fetch_progress(n->fetch, &chunks, &of, &donors);
-    if (donors == 0)
-        snprintf(out, NODE_WAIT_MAX, "fetching the model: nobody has offered it yet");
-    else
-        snprintf(out, NODE_WAIT_MAX, "fetching the model from %u donor%s: %u %%", donors,
-                 donors > 1 ? "s" : "", of > 0 ? (unsigned)(100 * chunks / of) : 0);
-}
-
-const char *node_waits_for(const struct node *n, char out[NODE_WAIT_MAX])
-{
-    uint32_t places = n->config.node_count;
-    out[0] = '\0';
-    switch (n->algo == NULL ? n->wait : WAIT_NONE) {
-    case WAIT_NONE:
-        break;
-    case WAIT_MEMBERS:
-        snprintf(out, NODE_WAIT_MAX, "waiting for members: %u of %u known", n->places.living,
-                 n->config.min_nodes);
-        break;
-    case WAIT_KNOWLEDGE:
-        snprintf(out, NODE_WAIT_MAX, "waiting for the word of one of %u that train", node_trainers(n));
-        break;
-    case WAIT_PLACE:
-        snprintf(out, NODE_WAIT_MAX, "all %u places are taken: waiting for one", places);
-        break;
-    case WAIT_TAGS:
-        snprintf(out, NODE_WAIT_MAX, "waiting for the tags of all %u places", places);
-        break;
-    case WAIT_BEST:
-        snprintf(out, NODE_WAIT_MAX, "waiting for the member with most progress to begin");
-        break;
-    case WAIT_MODEL:
-        fetch_text(n, out);
-        break;
-    case WAIT_ROWS:
-        snprintf(out, NODE_WAIT_MAX, "loading the rows of place %u", n->rank);
-        break;
-    }
-    return out;
 }

@@ -77,8 +77,10 @@ static void member_changed(struct node *n, const struct membership_action *a)
     bool living = m->state == MEMBER_ALIVE || m->state == MEMBER_SUSPECT;
     n->dirty |= places_learn(&n->places, m, node_now_boot(n));
     if (a->is_new || m->state != a->before || n->algo == NULL) n->dirty = true;
+    bool keeps = node_member_keeps(n, m); /* of no use to the overlay */
+    if (keeps) overlay_feed(n, OVERLAY_LINK_DOWN, m->id, "", NULL);
     if (m->id != n->config.id)
-        overlay_feed(n, living ? OVERLAY_KNOWN : OVERLAY_FORGET, m->id, m->address, NULL);
+        overlay_feed(n, living && !keeps ? OVERLAY_KNOWN : OVERLAY_FORGET, m->id, m->address, NULL);
     if (n->sink.on_member != NULL) n->sink.on_member(n->sink.ctx, m, a->is_new, a->before, a->confirmations);
 }
 
@@ -177,8 +179,10 @@ void node_members_up(struct node *n, struct link *l)
     recall(n, l);
     struct membership_event event = {.kind = MEMBERSHIP_LINK_UP, .peer = l->peer, .address = l->address};
     members_feed(n, &event);
-    const struct member *m = l->relayed ? membership_find(n->membership, l->peer) : NULL;
-    overlay_feed(n, OVERLAY_LINK_UP, l->peer, m != NULL ? m->address : l->address, NULL);
+    const struct member *m = membership_find(n->membership, l->peer);
+    bool keeps = m != NULL && m->boot == l->boot && node_member_keeps(n, m);
+    const char *address = l->relayed && m != NULL ? m->address : l->address;
+    if (!keeps) overlay_feed(n, OVERLAY_LINK_UP, l->peer, address, NULL);
 }
 
 static enum member_evidence evidence_of(enum down_reason why)
@@ -239,6 +243,7 @@ int node_swim_heard(struct node *n, struct link *from, const struct swim_msg *ms
 
 int node_overlay_heard(struct node *n, struct link *from, const struct overlay_msg *msg)
 {
+    if (n->config.keeper) return 0;           /* it comes from one who does not know yet */
     if (n->overlay == NULL) return ERR_PROTO; /* all members have the same --topology */
     return overlay_feed(n, OVERLAY_MESSAGE, from->peer, from->address, msg);
 }
@@ -289,7 +294,7 @@ static bool progress_refresh(struct node *n)
     if (now_us < n->progress_at_us) return false;
     uint64_t load =
         now_us > n->self_told_us ? (n->steps - n->steps_told) * 1000000u / (now_us - n->self_told_us) : 0;
-    uint64_t under_way = n->phase >= NODE_TRAINING;
+    uint64_t under_way = n->phase == NODE_TRAINING || n->phase == NODE_FINISHED;
     bool changed = meta[META_PROGRESS] != n->steps || meta[META_LOAD] != load ||
                    meta[META_DEGREE] != n->presented_count || meta[META_UNDER_WAY] != under_way;
     meta[META_PROGRESS] = n->steps;
@@ -342,13 +347,13 @@ void node_members_init(struct node *n)
     copy_text(n->self.tag, sizeof n->self.tag, n->config.tag);
     n->address_given = n->self.address[0] != '\0';
     n->self.meta[META_PROGRESS] = n->steps_told = n->steps;
-    n->self.meta[META_PHASE] = NODE_JOINING + 1;
+    n->self.meta[META_PHASE] = (uint64_t)n->phase + 1;
     n->self.meta[META_SAMPLES] = n->config.samples;
     config.self = n->self;
     config.seed = n->config.seed ^ n->config.id ^ n->config.boot;
     config.trace = n->config.trace;
     n->membership = membership_new(&config);
-    if (!n->config.overlay) return;
+    if (!n->config.overlay || n->config.keeper) return;
     struct overlay_config overlay;
     overlay_defaults(&overlay);
     overlay.id = n->config.id;

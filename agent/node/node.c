@@ -20,19 +20,20 @@ struct node *node_new(const struct node_config *config, const struct node_sink *
     CHECK(config->node_count >= 1 && config->node_count <= NODE_COUNT_MAX);
     CHECK(config->dim >= 1 && config->dim <= MODEL_DIM_MAX);
     CHECK(config->min_nodes <= config->node_count);
+    CHECK_IMPLIES(config->keeper, config->members == NULL);
     struct node *n = mem_new_zero(1, sizeof *n);
     n->config = *config;
     n->sink = *sink;
     if (n->config.min_nodes == 0) n->config.min_nodes = config->node_count;
     n->any_peers = algo_takes_any_peers(config->algo, config->algo_params);
     CHECK_IMPLIES(config->overlay, n->any_peers && config->members == NULL);
-    n->phase = NODE_JOINING;
+    n->phase = config->keeper ? NODE_KEEPING : NODE_JOINING;
     n->rank = RANK_NONE;
     n->wanted_place = config->had_place ? config->place : RANK_NONE;
     n->wanted_claimed = config->claimed;
     n->steps = config->steps_done;
     n->begin_at_us = n->redial_at_us = n->review_at_us = TIME_NEVER;
-    n->finish_at_us = n->hold_until_us = TIME_NEVER;
+    n->finish_at_us = n->hold_until_us = n->keepers_until_us = TIME_NEVER;
     n->armed_us = TIME_NEVER;
     n->packed_size_max = pack_bound(config->compress, config->dim, config->tensor, config->tensor_count);
     n->x0 = mem_new(config->dim, sizeof *n->x0);
@@ -42,7 +43,7 @@ struct node *node_new(const struct node_config *config, const struct node_sink *
     if (config->members == NULL) node_members_init(n);
     n->config.tag = n->config.address = NULL; /* membership has them */
     n->config.membership = NULL;
-    node_train_init(n);
+    if (!config->keeper) node_train_init(n);
     return n;
 }
 

@@ -15,6 +15,8 @@
  *  - a link is used by the algorithm (PEER_UP) once both ends have said READY on it, each naming both places. A node
  *    says it to the undisputed holder of a neighbouring place; which these are: node/neighbours.c.
  *  - events go through algo->step; its actions are encoded (wire.h) and sent, or start the training job.
+ *  - a keeper takes no place and never trains: it fetches the model now and then and gives it (node/keep.c). A founding
+ *    that knows one with more steps than the founders have begins with its model.
  *  - links that nobody needs are closed after a while by the side that dialled them (node/contacts.c).
  * Failure courses
  *  - a link goes down: PEER_DOWN; it is dialled again; PEER_UP with the same or a new boot id.
@@ -55,9 +57,12 @@ struct node_config {
     const char *address;  /* where peers may dial us; NULL = what they see. Borrowed during node_new */
     bool had_place;       /* in a former life, or it is meant for us: */
     rank_t place;
-    uint64_t claimed;    /* when it was claimed, in boot units; 0 = not yet */
-    uint64_t steps_done; /* local steps of former lives, that x0 has behind it */
-    uint64_t samples;    /* told to the others as META_SAMPLES */
+    uint64_t claimed;       /* when it was claimed, in boot units; 0 = not yet */
+    uint64_t steps_done;    /* local steps of former lives, that x0 has behind it */
+    uint64_t samples;       /* told to the others as META_SAMPLES */
+    bool keeper;            /* no place, no training: holds the model for the others; without `members` */
+    uint64_t keep_every_us; /* keeper: between two fetches of the model; 0 = 30 s */
+    uint64_t listen_us;     /* a founder without steps waits so long for word of a keeper; 0 = there is none */
     /* the members of the active view (net/overlay/overlay.h) are the neighbours: for methods that take any
      * peers */
     bool overlay;
@@ -103,6 +108,7 @@ enum node_phase {
     NODE_FETCHING, /* the model is on its way */
     NODE_TRAINING,
     NODE_FINISHED, /* steps_max done, and the round they belong to; still mixing */
+    NODE_KEEPING,  /* a keeper, always */
 };
 
 struct node_report {

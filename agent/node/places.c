@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/node/node.h"
 #include "base/check.h"
 #include "base/limits.h"
 
@@ -64,6 +65,7 @@ static struct place_claim *claim_entry(struct places *p, node_id id)
 static struct place_claim claim_of(const struct places *p, const struct member *m, uint64_t now)
 {
     struct place_claim c = {.id = m->id, .place = RANK_NONE};
+    if (m->meta[META_PHASE] == NODE_KEEPING + 1) return c;
     c.living = m->state == MEMBER_ALIVE || m->state == MEMBER_SUSPECT;
     uint64_t place = m->meta[META_PLACE], claimed = m->meta[META_CLAIMED];
     bool ahead = claimed > now && claimed - now > CLAIM_AHEAD_MAX;

@@ -9,6 +9,7 @@
  *  - of two living members that claim one place the one that claimed it earlier holds it; ties: the smaller id.
  *  - members without a place take vacant ones in ascending order of id, so that all who know the same members
  *    choose apart from each other: first places that nobody claims, then those whose claimers are dead or have left.
+ *  - a keeper (META_PHASE) is nobody here: it claims nothing, and is not counted among the living.
  *  - a claim without a time, of a place that there is not, or of a time more than a day ahead of ours is none. */
 #ifndef GADABOUT_AGENT_NODE_PLACES_H
 #define GADABOUT_AGENT_NODE_PLACES_H
@@ -23,7 +24,7 @@
 enum place_meta {
     META_PLACE,     /* place + 1; 0 = none */
     META_CLAIMED,   /* when it was claimed, in boot units */
-    META_PHASE,     /* enum node_phase + 1; 0 = not told */
+    META_PHASE,     /* enum node_phase + 1; 0 = not told; of a keeper NODE_KEEPING + 1, always */
     META_PROGRESS,  /* local steps that its model has behind it */
     META_SAMPLES,   /* rows of its shard */
     META_LOAD,      /* local steps per second, lately */
@@ -35,7 +36,7 @@ struct place_claim {
     node_id id;
     rank_t place; /* RANK_NONE */
     uint64_t claimed;
-    bool living; /* ALIVE or SUSPECT */
+    bool living; /* ALIVE or SUSPECT, and no keeper */
 };
 
 enum place_state {

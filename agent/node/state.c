@@ -2,11 +2,13 @@
  *
  * Normal course
  *  - FETCHING: each linked member that trains, and has at least half the progress of the best, is a donor; what
- *    comes goes into a buffer of its own and becomes x0 when it is whole.
- *  - training: whoever asks is answered out of a snapshot of our model; chunks go in the bulk lane while it takes them,
- *    and as fast as give_bytes_s allows, all newcomers together.
+ *    comes goes into a buffer of its own and becomes x0 when it is whole. Keepers with more than we have are asked
+ *    while nobody who trains can be.
+ *  - training, or a keeper with a model: whoever asks is answered out of a snapshot of our model; chunks go in the bulk
+ *    lane while it takes them, and as fast as give_bytes_s allows, all newcomers together.
  * Failure courses
  *  - we are asked and do not train (yet): BUSY, for a second.
+ *  - what has come has no more steps behind it than what we have: a keeper, or a founder, keeps its own.
  *  - what comes after the fetch is over: dropped.
  *  - a fetch ends before all has come: links on which an answer may be on its way are closed, so that it is not taken
  *    for one to the next fetch.
@@ -21,6 +23,7 @@
 #define DONOR_MAX 3u
 #define NEWCOMER_MAX 4u
 #define WINDOW 4u
+#define KEEPER_AFTER_US 1000000u /* links to those who train may be on their way */
 #define QUEUE_MAX 16u
 #define SILENCE_US 2000000u
 #define SNAPSHOT_US 3000000u /* who comes later gets a newer model */
@@ -56,14 +59,20 @@ uint64_t node_progress_best(const struct node *n)
 
 bool node_member_gives(const struct node *n, const struct member *m, uint64_t best)
 {
-    return node_member_trains(n, m) && m->meta[META_PROGRESS] >= best / 2;
+    uint64_t progress = m->meta[META_PROGRESS];
+    if (progress < best / 2) return false;
+    if (node_member_keeps(n, m)) return progress > n->steps;
+    return node_member_trains(n, m) && (progress > n->steps || !n->config.keeper);
 }
 
 static void donor_found(struct node *n, const struct link *l, uint64_t best)
 {
     const struct member *m = membership_find(n->membership, l->peer);
     if (m == NULL || !node_member_gives(n, m, best)) return;
-    fetch_donor_up(n->fetch, l->peer, m->meta[META_PROGRESS], node_now_us(n), &n->state_actions);
+    bool keeps = node_member_keeps(n, m);
+    if (keeps && node_now_us(n) < n->fetch_us + KEEPER_AFTER_US && node_trainers(n) > 0) return;
+    (keeps ? fetch_keeper_up : fetch_donor_up)(n->fetch, l->peer, m->meta[META_PROGRESS], node_now_us(n),
+                                               &n->state_actions);
 }
 
 void node_fetch_begin(struct node *n)
@@ -77,8 +86,11 @@ void node_fetch_begin(struct node *n)
         .window = WINDOW,
         .silence_us = SILENCE_US,
         .seed = n->config.seed ^ n->config.id ^ n->config.boot,
+        .again = n->fetched_once,
     };
     n->fetch = fetch_new(&config);
+    n->fetched_once = true;
+    n->fetch_us = node_now_us(n);
     node_state_members(n);
 }
 
@@ -91,8 +103,9 @@ static void fetch_abandon(struct node *n)
 void node_fetch_end(struct node *n)
 {
     if (!fetch_done(n->fetch)) fetch_abandon(n);
-    if (fetch_done(n->fetch)) {
-        uint64_t steps = fetch_steps(n->fetch);
+    uint64_t steps = fetch_steps(n->fetch);
+    bool late = !n->config.keeper && node_trainers(n) > 0; /* what the others have is what counts */
+    if (fetch_done(n->fetch) && (late || steps > n->steps)) {
         trace_line(n->config.trace, TRACE_INFO, "the model of %llu steps has been fetched",
                    (unsigned long long)steps);
         free(n->x0);
@@ -100,6 +113,8 @@ void node_fetch_end(struct node *n)
         n->fetched = NULL;
         n->has_model = true;
         if (steps > n->steps) n->steps = n->steps_told = steps;
+        n->self.meta[META_PROGRESS] = n->steps;
+        n->self_changed = n->dirty = true; /* others should know at once: our start is no common one */
     }
     free(n->fetched);
     n->fetched = NULL;
@@ -167,8 +182,8 @@ static int donor_asked(struct node *n, struct link *from, const struct state_msg
         if (msg->kind == STATE_ASK) node_send_state(n, from, &busy);
         return 0;
     }
-    int err = donor_message(n->donor, from->peer, msg, n->config.algo->model(n->algo), n->steps,
-                            node_now_us(n), &n->state_actions);
+    int err =
+        donor_message(n->donor, from->peer, msg, node_model(n), n->steps, node_now_us(n), &n->state_actions);
     state_apply(n);
     return err;
 }

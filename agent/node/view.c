@@ -1,4 +1,4 @@
-/* Views of a node's links. */
+/* Views of a node: its links, and what it waits for in words. */
 #include "agent/node/view.h"
 
 #include <stdio.h>
@@ -31,4 +31,52 @@ uint32_t node_link_views(const struct node *n, struct node_link_view *out, uint3
         count++;
     }
     return count;
+}
+
+/* -- waiting -------------------------------------------------------------------------------------- */
+
+static void fetch_text(const struct node *n, char out[NODE_WAIT_MAX])
+{
+    uint64_t chunks = 0, of = 0;
+    uint32_t donors = 0;
+    if (n->fetch != NULL) fetch_progress(n->fetch, &chunks, &of, &donors);
+    if (donors == 0)
+        snprintf(out, NODE_WAIT_MAX, "fetching the model: nobody has offered it yet");
+    else
+        snprintf(out, NODE_WAIT_MAX, "fetching the model from %u donor%s: %u %%", donors,
+                 donors > 1 ? "s" : "", of > 0 ? (unsigned)(100 * chunks / of) : 0);
+}
+
+const char *node_waits_for(const struct node *n, char out[NODE_WAIT_MAX])
+{
+    uint32_t places = n->config.node_count;
+    out[0] = '\0';
+    if (n->config.keeper) (n->fetch != NULL ? fetch_text : node_keep_text)(n, out);
+    switch (n->algo == NULL ? n->wait : WAIT_NONE) {
+    case WAIT_NONE:
+        break;
+    case WAIT_MEMBERS:
+        snprintf(out, NODE_WAIT_MAX, "waiting for members: %u of %u known", n->places.living,
+                 n->config.min_nodes);
+        break;
+    case WAIT_KNOWLEDGE:
+        snprintf(out, NODE_WAIT_MAX, "waiting for the word of one of %u that train", node_trainers(n));
+        break;
+    case WAIT_PLACE:
+        snprintf(out, NODE_WAIT_MAX, "all %u places are taken: waiting for one", places);
+        break;
+    case WAIT_TAGS:
+        snprintf(out, NODE_WAIT_MAX, "waiting for the tags of all %u places", places);
+        break;
+    case WAIT_BEST:
+        snprintf(out, NODE_WAIT_MAX, "waiting for the member with most progress to begin");
+        break;
+    case WAIT_MODEL:
+        fetch_text(n, out);
+        break;
+    case WAIT_ROWS:
+        snprintf(out, NODE_WAIT_MAX, "loading the rows of place %u", n->rank);
+        break;
+    }
+    return out;
 }

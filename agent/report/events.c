@@ -17,6 +17,7 @@
 #include <time.h>
 
 #include "agent/files/json.h"
+#include "agent/node/places.h"
 #include "agent/report/member_words.h"
 #include "base/check.h"
 #include "net/relay/relay.h"
@@ -42,6 +43,7 @@ struct events {
     bool reported; /* what follows is known */
     enum node_phase phase;
     rank_t place;
+    uint64_t kept; /* steps behind the model */
 };
 
 static double clock_s(void *ctx)
@@ -117,6 +119,11 @@ static void accuser_words(const struct events *e, const struct member *m, char o
     member_evidence_words(m->evidence, accuser, out);
 }
 
+static bool is_keeper(const struct member *m)
+{
+    return m->meta[META_PHASE] == NODE_KEEPING + 1;
+}
+
 static void say_member(struct events *e, const struct member *m, bool is_new, enum member_state before,
                        uint32_t confirmations)
 {
@@ -127,8 +134,8 @@ static void say_member(struct events *e, const struct member *m, bool is_new, en
     switch (m->state) {
     case MEMBER_ALIVE:
         if (is_new)
-            trace_line(e->trace, TRACE_INFO, "node %llu has joined%s%s", id,
-                       m->address[0] != '\0' ? ", at " : "", m->address);
+            trace_line(e->trace, TRACE_INFO, "node %llu has joined%s%s%s", id,
+                       is_keeper(m) ? " as a keeper" : "", m->address[0] != '\0' ? ", at " : "", m->address);
         else
             trace_line(e->trace, TRACE_INFO, "node %llu is %s", id,
                        before == MEMBER_SUSPECT ? "alive after all" : "back");
@@ -175,6 +182,7 @@ void events_member(struct events *e, const struct member *m, bool is_new, enum m
     put(line, "address", json_text_or_null(m->address));
     put(line, "from", json_string(is_new ? "" : member_state_name(before)));
     put(line, "to", json_string(member_state_name(m->state)));
+    if (is_keeper(m)) put(line, "keeper", json_true());
     put(line, "accuser", accused ? json_count_or_null(m->accuser) : json_null());
     put(line, "evidence", json_string(accused ? member_evidence_name(m->evidence) : ""));
     put(line, "incarnation", json_count_or_null(m->incarnation));
@@ -259,6 +267,8 @@ static const char *phase_name(enum node_phase phase)
         return "training";
     case NODE_FINISHED:
         return "finished";
+    case NODE_KEEPING:
+        return "keeping";
     }
     UNREACHABLE();
 }
@@ -280,8 +290,14 @@ void events_report(struct events *e, const struct node_report *r)
         put(line, "steps", json_count_or_null(r->algo.steps));
         line_write(e, line);
     }
+    if (r->phase == NODE_KEEPING && r->progress != e->kept) {
+        json_t *line = line_new(e, "kept");
+        put(line, "steps", json_count_or_null(r->progress));
+        line_write(e, line);
+    }
     e->place = r->place;
     e->phase = r->phase;
+    e->kept = r->progress;
 }
 
 void events_saved(struct events *e, uint64_t generation, const char *error)

@@ -230,6 +230,7 @@ static void print_member(const json_t *m, unsigned digits, unsigned id_width, FI
     int address_width = STATUS_COLUMNS - MEMBER_FIXED - (int)id_width;
     id_of(m, digits, id);
     whole_of(m, "place", place);
+    if (json_is_true(json_object_get(m, "keeper"))) snprintf(place, sizeof place, "keeps");
     status_seconds(number_of(m, "heard_s"), heard);
     status_seconds(number_of(m, "round_trip_s"), trip);
     status_bytes(number_of(m, "queue_bytes"), queue);

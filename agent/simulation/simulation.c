@@ -21,7 +21,8 @@
 #define REDIAL_SHARE 30u
 #define OVERLAY_SILENCE_US 6000000u /* at most: its members know each other by SWIM, whose times are these */
 #define OVERLAY_REDIAL_US 500000u
-#define JOIN_FAN_OUT 8u /* nodes that dial the same seed */
+#define LISTEN_US 500000u /* as agents do, where there are keepers */
+#define JOIN_FAN_OUT 8u   /* nodes that dial the same seed */
 
 /* -- making ------------------------------------------------------------------------------------ */
 
@@ -184,6 +185,9 @@ static struct node *simulated_make_node(struct simulated *e, bool rejoining)
         config.membership = setup->membership;
         config.overlay = setup->overlay;
         config.give_bytes_s = setup->give_bytes_s;
+        config.keeper = e->v >= setup->node_count - setup->keepers;
+        config.keep_every_us = setup->keep_every_us;
+        config.listen_us = setup->keepers > 0 ? LISTEN_US : 0;
         config.steps_done = life->steps;
         config.method = life->method;
         config.had_place = life->had_place;

@@ -40,6 +40,8 @@ struct simulation_setup {
     uint32_t places;    /* dynamic: places of the experiment; 0 = node_count. weight and site are theirs */
     uint32_t min_nodes; /* dynamic: 0 = places */
     uint64_t give_bytes_s; /* dynamic: as node_config.give_bytes_s */
+    uint32_t keepers;   /* dynamic: the last so many nodes are keepers (node_config.keeper) */
+    uint64_t keep_every_us; /* dynamic: as node_config.keep_every_us */
     bool overlay;       /* dynamic: as node_config.overlay */
     uint64_t
         relay_bytes_s; /* dynamic: each node has a relay (net/relay/relay.h) under it, as agents have, which passes

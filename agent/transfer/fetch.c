@@ -40,8 +40,8 @@ void fetch_free(struct fetch *f)
 
 /* -- donors ------------------------------------------------------------------------------------ */
 
-void fetch_donor_up(struct fetch *f, node_id id, uint64_t progress, uint64_t now_us,
-                    struct transfer_actions *acts)
+static void giver_up(struct fetch *f, node_id id, bool keeper, uint64_t progress, uint64_t now_us,
+                     struct transfer_actions *acts)
 {
     if (f->done) return;
     struct giver *g = giver_find(f, id);
@@ -56,8 +56,21 @@ void fetch_donor_up(struct fetch *f, node_id id, uint64_t progress, uint64_t now
         g = &f->giver[f->giver_count++];
         *g = (struct giver){.id = id, .lot = prng_next(&p)};
     }
+    g->keeper = keeper;
     g->progress = progress;
     fetch_work(f, now_us, acts);
+}
+
+void fetch_donor_up(struct fetch *f, node_id id, uint64_t progress, uint64_t now_us,
+                    struct transfer_actions *acts)
+{
+    giver_up(f, id, false, progress, now_us, acts);
+}
+
+void fetch_keeper_up(struct fetch *f, node_id id, uint64_t progress, uint64_t now_us,
+                     struct transfer_actions *acts)
+{
+    giver_up(f, id, true, progress, now_us, acts);
 }
 
 void fetch_donor_down(struct fetch *f, node_id id, uint64_t now_us, struct transfer_actions *acts)
@@ -81,12 +94,19 @@ static void giver_spoke(struct giver *g, uint64_t now_us)
     if (g->state == GIVER_RESTING && g->silent) g->state = GIVER_IDLE;
 }
 
+/* What to say of an answer that this fetch has not asked for. */
+static int unasked(const struct fetch *f)
+{
+    return f->config.again ? 0 : ERR_PROTO;
+}
+
 static int take_offer(struct fetch *f, struct giver *g, const struct state_msg *m, uint64_t now_us,
                       struct transfer_actions *acts)
 {
     struct chunk_grid grid;
-    if (g->asks == 0 || m->snapshot == 0 || m->size != f->config.dim * sizeof(float)) return ERR_PROTO;
+    if (m->snapshot == 0 || m->size != f->config.dim * sizeof(float)) return ERR_PROTO;
     if (chunk_grid_set(&grid, (size_t)m->size, m->chunk_size) != 0) return ERR_PROTO;
+    if (g->asks == 0) return unasked(f);
     g->asks--;
     giver_spoke(g, now_us);
     if (f->grid.count == 0) {
@@ -113,7 +133,7 @@ static int take_offer(struct fetch *f, struct giver *g, const struct state_msg *
 
 static int take_busy(struct fetch *f, struct giver *g, const struct state_msg *m, uint64_t now_us)
 {
-    if (g->asks == 0) return ERR_PROTO;
+    if (g->asks == 0) return unasked(f);
     g->asks--;
     if (g->state == GIVER_USELESS) return 0;
     uint64_t wait_us = m->wait_us < WAIT_MIN_US ? WAIT_MIN_US : m->wait_us;
@@ -124,7 +144,8 @@ static int take_busy(struct fetch *f, struct giver *g, const struct state_msg *m
 
 static int take_gone(struct fetch *f, struct giver *g, const struct state_msg *m, uint64_t now_us)
 {
-    if (m->snapshot == 0 || (m->snapshot != g->snapshot && m->snapshot != g->previous)) return ERR_PROTO;
+    if (m->snapshot == 0) return ERR_PROTO;
+    if (m->snapshot != g->snapshot && m->snapshot != g->previous) return unasked(f);
     giver_spoke(g, now_us);
     if (g->state != GIVER_GIVING || m->snapshot != g->snapshot) return 0;
     giver_release(f, g);
@@ -132,12 +153,16 @@ static int take_gone(struct fetch *f, struct giver *g, const struct state_msg *m
     return 0;
 }
 
-static int check_chunk(const struct fetch *f, const struct giver *g, const struct state_msg *m)
+static bool chunk_is_asked(const struct fetch *f, const struct giver *g, const struct state_msg *m)
 {
-    if (m->snapshot == 0 || (m->snapshot != g->snapshot && m->snapshot != g->previous)) return ERR_PROTO;
-    if (g->owed == NULL || m->first >= f->grid.count || m->body == NULL) return ERR_PROTO;
+    if (m->snapshot == 0 || (m->snapshot != g->snapshot && m->snapshot != g->previous)) return false;
+    return g->owed != NULL && m->first < f->grid.count && g->owed[m->first] > 0;
+}
+
+static int check_chunk(const struct fetch *f, const struct state_msg *m)
+{
     uint32_t chunk = (uint32_t)m->first;
-    if (g->owed[chunk] == 0 || m->body->size != chunk_grid_bytes(&f->grid, chunk)) return ERR_PROTO;
+    if (m->body == NULL || m->body->size != chunk_grid_bytes(&f->grid, chunk)) return ERR_PROTO;
     if (f->state[chunk] == THERE) return 0; /* a second copy is only counted */
     if (chunk_hash(m->body, m->snapshot, chunk) != m->hash) return ERR_PROTO;
     return vec_finite(m->body->size / sizeof(float), blob_floats(m->body)) ? 0 : ERR_PROTO;
@@ -156,7 +181,8 @@ static void giver_measure(struct giver *g, uint32_t chunk, uint64_t now_us)
 
 static int take_chunk(struct fetch *f, struct giver *g, const struct state_msg *m, uint64_t now_us)
 {
-    int err = check_chunk(f, g, m);
+    if (!chunk_is_asked(f, g, m)) return unasked(f);
+    int err = check_chunk(f, m);
     if (err != 0) return err;
     uint32_t chunk = (uint32_t)m->first;
     g->owed[chunk]--;
@@ -187,7 +213,8 @@ int fetch_message(struct fetch *f, node_id from, const struct state_msg *msg, ui
                   struct transfer_actions *acts)
 {
     struct giver *g = giver_find(f, from);
-    if (g == NULL || !state_msg_is_plain(msg)) return ERR_PROTO;
+    if (!state_msg_is_plain(msg)) return ERR_PROTO;
+    if (g == NULL) return unasked(f);
     int err = ERR_PROTO;
     switch (msg->kind) {
     case STATE_OFFER:

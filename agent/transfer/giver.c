@@ -143,6 +143,17 @@ static bool giver_before(const struct giver *a, const struct giver *b, uint64_t 
     return a->lot != b->lot ? a->lot < b->lot : a->id < b->id;
 }
 
+/* A keeper is asked only while nobody who trains can be; of keepers, those with most progress. */
+static bool keeper_gives_way(const struct fetch *f, const struct giver *keeper)
+{
+    for (uint32_t i = 0; i < f->giver_count; i++) {
+        const struct giver *g = &f->giver[i];
+        bool usable = g->state == GIVER_IDLE || g->state == GIVER_ASKED || g->state == GIVER_GIVING;
+        if (usable && (!g->keeper || g->progress > keeper->progress)) return true;
+    }
+    return false;
+}
+
 static struct giver *giver_choose(struct fetch *f)
 {
     uint64_t best = 0;
@@ -151,7 +162,8 @@ static struct giver *giver_choose(struct fetch *f)
         if (f->giver[i].progress > best) best = f->giver[i].progress;
     for (uint32_t i = 0; i < f->giver_count; i++) {
         struct giver *g = &f->giver[i];
-        if (g->state == GIVER_IDLE && (chosen == NULL || giver_before(g, chosen, best))) chosen = g;
+        if (g->state != GIVER_IDLE || (g->keeper && keeper_gives_way(f, g))) continue;
+        if (chosen == NULL || giver_before(g, chosen, best)) chosen = g;
     }
     return chosen;
 }

@@ -21,6 +21,7 @@ struct ahead {
 
 struct giver {
     node_id id;
+    bool keeper;       /* asked only while nobody who trains can be */
     uint64_t progress; /* as the owner knows it */
     uint64_t offered;  /* that of its snapshot */
     uint64_t lot;      /* drawn: order among equals */

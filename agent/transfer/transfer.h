@@ -11,6 +11,8 @@
  *    is copied into place. All chunks there: DONE; donors forget the snapshot when nobody uses it for snapshot_us.
  *  - the last chunks are asked of a second donor when the first one takes long; the second copy is dropped.
  * Failure courses
+ *  - who trains cannot be asked, is busy or silent: of the keepers that are linked (members that only hold a model)
+ *    those with most progress are asked.
  *  - a donor's link goes, or it is silent for silence_us: its open chunks go to the others; what has come stays.
  *  - a wrong hash, an index not asked for, another size, NaN: ERR_PROTO; the node closes that link, as above.
  *  - a donor is BUSY (rate or newcomers over its cap; answers ASK): asked again after the time it names, others
@@ -75,6 +77,8 @@ struct fetch_config {
     uint32_t window;     /* chunks asked ahead of each donor, 4; at most TRANSFER_AHEAD_MAX */
     uint64_t silence_us; /* 2 s */
     uint64_t seed;
+    bool
+        again; /* answers to an earlier fetch may be under way: what was not asked for is dropped, no error */
 };
 
 struct fetch;
@@ -84,6 +88,9 @@ void fetch_free(struct fetch *f);
 /* A linked member trains (again: its progress is news). At most LINK_COUNT_MAX are remembered. */
 void fetch_donor_up(struct fetch *f, node_id id, uint64_t progress, uint64_t now_us,
                     struct transfer_actions *acts);
+/* The same of a member that only keeps a model. */
+void fetch_keeper_up(struct fetch *f, node_id id, uint64_t progress, uint64_t now_us,
+                     struct transfer_actions *acts);
 /* The link is gone, or the member trains no more. */
 void fetch_donor_down(struct fetch *f, node_id id, uint64_t now_us, struct transfer_actions *acts);
 int fetch_message(struct fetch *f, node_id from, const struct state_msg *msg, uint64_t now_us,

@@ -9,10 +9,13 @@
  *  - who comes while others train has a model that somebody held lately, and says so only after it has come.
  *  - no model is infinite or holds more of a place's work than was done at it.
  *  - a leave over a sound network is heard.
+ *  - a keeper never has a place, an algorithm or a job. Nobody begins without a model that knows a keeper with more
+ *    steps than it has, unless it has asked in vain for long.
  * At rest after healing:
  *  - every living node that can have a place has one, no two the same; all train, are linked to the holders of
  *    neighbouring places (those of the healed graph, where the method takes any peers), step and mix; over the links
  *    that their algorithms have, all are connected, if the graph is; all have one view, in which exactly the living are ALIVE.
+ *  - a keeper's model has the steps that the best one had some seconds ago.
  *  - without drift the models agree, when the holders' graph is connected. */
 #include <math.h>
 #include <stdio.h>
@@ -30,6 +33,7 @@ enum {
     DISPUTE_US_MAX = 5 * MEMBER_SECOND, /* a job, and to say so */
     FRESH_US_MAX = 20 * MEMBER_SECOND,  /* a fetched model: since when nobody holds it */
     DIALS_MAX = 4 * MEMBER_SLOTS_MAX,
+    ASK_US = 30 * MEMBER_SECOND, /* founders ask keepers */
 };
 
 static struct node *node_of(const struct member_storm *s, uint32_t v)
@@ -165,6 +169,18 @@ static void flood_check(struct member_storm *s)
 
 /* -- always: places ---------------------------------------------------------------------------- */
 
+/* Living members that may take a place, by its own records. */
+static uint32_t may_found(const struct node *n)
+{
+    uint32_t count = 1;
+    for (uint32_t i = 0; i < membership_count(n->membership); i++) {
+        const struct member *m = membership_at(n->membership, i);
+        bool living = m->state == MEMBER_ALIVE || m->state == MEMBER_SUSPECT;
+        count += living && m->id != n->config.id && m->meta[META_PHASE] != NODE_KEEPING + 1;
+    }
+    return count;
+}
+
 static void claim_check(struct member_storm *s, uint32_t v)
 {
     struct member_seen *seen = &s->seen[v];
@@ -175,6 +191,9 @@ static void claim_check(struct member_storm *s, uint32_t v)
     if (n->algo != NULL && n->rank == RANK_NONE) member_storm_fail(s, "slot %u trains without a place", v);
     if (n->rank != RANK_NONE && n->rank == seen->place && n->claimed != seen->claimed)
         member_storm_fail(s, "slot %u has place %u and claims it anew", v, n->rank);
+    if (n->rank != RANK_NONE && n->rank != seen->place && node_trainers(n) == 0 &&
+        may_found(n) < s->min_nodes)
+        member_storm_fail(s, "slot %u takes a place with %u known of %u", v, may_found(n), s->min_nodes);
     if (n->rank != RANK_NONE && !seen->claim_seen) {
         seen->claim_seen = true;
         bool same = seen->from.any && seen->from.had_place && seen->from.place == n->rank;
@@ -233,15 +252,22 @@ static void coming_check(struct member_storm *s, uint32_t v)
 {
     struct member_seen *seen = &s->seen[v];
     struct node *n = node_of(s, v);
+    if (n->fetch != NULL && !seen->fetching) seen->fetch_us = member_storm_now_us(s);
     if (seen->fetching && n->fetch == NULL && n->has_model) {
         s->tally->fetches++;
+        s->tally->kept += member_storm_keeps(s, v);
         if (!model_is_known(s, model_hash(node_model(n))))
             member_storm_fail(s, "slot %u comes with a model that nobody gave", v);
     }
     bool own = n->config.algo->own_start && n->config.steps_done > 0;
     bool begins = !seen->trained && n->algo != NULL;
+    if (begins && seen->fetching && n->has_model && node_trainers(n) == 0) s->tally->founded_from_kept++;
     if (begins && !n->has_model) {
         s->tally->foundings++;
+        bool asked = seen->fetch_us > 0 && member_storm_now_us(s) - seen->fetch_us >= ASK_US;
+        if (!asked && !(n->config.algo->own_start && n->steps > 0) && node_kept_best(n) > n->steps)
+            member_storm_fail(s, "slot %u begins anew although there is a keeper with %llu steps", v,
+                              (unsigned long long)node_kept_best(n));
         if (!own && node_trainers(n) > 0 && node_progress_best(n) > 0)
             member_storm_fail(s, "slot %u begins anew although others train", v);
     }
@@ -266,19 +292,44 @@ static void steps_check(struct member_storm *s, uint32_t v)
     seen->progress = steps;
 }
 
+static void keeper_check(struct member_storm *s, uint32_t v)
+{
+    const struct node *n = node_of(s, v);
+    if (n->rank != RANK_NONE || n->phase != NODE_KEEPING)
+        member_storm_fail(s, "slot %u is a keeper, and has place %d, phase %d", v, (int)n->rank,
+                          (int)n->phase);
+    if (n->algo != NULL || n->job.running || n->job.trainer != NULL)
+        member_storm_fail(s, "slot %u is a keeper, and trains", v);
+}
+
+/* What the best trainer had behind it at the end of each of the last seconds. */
+static void best_note(struct member_storm *s)
+{
+    uint64_t second = member_storm_now_us(s) / MEMBER_SECOND;
+    if (second == s->best_s) return;
+    s->best_s = second;
+    uint64_t best = 0;
+    for (uint32_t v = 0; v < s->slots - s->keepers; v++)
+        if (node_of(s, v) != NULL && node_of(s, v)->algo != NULL && node_of(s, v)->steps > best)
+            best = node_of(s, v)->steps;
+    s->best_progress[second % MEMBER_RECENT] = best;
+}
+
 void member_checkers_event(struct member_storm *s)
 {
     flood_check(s);
+    best_note(s);
     for (uint32_t v = 0; v < s->slots; v++) {
         if ((s->touched >> v & 1) == 0 || node_of(s, v) == NULL) continue;
         relay_checkers_event(s, v);
         if (s->slot[v].leaving) continue;
+        if (member_storm_keeps(s, v)) keeper_check(s, v);
         steps_check(s, v);
         limits_check(s, v);
         claim_check(s, v);
         dispute_check(s, v);
         coming_check(s, v);
-        if (node_of(s, v)->algo == NULL) continue;
+        if (node_of(s, v)->algo == NULL && !(member_storm_keeps(s, v) && node_of(s, v)->steps > 0)) continue;
         model_held(s, &s->seen[v], node_of(s, v));
         model_check(s, v);
     }
@@ -344,7 +395,7 @@ static const char *find_holders(const struct member_storm *s, uint32_t holder[ME
     uint32_t living = 0, held = 0;
     for (uint32_t r = 0; r < MEMBER_DIM; r++) holder[r] = UINT32_MAX;
     for (uint32_t v = 0; v < s->slots; v++) {
-        if (node_of(s, v) == NULL) continue;
+        if (node_of(s, v) == NULL || member_storm_keeps(s, v)) continue;
         living++;
         struct node_report r;
         node_report(node_of(s, v), &r);
@@ -442,10 +493,19 @@ static const char *progress_unrest(const struct member_storm *s, const uint32_t 
     return moved == 0 ? "the walking model does not move" : NULL;
 }
 
+/* The oldest of the seconds noted is the next one to be overwritten. */
+static const char *keeper_unrest(const struct member_storm *s)
+{
+    if (s->keepers == 0) return NULL;
+    uint64_t once = s->best_progress[(s->best_s + 1) % MEMBER_RECENT];
+    return node_of(s, s->slots - 1)->steps < once ? "a keeper's model is old" : NULL;
+}
+
 const char *member_checkers_unrest(struct member_storm *s)
 {
     uint32_t holder[MEMBER_DIM];
     const char *unrest = find_holders(s, holder);
+    if (unrest == NULL) unrest = keeper_unrest(s);
     if (unrest == NULL) unrest = views_unrest(s);
     if (unrest == NULL) unrest = relay_checkers_unrest(s);
     if (unrest != NULL) return unrest;

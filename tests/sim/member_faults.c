@@ -34,6 +34,14 @@ void member_faults_disturbed(struct member_storm *s, uint32_t v)
 
 /* -- lives ------------------------------------------------------------------------------------- */
 
+/* It trains, or is a keeper that has fetched a model. */
+static bool anything_to_save(const struct member_storm *s, uint32_t v, const struct node *n)
+{
+    struct node_report r;
+    node_report(n, &r);
+    return node_algo(n) != NULL || (member_storm_keeps(s, v) && r.progress > 0);
+}
+
 static void disk_write(struct member_slot *slot, struct node *n)
 {
     struct node_report r;
@@ -60,7 +68,7 @@ void member_faults_save(struct member_storm *s)
         struct node *n = simulation_node(s->sim, v);
         if (n == NULL || now_us < slot->save_us || slot->paused) continue;
         slot->save_us = now_us + s->save_gap_us;
-        if (node_algo(n) != NULL) disk_write(slot, n);
+        if (anything_to_save(s, v, n)) disk_write(slot, n);
     }
 }
 
@@ -76,7 +84,7 @@ void member_faults_save_wanted(struct member_storm *s)
     for (uint32_t v = 0; v < s->slots; v++) {
         struct member_slot *slot = &s->slot[v];
         struct node *n = simulation_node(s->sim, v);
-        if (slot->save_now && n != NULL && node_algo(n) != NULL) disk_write(slot, n);
+        if (slot->save_now && n != NULL && anything_to_save(s, v, n)) disk_write(slot, n);
         slot->save_now = false;
     }
 }
@@ -231,12 +239,18 @@ static uint64_t leavers_due_us(const struct member_storm *s)
     return at_us;
 }
 
-/* The power goes and comes back: everybody with what was saved, in random order, all dialling the first. */
+/* The power goes and comes back: everybody with what was saved, in random order, all dialling the first. A keeper that
+ * is there stays, and in half the cases is all that is left of the model. */
 static void power(struct member_storm *s)
 {
-    for (uint32_t v = 0; v < s->slots; v++) end_life(s, v, prng_below(&s->prng, 2) == 0);
-    uint32_t first = prng_below(&s->prng, s->slots);
-    for (uint32_t i = 0; i < s->slots; i++) begin_life(s, (first + i) % s->slots, MEMBER_BACK_OLD_DISK);
+    bool kept = s->keepers > 0 && member_storm_lives(s, s->slots - 1);
+    uint32_t go = kept ? s->slots - 1 : s->slots;
+    for (uint32_t v = 0; v < go; v++) s->slot[v].witnesses = 0; /* who leaves has no time to say so */
+    for (uint32_t v = 0; v < go; v++) end_life(s, v, prng_below(&s->prng, 2) == 0);
+    uint32_t first = prng_below(&s->prng, go);
+    bool disks = !kept || prng_below(&s->prng, 2) == 0;
+    for (uint32_t i = 0; i < go; i++)
+        begin_life(s, (first + i) % go, disks ? MEMBER_BACK_OLD_DISK : MEMBER_BACK_NO_DISK);
 }
 
 /* -- single faults ----------------------------------------------------------------------------- */
@@ -365,6 +379,7 @@ void member_faults_init(struct member_storm *s)
     s->fault_weight[MEMBER_RESUME] = 0.3 + prng_unit(p);
     s->fault_weight[MEMBER_HEAL] = 0.5 + 2 * prng_unit(p);
     s->fault_weight[MEMBER_POWER] = prng_below(p, 3) == 0 ? 0.1 : 0;
+    if (s->keepers > 0) s->fault_weight[MEMBER_POWER] = 0.3; /* what keepers are for */
     s->fault_gap_us = prng_uniform(p, 0.2, 4.0) * MEMBER_SECOND;
     member_shapes_init(s);
 }
@@ -402,7 +417,8 @@ static bool may_stay_dead(struct member_storm *s, uint32_t v, uint32_t dead)
     uint32_t least = heals ? s->min_nodes : s->places;
     for (uint32_t u = 0; u < s->slots; u++)
         if (s->slot[u].seed == v && u != v) return false;
-    return dead < (heals ? HEALED_DEAD_MAX : 1) && s->slots - dead - 1 >= least &&
+    if (member_storm_keeps(s, v)) return false;
+    return dead < (heals ? HEALED_DEAD_MAX : 1) && s->slots - s->keepers - dead - 1 >= least &&
            prng_below(&s->prng, 2) == 0;
 }
 

@@ -71,3 +71,50 @@ void member_leave_bridges_out(struct member_storm *s)
     for (uint32_t v = 0; v < s->slots; v++)
         if (touched(s, v)) simulation_node(s->sim, v)->bridges_due_us = TIME_NEVER;
 }
+
+/* -- keepers ----------------------------------------------------------------------------------- */
+
+/* A keeper takes a place as anybody does. */
+void member_claim_a_place_as_keeper(struct member_storm *s)
+{
+    for (uint32_t v = 0; v < s->slots; v++) {
+        if (!touched(s, v) || !member_storm_keeps(s, v)) continue;
+        struct node *n = simulation_node(s->sim, v);
+        if (n->rank != RANK_NONE) continue;
+        n->rank = places_choose(&n->places, n->config.id, RANK_NONE);
+        n->claimed = node_now_boot(n);
+    }
+}
+
+/* A keeper counts as one who may take a place. */
+void member_count_keepers(struct member_storm *s)
+{
+    for (uint32_t v = 0; v < s->slots; v++) {
+        if (!touched(s, v)) continue;
+        struct node *n = simulation_node(s->sim, v);
+        for (uint32_t i = 0; i < n->places.claim_count; i++) {
+            struct place_claim *c = &n->places.claim[i];
+            const struct member *m = membership_find(n->membership, c->id);
+            if (c->living || m == NULL || !node_member_keeps(n, m)) continue;
+            c->living = true;
+            n->places.living++;
+        }
+    }
+}
+
+/* What a keeper has fetched once is never fetched again. */
+void member_keep_the_first_model(struct member_storm *s)
+{
+    for (uint32_t v = 0; v < s->slots; v++) {
+        if (!touched(s, v) || !member_storm_keeps(s, v)) continue;
+        struct node *n = simulation_node(s->sim, v);
+        if (n->steps > 0) n->keep_at_us = TIME_NEVER;
+    }
+}
+
+/* Founders do not ask the keeper. */
+void member_found_without_the_keeper(struct member_storm *s)
+{
+    for (uint32_t v = 0; v < s->slots; v++)
+        if (touched(s, v)) simulation_node(s->sim, v)->keepers_until_us = 0;
+}

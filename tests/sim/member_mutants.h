@@ -13,6 +13,11 @@ void member_drop_what_was_fetched(struct member_storm *s);
 void member_forget_steps_when_evicted(struct member_storm *s);
 void member_leave_bridges_out(struct member_storm *s);
 
+void member_claim_a_place_as_keeper(struct member_storm *s);
+void member_count_keepers(struct member_storm *s);
+void member_keep_the_first_model(struct member_storm *s);
+void member_found_without_the_keeper(struct member_storm *s);
+
 void member_never_cancel_a_suspicion(struct member_storm *s);
 void member_never_end_a_suspicion(struct member_storm *s);
 void member_never_redial_the_dead(struct member_storm *s);

@@ -23,6 +23,8 @@ enum {
     POLL_US = MEMBER_SECOND / 2,
     STAY_US = 6 * MEMBER_SECOND,
     RELAYS_PART = 5,
+    KEEPER_PART = 7,
+    KEEP_US = 3 * MEMBER_SECOND,
     PATIENCE_US = 6 * MEMBER_SECOND, /* links: silent after a second */
 };
 
@@ -46,6 +48,11 @@ uint64_t member_storm_now_us(const struct member_storm *s)
 bool member_storm_lives(const struct member_storm *s, uint32_t v)
 {
     return simulation_node(s->sim, v) != NULL && !s->slot[v].leaving;
+}
+
+bool member_storm_keeps(const struct member_storm *s, uint32_t v)
+{
+    return v >= s->slots - s->keepers;
 }
 
 static void print_line(void *ctx, enum trace_level level, const char *text)
@@ -130,7 +137,7 @@ static void draw_world(struct member_storm *s)
     if (s->setup.overlay) drawn = "overlay";
     s->places = 8 + prng_below(p, 5);
     if (strcmp(s->setup.algo->spec.name, "hsgd") == 0) s->places &= ~1u; /* two groups */
-    s->slots = s->places + prng_below(p, MEMBER_SLOTS_MAX - MEMBER_DIM + 1);
+    s->slots = s->places + prng_below(p, MEMBER_SPARES_MAX + 1);
     s->min_nodes = s->places / 3 + prng_below(p, s->places - s->places / 3) + 1;
     snprintf(s->topology, sizeof s->topology, "%s", drawn);
     snprintf(s->latency, sizeof s->latency, "exp:mean=%ums", 2 + prng_below(p, 19));
@@ -145,6 +152,8 @@ static void draw_world(struct member_storm *s)
     s->setup.start_count = prng_below(p, 2) == 0 ? 0 : 1 + prng_below(p, s->slots);
     s->safety_us = (uint64_t)(prng_uniform(p, 20, 70) * MEMBER_SECOND);
     s->save_gap_us = (uint64_t)(prng_uniform(p, 1, 12) * MEMBER_SECOND);
+    s->keepers = s->seed % KEEPER_PART == 3; /* nothing is drawn for it: the other seeds are what they were before */
+    s->slots += s->keepers;
 }
 
 /* From a stream of its own, so that storms without relays are what they were. Slots 0 and 1 can be dialled: the others
@@ -206,6 +215,8 @@ static void storm_open(struct member_storm *s, const struct member_plan *plan)
     s->setup.places = s->places;
     s->setup.min_nodes = s->min_nodes;
     s->setup.dynamic = true;
+    s->setup.keepers = s->keepers;
+    s->setup.keep_every_us = KEEP_US;
     s->setup.algo_params = &s->algorithm_choice;
     s->setup.topology = &s->topology_choice;
     s->setup.latency = &s->latency_choice;
@@ -303,9 +314,9 @@ bool member_storm_run(uint64_t seed, const struct member_plan *plan, struct memb
     s->tally->virtual_s += (double)member_storm_now_us(s) / 1e6;
     bool fine = s->problem.text[0] == '\0';
     if (!fine)
-        err_set(why, ERR_LIMIT, "seed %llu (%s on %s%s, %u places, %u slots, from %u on): %.250s",
+        err_set(why, ERR_LIMIT, "seed %llu (%s on %s%s, %u places, %u slots%s, from %u on): %.250s",
                 (unsigned long long)seed, s->algorithm, s->topology, s->relays ? ", relays" : "", s->places, s->slots,
-                s->min_nodes, s->problem.text);
+                s->keepers > 0 ? " (the last a keeper's)" : "", s->min_nodes, s->problem.text);
     simulation_free(s->sim);
     for (uint32_t v = 0; v < s->slots; v++) blob_unref(s->slot[v].disk.method);
     free(s);

@@ -19,12 +19,14 @@
 #include "tests/sim/checkers.h"
 
 enum {
-    MEMBER_SLOTS_MAX = 14,
     MEMBER_DIM = 12, /* places at most */
+    MEMBER_SPARES_MAX = 2,
+    MEMBER_SLOTS_MAX = MEMBER_DIM + MEMBER_SPARES_MAX + 1, /* and a keeper */
     MEMBER_SECOND = 1000000,
     MEMBER_TEXT = 96,
     MEMBER_TASK_MAX = MEMBER_SLOTS_MAX * MEMBER_SLOTS_MAX,
     MEMBER_IDS_MAX = 512,
+    MEMBER_RECENT = 20, /* seconds that a keeper's model may be old */
 };
 
 enum member_fault {
@@ -40,7 +42,8 @@ enum member_fault {
     MEMBER_HEAL,
     MEMBER_RESET,
     MEMBER_INJECT, /* a rule of net/fault/fault.h in one transport, for a while */
-    MEMBER_POWER,  /* all at once go, and come back in random order with their disks */
+    MEMBER_POWER, /* all at once go, and come back in random order with their disks; with a keeper: the others go, and
+                    * come back with or without disks */
     MEMBER_FAULT_COUNT
 };
 
@@ -89,6 +92,7 @@ struct member_plan {
 struct member_tally {
     uint64_t fault[MEMBER_FAULT_COUNT], shape[MEMBER_SHAPE_COUNT], injected[FAULT_KIND_COUNT];
     uint64_t events, fetches, foundings, evictions, refutations, deaths;
+    uint64_t kept, founded_from_kept; /* fetches of keepers; foundings that began with the model of one */
     uint64_t relayed_pairs_seen, relayed_links_at_rest; /* that there were some */
     uint64_t refused;                                   /* by methods that may: see member_checkers.c */
     uint64_t dispute_us_max;                            /* two that know of each other at one place */
@@ -118,6 +122,7 @@ struct member_seen {
     rank_t place;
     uint64_t claimed, progress, refused;
     uint64_t model;       /* hash of the model held */
+    uint64_t fetch_us;    /* when the last fetch began; 0 = none did */
     uint64_t disputed_us; /* since when it knows of an earlier claim; 0 = does not */
 };
 
@@ -145,6 +150,7 @@ struct member_storm {
     uint64_t seed;
     char algorithm[MEMBER_TEXT], topology[MEMBER_TEXT], latency[MEMBER_TEXT], step_time[MEMBER_TEXT];
     uint32_t slots, places, min_nodes;
+    uint32_t keepers; /* of the slots, the last ones: 0 or 1 */
     const struct law *law;
     bool any_peers; /* the method takes them: its graph heals, or is an overlay */
     struct prng prng;
@@ -168,6 +174,7 @@ struct member_storm {
     /* the watch */
     struct member_seen seen[MEMBER_SLOTS_MAX];
     struct member_model model[MEMBER_MODEL_BUCKETS][MEMBER_MODEL_WAYS];
+    uint64_t best_progress[MEMBER_RECENT], best_s; /* of trainers, at the end of each of the last seconds */
     uint64_t at_heal_progress[MEMBER_SLOTS_MAX], at_heal_mixes[MEMBER_SLOTS_MAX];
     uint64_t second, events_second;
     uint64_t orphaned_us[MEMBER_SLOTS_MAX]
@@ -187,6 +194,7 @@ bool member_storm_run(uint64_t seed, const struct member_plan *plan, struct memb
 
 void member_storm_fail(struct member_storm *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 bool member_storm_lives(const struct member_storm *s, uint32_t v); /* it is there, and is not leaving */
+bool member_storm_keeps(const struct member_storm *s, uint32_t v); /* the slot is a keeper's */
 uint64_t member_storm_now_us(const struct member_storm *s);
 bool member_storm_go_on(struct member_storm *s, uint64_t until_us); /* false when there is a problem */
 

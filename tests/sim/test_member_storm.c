@@ -38,10 +38,8 @@ static void tally_print(const struct member_tally *t, const struct request *r)
         "seeds %llu to %llu: %.0f virtual s, %llu events; %llu crashes, %llu returns with an old disk, %llu "
         "without, %llu under a new id, %llu leaves, %llu stops, %llu cuts, %llu one-way cuts, %llu resets, "
         "%llu power cuts, %llu partitions and swizzles, %llu injected; %llu fetches, %llu foundings, %llu "
-        "evictions, %llu refutations and %llu deaths in lives that ended; relayed pairs at %llu events, %llu "
-        "ends "
-        "at rest; %llu refused; one place disputed "
-        "for "
+        "evictions, %llu refutations and %llu deaths in lives that ended; keepers fetched %llu times, %llu "
+        "founders from them; relayed pairs at %llu events, %llu ends at rest; %llu refused; one place disputed for "
         "at most %.2f s; after healing quiet within %.1f s (seed %llu), agreed within %.1f s (seed %llu)\n",
         (unsigned long long)r->seed, (unsigned long long)(r->seed + r->count - 1), t->virtual_s,
         (unsigned long long)t->events, (unsigned long long)f[MEMBER_CRASH],
@@ -52,11 +50,11 @@ static void tally_print(const struct member_tally *t, const struct request *r)
         (unsigned long long)f[MEMBER_POWER], (unsigned long long)sum(t->shape, MEMBER_SHAPE_COUNT),
         (unsigned long long)sum(t->injected, FAULT_KIND_COUNT), (unsigned long long)t->fetches,
         (unsigned long long)t->foundings, (unsigned long long)t->evictions,
-        (unsigned long long)t->refutations, (unsigned long long)t->deaths,
-        (unsigned long long)t->relayed_pairs_seen, (unsigned long long)t->relayed_links_at_rest,
-        (unsigned long long)t->refused, (double)t->dispute_us_max / 1e6, (double)t->quiet_us_max / 1e6,
-        (unsigned long long)t->quiet_seed, (double)t->agreed_us_max / 1e6,
-        (unsigned long long)t->agreed_seed);
+        (unsigned long long)t->refutations, (unsigned long long)t->deaths, (unsigned long long)t->kept,
+        (unsigned long long)t->founded_from_kept, (unsigned long long)t->relayed_pairs_seen,
+        (unsigned long long)t->relayed_links_at_rest, (unsigned long long)t->refused,
+        (double)t->dispute_us_max / 1e6, (double)t->quiet_us_max / 1e6, (unsigned long long)t->quiet_seed,
+        (double)t->agreed_us_max / 1e6, (unsigned long long)t->agreed_seed);
 }
 
 /* Returns how many seeds failed. */

@@ -192,7 +192,6 @@ struct node {
     bool fetched_once;         /* another one was before it */
     struct donor *donor;       /* NULL unless training, or a keeper with a model */
     uint64_t keep_at_us;       /* a keeper's next fetch, at the earliest */
-    uint64_t kept_us;          /* when it has fetched; 0 = not in this life */
     uint64_t listen_until_us;  /* a founder listens for keepers; 0 = enough are not known yet */
     uint64_t keepers_until_us; /* a founder waits for a keeper's model; TIME_NEVER = has not asked */
     struct transfer_actions state_actions;

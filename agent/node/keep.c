@@ -76,17 +76,10 @@ static bool somebody_gives(const struct node *n)
     return false;
 }
 
-static void keep_end(struct node *n)
-{
-    uint64_t before = n->steps;
-    node_fetch_end(n);
-    if (n->steps > before) n->kept_us = node_now_us(n);
-}
-
 void node_keep_review(struct node *n)
 {
     uint64_t now_us = node_now_us(n), every_us = n->config.keep_every_us;
-    if (n->fetch != NULL && (fetch_done(n->fetch) || !somebody_gives(n))) keep_end(n);
+    if (n->fetch != NULL && (fetch_done(n->fetch) || !somebody_gives(n))) node_fetch_end(n);
     if (n->donor == NULL && n->steps > 0) node_donor_begin(n);
     if (n->fetch != NULL || now_us < n->keep_at_us || !somebody_gives(n)) return;
     n->keep_at_us = time_after(now_us, every_us > 0 ? every_us : KEEP_EVERY_US);
@@ -96,14 +89,10 @@ void node_keep_review(struct node *n)
 
 void node_keep_text(const struct node *n, char out[NODE_WAIT_MAX])
 {
-    char age[40] = "";
-    if (n->kept_us > 0)
-        snprintf(age, sizeof age, ", fetched %llu s ago",
-                 (unsigned long long)((node_now_us(n) - n->kept_us) / 1000000u));
     if (n->steps == 0 && node_trainers(n) == 0)
         snprintf(out, NODE_WAIT_MAX, "waiting for a model to keep: nobody trains");
     else if (n->steps == 0)
         snprintf(out, NODE_WAIT_MAX, "waiting for a model to keep: %u train", node_trainers(n));
     else
-        snprintf(out, NODE_WAIT_MAX, "keeping a model of %llu steps%s", (unsigned long long)n->steps, age);
+        snprintf(out, NODE_WAIT_MAX, "keeping a model of %llu steps", (unsigned long long)n->steps);
 }

@@ -42,7 +42,7 @@ struct simulation_setup {
     uint64_t give_bytes_s; /* dynamic: as node_config.give_bytes_s */
     uint32_t keepers;   /* dynamic: the last so many nodes are keepers (node_config.keeper) */
     uint64_t keep_every_us; /* dynamic: as node_config.keep_every_us */
-    bool overlay;       /* dynamic: as node_config.overlay */
+    bool overlay;           /* dynamic: as node_config.overlay */
     uint64_t
         relay_bytes_s; /* dynamic: each node has a relay (net/relay/relay.h) under it, as agents have, which passes
                              * on so much for others; 0 = no relays */

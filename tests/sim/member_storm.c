@@ -18,7 +18,8 @@
 
 enum {
     LIVENESS_US = 120 * MEMBER_SECOND,
-    UNHEARD_US = 180 * MEMBER_SECOND, /* more, until one is missed that nobody can dial and nobody had a link with */
+    UNHEARD_US =
+        180 * MEMBER_SECOND, /* more, until one is missed that nobody can dial and nobody had a link with */
     AGREE_US = 300 * MEMBER_SECOND, /* random pairs mix slowly over few edges */
     POLL_US = MEMBER_SECOND / 2,
     STAY_US = 6 * MEMBER_SECOND,
@@ -152,7 +153,8 @@ static void draw_world(struct member_storm *s)
     s->setup.start_count = prng_below(p, 2) == 0 ? 0 : 1 + prng_below(p, s->slots);
     s->safety_us = (uint64_t)(prng_uniform(p, 20, 70) * MEMBER_SECOND);
     s->save_gap_us = (uint64_t)(prng_uniform(p, 1, 12) * MEMBER_SECOND);
-    s->keepers = s->seed % KEEPER_PART == 3; /* nothing is drawn for it: the other seeds are what they were before */
+    s->keepers =
+        s->seed % KEEPER_PART == 3; /* nothing is drawn for it: the other seeds are what they were before */
     s->slots += s->keepers;
 }
 
@@ -289,8 +291,7 @@ static void weather(struct member_storm *s)
     s->healed_us = member_storm_now_us(s);
     member_checkers_healed(s);
     uint64_t within_us = LIVENESS_US + (s->relays ? UNHEARD_US : 0);
-    if (!settle(s, member_checkers_unrest, within_us, &s->tally->quiet_us_max, &s->tally->quiet_seed))
-        return;
+    if (!settle(s, member_checkers_unrest, within_us, &s->tally->quiet_us_max, &s->tally->quiet_seed)) return;
     s->drifting = false;
     if (!settle(s, member_checkers_disagreement, AGREE_US, &s->tally->agreed_us_max, &s->tally->agreed_seed))
         return;
@@ -315,8 +316,8 @@ bool member_storm_run(uint64_t seed, const struct member_plan *plan, struct memb
     bool fine = s->problem.text[0] == '\0';
     if (!fine)
         err_set(why, ERR_LIMIT, "seed %llu (%s on %s%s, %u places, %u slots%s, from %u on): %.250s",
-                (unsigned long long)seed, s->algorithm, s->topology, s->relays ? ", relays" : "", s->places, s->slots,
-                s->keepers > 0 ? " (the last a keeper's)" : "", s->min_nodes, s->problem.text);
+                (unsigned long long)seed, s->algorithm, s->topology, s->relays ? ", relays" : "", s->places,
+                s->slots, s->keepers > 0 ? " (the last a keeper's)" : "", s->min_nodes, s->problem.text);
     simulation_free(s->sim);
     for (uint32_t v = 0; v < s->slots; v++) blob_unref(s->slot[v].disk.method);
     free(s);

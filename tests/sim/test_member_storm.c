@@ -39,7 +39,8 @@ static void tally_print(const struct member_tally *t, const struct request *r)
         "without, %llu under a new id, %llu leaves, %llu stops, %llu cuts, %llu one-way cuts, %llu resets, "
         "%llu power cuts, %llu partitions and swizzles, %llu injected; %llu fetches, %llu foundings, %llu "
         "evictions, %llu refutations and %llu deaths in lives that ended; keepers fetched %llu times, %llu "
-        "founders from them; relayed pairs at %llu events, %llu ends at rest; %llu refused; one place disputed for "
+        "founders from them; relayed pairs at %llu events, %llu ends at rest; %llu refused; one place "
+        "disputed for "
         "at most %.2f s; after healing quiet within %.1f s (seed %llu), agreed within %.1f s (seed %llu)\n",
         (unsigned long long)r->seed, (unsigned long long)(r->seed + r->count - 1), t->virtual_s,
         (unsigned long long)t->events, (unsigned long long)f[MEMBER_CRASH],

@@ -171,6 +171,21 @@ static void every_option_reaches_its_field(void **state)
     config_deinit(&c);
 }
 
+static void a_keepers_options_are_taken_and_it_makes_no_steps(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {"-n 2 --keeper", "-n 1 --keeper --join a:1",
+                                        "-n 2 --keeper --steps 0",
+                                        "-n 2 --keeper --time 5 --keep-every 10s --baselines off"};
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        struct config c;
+        config_line_good(COMMAND_AGENT, lines[i], &c);
+        assert_true(c.keeper && c.steps == 0);
+        assert_true(c.keep_every_s == (i == 3 ? 10 : 30));
+        config_deinit(&c);
+    }
+}
+
 static void bad_lines_are_refused_with_option_value_and_remedy(void **state)
 {
     (void)state;
@@ -221,6 +236,16 @@ static void bad_lines_are_refused_with_option_value_and_remedy(void **state)
         {COMMAND_UP, "--split label:k=0", {"--split", "k=0"}},
         {COMMAND_UP, "--step-size constant:value=fast", {"--step-size", "value=fast"}},
         {COMMAND_SIM, "--latency exp:mean=soon", {"--latency", "mean=soon"}},
+        {COMMAND_AGENT, "-n 2 --keeper --steps 5", {"--steps", "--keeper", "leave it out"}},
+        {COMMAND_AGENT, "-n 2 --keeper --launched", {"--launched", "--keeper", "by hand"}},
+        {COMMAND_AGENT, "-n 2 --keeper --pace 9", {"--pace", "--keeper", "leave it out"}},
+        {COMMAND_AGENT, "-n 2 --keeper --baselines on", {"--baselines", "--keeper", "--baselines off"}},
+        {COMMAND_AGENT, "-n 2 --keeper --target-loss 1", {"--target-loss", "--keeper", "the others"}},
+        {COMMAND_AGENT,
+         "-n 2 --keeper --target-accuracy 0.5",
+         {"--target-accuracy", "--keeper", "the others"}},
+        {COMMAND_UP, "--keeper", {"--keeper", "gadabout agent"}},
+        {COMMAND_AGENT, "-n 2 --keeper --keep-every 0", {"--keep-every", "above 0"}},
         {COMMAND_AGENT, "", {"--nodes", "-n N", "--join"}},
         {COMMAND_AGENT, "--join a:1", {"--nodes", "-n N"}},
         {COMMAND_AGENT, "-n 1 --join a:1", {"--join", "a:1", "--nodes 1", "-n 8"}},
@@ -341,6 +366,7 @@ int main(void)
         cmocka_unit_test(defaults_follow_other_options),
         cmocka_unit_test(a_value_may_follow_in_every_usual_form),
         cmocka_unit_test(every_option_reaches_its_field),
+        cmocka_unit_test(a_keepers_options_are_taken_and_it_makes_no_steps),
         cmocka_unit_test(bad_lines_are_refused_with_option_value_and_remedy),
         cmocka_unit_test(an_overlong_value_is_refused),
         cmocka_unit_test(help_fits_a_screen_and_its_example_works),

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "agent/node/places.h"
 #include "agent/report/events.h"
 #include "agent/report/member_words.h"
 #include "base/check.h"
@@ -202,6 +203,33 @@ static void phases_places_and_saves_are_told(void **state)
     diary_close(&d);
 }
 
+static void keepers_are_called_so_and_their_models_are_told(void **state)
+{
+    (void)state;
+    struct diary d;
+    diary_open(&d);
+    struct member m = {.id = 42, .meta[META_PHASE] = NODE_KEEPING + 1, .address = "10.0.0.5:7946"};
+    events_member(d.events, &m, true, MEMBER_ALIVE, 0);
+    assert_non_null(strstr(d.said, "node 42 has joined as a keeper, at 10.0.0.5:7946"));
+    struct node_report r = {.phase = NODE_KEEPING, .place = RANK_NONE};
+    static const uint64_t steps[] = {0, 70, 70, 90};
+    for (size_t i = 0; i < 4; i++) {
+        r.progress = steps[i];
+        events_report(d.events, &r);
+    }
+    json_t *all = diary_read(&d);
+    static const char *const kinds[] = {"member", "phase", "kept", "kept"};
+    assert_int_equal(json_array_size(all), sizeof kinds / sizeof kinds[0]);
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        assert_string_equal(text_at(all, i, "event"), kinds[i]);
+    assert_true(json_is_true(json_object_get(json_array_get(all, 0), "keeper")));
+    assert_string_equal(text_at(all, 1, "to"), "keeping");
+    assert_int_equal(number_at(all, 2, "steps"), 70);
+    assert_int_equal(number_at(all, 3, "steps"), 90);
+    json_decref(all);
+    diary_close(&d);
+}
+
 static void a_flapping_link_is_counted_not_written(void **state)
 {
     (void)state;
@@ -308,6 +336,7 @@ int main(void)
         cmocka_unit_test(members_leave_a_line_for_each_change),
         cmocka_unit_test(what_is_no_change_leaves_none),
         cmocka_unit_test(phases_places_and_saves_are_told),
+        cmocka_unit_test(keepers_are_called_so_and_their_models_are_told),
         cmocka_unit_test(a_flapping_link_is_counted_not_written),
         cmocka_unit_test(members_that_change_all_the_time_are_counted_not_written),
         cmocka_unit_test(doubts_have_words),

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "agent/node/node.h"
 #include "base/limits.h"
 #include "base/prng.h"
 
@@ -204,6 +205,32 @@ static void given_members_hold_their_places_for_good(void **state)
     places_deinit(&p);
 }
 
+/* It would else take a place from who comes after it, or be counted for the founding; and what it claims is nothing. */
+static void a_keeper_is_nobody(void **state)
+{
+    (void)state;
+    struct places p;
+    places_init(&p, 3, NULL);
+    struct member keeper = member_at(1, 0, NOW - 5, MEMBER_ALIVE);
+    keeper.meta[META_PHASE] = NODE_KEEPING + 1;
+    assert_false(places_learn(&p, &keeper, NOW));
+    learn(&p, 2, RANK_NONE, 0, MEMBER_ALIVE);
+    assert_int_equal(p.living, 1);
+    assert_int_equal(places_of(&p, 1), RANK_NONE);
+    assert_int_equal(places_state(&p, 0), PLACE_VACANT);
+    assert_int_equal(places_choose(&p, 2, RANK_NONE), 0);
+    learn(&p, 2, 0, NOW, MEMBER_ALIVE);
+    assert_int_equal(places_of(&p, 2), 0);
+    keeper.meta[META_PHASE] = NODE_TRAINING + 1; /* the same id comes back as somebody who trains */
+    assert_true(places_learn(&p, &keeper, NOW));
+    assert_int_equal(places_of(&p, 1), 0);
+    keeper.meta[META_PHASE] = NODE_KEEPING + 1;
+    assert_true(places_learn(&p, &keeper, NOW));
+    assert_int_equal(p.living, 1);
+    assert_int_equal(places_of(&p, 2), 0);
+    places_deinit(&p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -215,6 +242,7 @@ int main(void)
         cmocka_unit_test(absurd_claims_are_none),
         cmocka_unit_test(change_of_hands_is_told_and_nothing_else),
         cmocka_unit_test(given_members_hold_their_places_for_good),
+        cmocka_unit_test(a_keeper_is_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

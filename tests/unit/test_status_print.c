@@ -94,6 +94,8 @@ static void every_answer_fits(void **state)
         {"{\"id\": 17, \"steps\": 12, \"model_steps\": 5012}", "12 steps (its model 5012)  loss -"},
         {"{\"id\": \"x\", \"place\": [], \"members\": {}, \"loss\": null, \"phase\": 7}", "place - of -"},
         {"{\"members\": [1, null, [], \"x\", {}]}", "member"},
+        {"{\"members\": [{\"id\": 5, \"place\": null, \"keeper\": true, \"state\": \"alive\"}]}",
+         " keeps alive"},
         {"{\"id\": " BIG ", \"steps\": " BIG ", \"address\": \"" LONG ":7946\", \"phase\": \"" LONG
          "\", \"memory_bytes\": " BIG
          ", \"members\": [{\"id\": 9223372036854775806, \"place\": 65535, \"state\": \"" LONG

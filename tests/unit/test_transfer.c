@@ -112,6 +112,52 @@ static void a_full_link_delays_and_loses_nothing(void **state)
     rig_free(r);
 }
 
+/* -- keepers ----------------------------------------------------------------------------------- */
+
+/* Donors 0 and 2 keep a model, 1 trains. */
+static struct rig *rig_with_keepers(uint64_t seed)
+{
+    struct rig *r = rig_new(FLOATS_64, 3, seed);
+    r->donor[0].keeper = r->donor[2].keeper = true;
+    rig_up(r, 1);
+    rig_up(r, 0);
+    rig_up(r, 2);
+    return r;
+}
+
+static void keepers_are_not_asked_while_somebody_who_trains_gives(void **state)
+{
+    (void)state;
+    struct rig *r = rig_with_keepers(21);
+    expect_whole(r, MINUTE_US);
+    assert_int_equal(r->donor[1].sent, 64);
+    rig_free(r);
+}
+
+static void the_keeper_with_most_progress_steps_in_when_nobody_who_trains_is_left(void **state)
+{
+    (void)state;
+    struct rig *r = rig_with_keepers(22);
+    assert_false(rig_run(r, 20000));
+    assert_int_equal(r->donor[0].sent + r->donor[2].sent, 0);
+    rig_down(r, 1);
+    expect_whole(r, MINUTE_US);
+    assert_int_equal(r->donor[0].sent, 0);
+    assert_true(r->donor[2].sent > 30);
+    rig_free(r);
+}
+
+static void a_keeper_gives_while_who_trains_is_silent(void **state)
+{
+    (void)state;
+    struct rig *r = rig_with_keepers(23);
+    r->donor[1].mute_until_us = MINUTE_US;
+    expect_whole(r, MINUTE_US);
+    assert_in_range(r->now_us, RIG_SILENCE_US, 2 * RIG_SILENCE_US);
+    assert_int_equal(r->donor[2].sent, 64);
+    rig_free(r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -121,6 +167,9 @@ int main(void)
         cmocka_unit_test(one_donor_is_enough_and_others_may_come_late),
         cmocka_unit_test(no_more_than_donor_max_are_asked_and_another_steps_in),
         cmocka_unit_test(a_full_link_delays_and_loses_nothing),
+        cmocka_unit_test(keepers_are_not_asked_while_somebody_who_trains_gives),
+        cmocka_unit_test(the_keeper_with_most_progress_steps_in_when_nobody_who_trains_is_left),
+        cmocka_unit_test(a_keeper_gives_while_who_trains_is_silent),
     };
     return cmocka_run_group_tests_name("transfer", tests, NULL, NULL);
 }

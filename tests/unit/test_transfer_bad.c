@@ -37,17 +37,27 @@ static const struct state_msg good_offer = {.kind = STATE_OFFER,
                                             .chunk_size = RIG_CHUNK,
                                             .progress = 3};
 
-static void scene_open(struct scene *s)
+static void scene_open_as(struct scene *s, bool again)
 {
     memset(s, 0, sizeof *s);
-    s->f = fetch_new(&(struct fetch_config){
-        .x = s->x, .dim = FLOATS, .donor_max = 3, .window = 4, .silence_us = RIG_SILENCE_US, .seed = 1});
+    s->f = fetch_new(&(struct fetch_config){.x = s->x,
+                                            .dim = FLOATS,
+                                            .donor_max = 3,
+                                            .window = 4,
+                                            .silence_us = RIG_SILENCE_US,
+                                            .seed = 1,
+                                            .again = again});
     fetch_donor_up(s->f, 7, 3, 0, &s->acts);
     assert_int_equal(fetch_message(s->f, 7, &good_offer, 10, &s->acts), 0);
     assert_int_equal(s->acts.count, 2);
     assert_int_equal(s->acts.item[1].msg.kind, STATE_GET);
     assert_int_equal(s->acts.item[1].msg.count, 4);
     transfer_actions_clear(&s->acts);
+}
+
+static void scene_open(struct scene *s)
+{
+    scene_open_as(s, false);
 }
 
 static void scene_close(struct scene *s)
@@ -206,6 +216,40 @@ static void numbers_that_are_none_are_refused(void **state)
 }
 
 /* -- words that are right but come late or twice ----------------------------------------------- */
+
+/* A fetch that follows another hears what that one was still owed: dropped, unless it could not be of anybody honest. */
+static void answers_to_an_earlier_fetch_are_dropped(void **state)
+{
+    (void)state;
+    for (int again = 0; again <= 1; again++) {
+        struct scene s;
+        scene_open_as(&s, again);
+        struct state_msg offer = good_offer, busy = {.kind = STATE_BUSY, .wait_us = 5};
+        struct state_msg gone = {.kind = STATE_GONE, .snapshot = 40}, old = chunk_msg(40, 1, RIG_CHUNK);
+        struct state_msg far = chunk_msg(50, 9, RIG_CHUNK); /* of this snapshot, and not asked for yet */
+        offer.snapshot = 41;
+        const struct state_msg *late[] = {&offer, &busy, &gone, &old, &far};
+        for (size_t i = 0; i < sizeof late / sizeof late[0]; i++) {
+            int err = fetch_message(s.f, 7, late[i], 20, &s.acts);
+            assert_int_equal(err, again ? 0 : ERR_PROTO);
+            assert_int_equal(fetch_message(s.f, 99, late[i], 20, &s.acts), again ? 0 : ERR_PROTO);
+            assert_int_equal(s.acts.count, 0);
+        }
+        struct state_msg wrong = chunk_msg(50, 1, RIG_CHUNK);
+        wrong.hash++;
+        expect_refused(&s, 7, &wrong, "a wrong hash");
+        wrong.hash--;
+        assert_int_equal(fetch_message(s.f, 7, &wrong, 21, &s.acts), 0);
+        uint64_t chunks, of;
+        uint32_t donors;
+        fetch_progress(s.f, &chunks, &of, &donors);
+        assert_int_equal(chunks, 1);
+        blob_unref(old.body);
+        blob_unref(far.body);
+        blob_unref(wrong.body);
+        scene_close(&s);
+    }
+}
 
 static void gone_makes_the_newcomer_ask_again_and_late_chunks_count(void **state)
 {
@@ -435,6 +479,7 @@ int main(void)
         cmocka_unit_test(malformed_offers_leave_no_trace),
         cmocka_unit_test(wrong_chunks_leave_no_trace),
         cmocka_unit_test(numbers_that_are_none_are_refused),
+        cmocka_unit_test(answers_to_an_earlier_fetch_are_dropped),
         cmocka_unit_test(gone_makes_the_newcomer_ask_again_and_late_chunks_count),
         cmocka_unit_test(a_busy_donor_is_asked_again_after_the_time_it_names_but_not_never),
         cmocka_unit_test(a_donor_that_cuts_otherwise_is_let_go_until_it_is_alone),

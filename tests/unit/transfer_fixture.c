@@ -186,7 +186,7 @@ void rig_up(struct rig *r, uint32_t donor)
     d->full = false;
     d->in_flight = 0;
     d->free_us = r->now_us;
-    fetch_donor_up(r->fetch, d->id, 10 + donor, r->now_us, &r->acts);
+    (d->keeper ? fetch_keeper_up : fetch_donor_up)(r->fetch, d->id, 10 + donor, r->now_us, &r->acts);
     carry_from_newcomer(r);
 }
 

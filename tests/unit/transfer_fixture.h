@@ -30,6 +30,7 @@ struct rig_donor {
     struct donor *machine;
     float *x; /* (dim) its model; changes with every message */
     bool linked;
+    bool keeper;                          /* it does not train */
     uint64_t chunk_us;                    /* the link carries one chunk in that time */
     uint64_t delay_us;                    /* of a message without a body */
     uint64_t free_us;                     /* when its link has carried what it was given */

@@ -85,6 +85,7 @@ static void clusters_weather_every_storm(void **state)
     for (int k = 0; k < MEMBER_SHAPE_COUNT; k++) assert_true(tally.shape[k] > 0);
     for (uint32_t k = 0; k < FAULT_KIND_COUNT; k++) assert_true(tally.injected[k] > 0);
     assert_true(tally.fetches > SEED_COUNT && tally.evictions > 0);
+    assert_true(tally.kept > 0 && tally.founded_from_kept > 0);
     assert_true(tally.relayed_pairs_seen > 0 && tally.relayed_links_at_rest > 0);
 }
 

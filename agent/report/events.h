@@ -2,8 +2,8 @@
  * members, in words for people (the log). "t" is seconds since 1970 with fractions; ids are numbers.
  *
  *   member   id, address, from ("" = was not known), to, keeper (true, or absent), accuser and evidence (of suspect and
- *            dead), incarnation, confirmations. At most EVENTS_MEMBER_BURST at once and EVENTS_MEMBER_RATE a second on and on, in words
- *            likewise; "hidden" as below
+ *            dead), incarnation, confirmations. At most EVENTS_MEMBER_BURST at once and EVENTS_MEMBER_RATE a second on
+ *            and on, in words likewise; "hidden" as below
  *   link     to (up, down), id; address and dialled, or why. At most EVENTS_LINK_MAX a second; "hidden" tells how
  *            many were left out before
  *   place    place; null = it was lost to another

@@ -113,10 +113,10 @@ static void a_keeper_is_nobodys_neighbour(void **state)
         struct fixture f;
         keepers_init(&f, 5, 2, 11);
         f.setup.overlay = overlay;
-        if (overlay)
-            assert_int_equal(choice_parse(topology_table, topology_table_count, "--topology", "complete",
-                                          &f.topology, NULL),
-                             0);
+        if (overlay) assert_int_equal(algo_choose("gossip:mode=async", &f.params, &f.setup.algo, NULL), 0);
+        assert_int_equal(choice_parse(topology_table, topology_table_count, "--topology",
+                                      overlay ? "overlay" : "ring", &f.topology, NULL),
+                         0);
         struct simulation *s = open_simulation(&f);
         wait_for_training(s, 0, 4);
         let_go_on(s, 40);

@@ -90,7 +90,6 @@ static void scene_open(struct scene *s, bool keeper, uint64_t steps)
     config.keeper = keeper;
     config.keep_every_us = 10 * SECOND;
     config.listen_us = SECOND / 2;
-    config.overlay = keeper;
     config.steps_done = steps;
     *s = (struct scene){.control = 1, .bulk = 1, .incarnation = BOOT};
     fake_open(&s->f, &config);

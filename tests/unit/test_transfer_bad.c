@@ -217,7 +217,7 @@ static void numbers_that_are_none_are_refused(void **state)
 
 /* -- words that are right but come late or twice ----------------------------------------------- */
 
-/* A fetch that follows another hears what that one was still owed: dropped, unless it could not be of anybody honest. */
+/* A fetch that follows another hears what that one was still owed: dropped, unless nobody honest could have said it. */
 static void answers_to_an_earlier_fetch_are_dropped(void **state)
 {
     (void)state;

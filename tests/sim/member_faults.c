@@ -175,7 +175,7 @@ static void end_life(struct member_storm *s, uint32_t v, bool reset)
 {
     struct member_slot *slot = &s->slot[v];
     if (simulation_node(s->sim, v) == NULL) return;
-    if (slot->leaving) member_checkers_left(s, v);
+    if (slot->leaving && member_storm_now_us(s) >= slot->gone_us) member_checkers_left(s, v);
     member_faults_disturbed(s, v);
     member_checkers_ended(s, v);
     slot->paused = slot->leaving = slot->save_now = false;

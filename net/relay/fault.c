@@ -1,15 +1,15 @@
-/* Injected faults of relayed links (transport.h, clauses 12 to 15). A rule that names a peer concerns the relayed link to
- * it too, and is applied to its messages here, at our end; the inner transport has the same rule for a real link. Rules for
- * every peer bite on the real links that relayed ones go over, and are not applied twice.
+/* Injected faults of relayed links (transport.h, clauses 12 to 15). A rule that names a peer concerns the relayed link
+ * to it too, and is applied to its messages here, at our end; the inner transport has the same rule for a real link.
+ * Rules for every peer bite on the real links that relayed ones go over, and are not applied twice.
  *
  * Normal course
- *  - inject: the inner transport takes the rule, and we keep a copy under the same id; its end, by heal or by time, is ours
- *    too. faults() adds what both counted.
- *  - delay: a message is due so much later, both those that go out and those that have come; limit: the next one waits until
- *    the bytes of the last are through. Lanes stay in order.
+ *  - inject: the inner transport takes the rule, and we keep a copy under the same id; its end, by heal or by time, is
+ *    ours too. faults() adds what both counted.
+ *  - delay: a message is due so much later, both those that go out and those that have come; limit: the next one
+ *    waits until the bytes of the last are through. Lanes stay in order.
  * Failure courses, which are what this is for
- *  - drop: what goes out and what has come waits; a link that is blocked for answer_us is given up as silent, at both ends,
- *    and earlier when more than a link's queue has come. No call to or from the peer is made or taken.
+ *  - drop: what goes out and what has come waits; a link that is blocked for answer_us is given up as silent, at both
+ *    ends, and earlier when more than a link's queue has come. No call to or from the peer is made or taken.
  *  - half_open: the same, but what goes out is lost, and the link is reset when the fault ends.
  *  - reset: links end now, calls are refused.
  *  - corrupt: a message with a corrupt byte ends the link, at its receiver as a broken protocol.

@@ -9,13 +9,14 @@
  *  - heads are at most RELAY_HEAD_MAX bytes (checked).
  *  - on_unreachable() says ERR_TIMEOUT: that nobody relays says nothing about the member.
  *  - a direct link to the peer replaces it (clause 8), and none is made while there is one.
- *  - injected faults (clauses 12 to 15) that name its peer are applied to its messages at our end; those for every peer,
- *    or for the relayer, to the real link that it goes over. stats have no round trip; totals count its bytes there.
+ *  - injected faults (clauses 12 to 15) that name its peer are applied to its messages at our end; those for every
+ *    peer, or for the relayer, to the real link that it goes over. stats have no round trip; totals count its bytes
+ *    there.
  *
- * The node is also a relayer for others: between two of its own real links, never further, for RELAY_PAIR_MAX pairs; who
- * is refused for that asks its next neighbour. It holds at most a
- * window per lane and direction (limits.h); credit goes back as messages go on, at config.bytes_s for all pairs
- * together: what is over that waits, and nothing is dropped. */
+ * The node is also a relayer for others: between two of its own real links, never further, for RELAY_PAIR_MAX pairs;
+ * who is refused for that asks its next neighbour. It holds at most a window per lane and direction (limits.h); credit
+ * goes back as messages go on, at config.bytes_s for all pairs together: what is over that waits, and nothing is
+ * dropped. */
 #ifndef GADABOUT_NET_RELAY_RELAY_H
 #define GADABOUT_NET_RELAY_RELAY_H
 

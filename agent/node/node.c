@@ -38,7 +38,7 @@ struct node *node_new(const struct node_config *config, const struct node_sink *
     n->packed_size_max = pack_bound(config->compress, config->dim, config->tensor, config->tensor_count);
     n->x0 = mem_new(config->dim, sizeof *n->x0);
     memcpy(n->x0, config->x0, config->dim * sizeof *n->x0);
-    n->method = blob_ref(config->method);
+    n->method = config->keeper ? NULL : blob_ref(config->method);
     places_init(&n->places, config->node_count, config->members);
     if (config->members == NULL) node_members_init(n);
     n->config.tag = n->config.address = NULL; /* membership has them */

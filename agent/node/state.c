@@ -112,6 +112,10 @@ void node_fetch_end(struct node *n)
         n->x0 = n->fetched;
         n->fetched = NULL;
         n->has_model = true;
+        if (!late) { /* a keeper's: what the method kept belongs to a model that is gone */
+            blob_unref(n->method);
+            n->method = NULL;
+        }
         if (steps > n->steps) n->steps = n->steps_told = steps;
         n->self.meta[META_PROGRESS] = n->steps;
         n->self_changed = n->dirty = true; /* others should know at once: our start is no common one */

@@ -81,9 +81,12 @@ static const char *said(struct scene *s, char out[256])
     return out;
 }
 
-static void scene_open(struct scene *s, bool keeper, uint64_t steps)
+static void scene_open_with(struct scene *s, bool keeper, uint64_t steps, struct blob *method,
+                            const struct trace *trace)
 {
     struct node_config config = fake_config();
+    config.method = method;
+    if (trace != NULL) config.trace = trace;
     config.members = NULL;
     config.min_nodes = 1;
     config.boot = BOOT + 1;
@@ -96,6 +99,11 @@ static void scene_open(struct scene *s, bool keeper, uint64_t steps)
     assert_int_equal(node_start(s->f.node, NULL), 0);
     fake_peer_up(&s->f, 0, 1, BOOT, false);
     fake_forget(&s->f);
+}
+
+static void scene_open(struct scene *s, bool keeper, uint64_t steps)
+{
+    scene_open_with(s, keeper, steps, NULL, NULL);
 }
 
 static struct node_report report_of(const struct scene *s)
@@ -185,6 +193,37 @@ static void a_founder_begins_with_the_keepers_model(void **state)
     fake_close(&s.f);
 }
 
+static void count_refusals(void *ctx, enum trace_level level, const char *text)
+{
+    (void)level;
+    *(uint32_t *)ctx += strstr(text, "is not used") != NULL;
+}
+
+/* It belongs to the model that the node came with. (The method of the fakes takes none, and would say so.) */
+static void what_the_method_kept_goes_with_the_model_it_belongs_to(void **state)
+{
+    (void)state;
+    for (int keeper = 0; keeper <= 2; keeper++) { /* ours; the peer's, ahead of us; none */
+        static struct scene s;
+        uint32_t refusals = 0;
+        const struct trace trace = {TRACE_WARN, count_refusals, &refusals};
+        struct blob *method = fake_vector(1, 2, 3);
+        scene_open_with(&s, keeper == 0, 0, method, &trace);
+        assert_int_equal(method->references, keeper == 0 ? 1 : 2);
+        peer_is(&s, keeper == 1 ? NODE_KEEPING : NODE_JOINING, keeper == 1 ? 500 : 0);
+        if (keeper > 0) fake_deadline_comes(&s.f, s.f.now_us + SECOND / 2);
+        if (keeper == 1) {
+            peer_offers(&s, 510);
+            peer_gives(&s, 4);
+        }
+        assert_int_equal(method->references, 1);
+        assert_int_equal(report_of(&s).phase, keeper == 0 ? NODE_KEEPING : NODE_TRAINING);
+        assert_int_equal(refusals, keeper == 2);
+        fake_close(&s.f);
+        blob_unref(method);
+    }
+}
+
 /* It says again and again that it lives, and gives nothing. */
 static void a_founder_does_not_wait_for_a_keeper_for_ever(void **state)
 {
@@ -212,6 +251,7 @@ int main(void)
         cmocka_unit_test(a_keeper_does_not_go_back),
         cmocka_unit_test(words_of_the_overlay_mean_nothing_to_a_keeper),
         cmocka_unit_test(a_founder_begins_with_the_keepers_model),
+        cmocka_unit_test(what_the_method_kept_goes_with_the_model_it_belongs_to),
         cmocka_unit_test(a_founder_does_not_wait_for_a_keeper_for_ever),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

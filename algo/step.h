@@ -46,7 +46,8 @@ struct algo_msg {
 
 enum algo_event_kind {
     ALGO_START,     /* first event, once */
-    ALGO_PEER_UP,   /* a link to neighbour `peer` is there; boot differs from last time if it restarted */
+    ALGO_PEER_UP,   /* a link to neighbour `peer` is there; boot differs from last time if whoever holds that
+                     * place now remembers nothing of it: it restarted, or another took the place */
     ALGO_PEER_DOWN, /* that link is gone; exactly one per PEER_UP */
     ALGO_MESSAGE,   /* from neighbour `peer` */
     ALGO_TRAINED,   /* answer to TRAIN */
@@ -57,7 +58,7 @@ struct algo_event {
     enum algo_event_kind kind;
     uint64_t now_us;
     rank_t peer;                /* PEER_UP, PEER_DOWN, MESSAGE */
-    uint64_t boot;              /* PEER_UP: the peer's boot id */
+    uint64_t boot;              /* PEER_UP: the peer's boot, config.life there; never 0 */
     const struct algo_msg *msg; /* MESSAGE: borrowed until step() returns; take a blob_ref to keep vec
                                     * or packed. vec has been checked: NULL or exactly dim finite floats;
                                     * of packed only the size, against the compressor's bound for dim */
@@ -82,6 +83,12 @@ struct algo_action {
     uint32_t max_steps; /* TRAIN */
     const float *x;     /* TRAIN: (dim), where to start; copied by the node before the next step() */
 };
+
+/* Whether a peer that knows of this round, view or version may be honest, where ours is `own`. */
+static inline bool number_fits(uint64_t number, uint64_t own)
+{
+    return number <= NUMBER_TOP && (number <= own || number - own <= NUMBER_AHEAD_MAX);
+}
 
 /* The caller's list; the caller empties it (releasing the bodies' references) after carrying the actions out. */
 struct algo_actions {
@@ -126,6 +133,8 @@ struct algo_config {
     const uint32_t *site;      /* (node_count) where each rank belongs, as told by tags or by what the nodes'
                                     * data hold; NULL = not told; borrowed for life */
     bool rejoining;            /* this node starts afresh in a cluster that may be training already */
+    uint64_t life;             /* what neighbours hear of it as boot: names this holding of the place */
+    uint64_t steps;            /* local steps that x0 has behind it */
     const struct trace *trace; /* may be NULL; borrowed for life */
 };
 

@@ -41,9 +41,13 @@
 /* Models and algorithms. */
 #define MODEL_DIM_MAX 2147483648ull /* float32 parameters: 2^31 */
 #define ALGO_FIELD_MAX 24u          /* integers of one algorithm message */
-#define ALGO_BITS_MAX 8192u         /* bytes of one algorithm message's bit map */
-#define CHOICE_PARAM_MAX 16u        /* key=value pairs of one choice */
-#define CHOICE_TEXT_MAX 1024u       /* bytes of one "name:key=value,..." */
+/* Rounds, views, versions: how far a peer's may be ahead of what a node knows. A newcomer knows nothing: two years of
+ * rounds of a millisecond. Beyond it is a lie, which would use up the numbers there are. */
+#define NUMBER_AHEAD_MAX (1ull << 36)
+#define NUMBER_TOP (1ull << 62)
+#define ALGO_BITS_MAX 8192u   /* bytes of one algorithm message's bit map */
+#define CHOICE_PARAM_MAX 16u  /* key=value pairs of one choice */
+#define CHOICE_TEXT_MAX 1024u /* bytes of one "name:key=value,..." */
 
 /* The model for a newcomer. */
 #define TRANSFER_CHUNK_MAX (4u * 1024u * 1024u) /* bytes of one chunk */

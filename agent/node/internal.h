@@ -217,6 +217,7 @@ uint64_t node_now_boot(const struct node *n); /* in boot units */
 void node_try_begin(struct node *n); /* with given members */
 void node_join_review(struct node *n);
 void node_place_end(struct node *n); /* the algorithm ends, its model is kept; no job may run */
+const char *node_place_tag(const struct node *n, rank_t place); /* "" when it is not known */
 uint32_t node_trainers(const struct node *n);
 bool node_member_trains(const struct node *n, const struct member *m); /* another, living one */
 
@@ -225,7 +226,8 @@ void node_link_up(struct node *n, struct link_id id, const struct peer_info *pee
 void node_link_down(struct node *n, struct link_id id, enum down_reason why);
 struct link *node_link_find(const struct node *n, struct link_id id); /* NULL when it is gone or closing */
 struct link *node_link_of(const struct node *n, node_id peer);        /* NULL likewise */
-void node_link_present(struct node *n, struct link *l);               /* PEER_UP, once */
+uint64_t node_life(node_id id, uint64_t boot, uint64_t claimed); /* algo_config.life of who holds a place */
+void node_link_present(struct node *n, struct link *l);          /* PEER_UP, once */
 void node_ready_heard(struct node *n, struct link *from, const struct wire_ready *ready);
 void node_neighbours_review(struct node *n); /* READY to those who are listed, an end to those who are not */
 void node_links_refused(struct node *n, const char *address, int err, const char *reason);

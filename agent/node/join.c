@@ -119,7 +119,7 @@ static int node_build_graph(struct node *n, struct err_text *why)
 }
 
 /* The tag of who holds or last held the place; "" when that is not known. */
-static const char *place_tag(const struct node *n, rank_t place)
+const char *node_place_tag(const struct node *n, rank_t place)
 {
     if (n->places.fixed != NULL) return n->places.fixed[place].tag;
     const struct place *p = &n->places.place[place];
@@ -130,7 +130,7 @@ static const char *place_tag(const struct node *n, rank_t place)
 static bool all_tagged(const struct node *n)
 {
     for (rank_t r = 0; r < n->config.node_count; r++)
-        if (place_tag(n, r)[0] == '\0') return false;
+        if (node_place_tag(n, r)[0] == '\0') return false;
     return true;
 }
 
@@ -142,7 +142,7 @@ static void node_build_sites(struct node *n)
     n->site = mem_new(count, sizeof *n->site);
     for (uint32_t r = 0; r < count; r++) {
         uint32_t first = 0;
-        while (strcmp(place_tag(n, first), place_tag(n, r)) != 0) first++;
+        while (strcmp(node_place_tag(n, first), node_place_tag(n, r)) != 0) first++;
         n->site[r] = first < r ? n->site[first] : sites++;
     }
 }
@@ -175,6 +175,8 @@ static int node_build_algo(struct node *n, bool rejoining, struct err_text *why)
         .tensor = n->config.tensor,
         .tensor_count = n->config.tensor_count,
         .rejoining = rejoining,
+        .life = node_life(n->config.id, n->config.boot, n->claimed),
+        .steps = n->steps,
         .trace = n->config.trace,
     };
     err = algo_create(n->config.algo, &config, n->config.algo_params, &n->algo, why);

@@ -92,6 +92,17 @@ static struct neighbour *neighbour_of(const struct node *n, node_id peer)
     return rank == RANK_NONE || n->algo == NULL ? NULL : node_neighbour_find(n, rank);
 }
 
+/* A process that gave a place up and took it again has a new algorithm there; and so has another process. */
+uint64_t node_life(node_id id, uint64_t boot, uint64_t claimed)
+{
+    if (claimed == 0) return boot; /* given members: a place has one holder */
+    uint64_t life = boot;
+    life = (life ^ id) * UINT64_C(0x9e3779b97f4a7c15);
+    life = (life ^ life >> 29 ^ claimed) * UINT64_C(0xbf58476d1ce4e5b9);
+    life ^= life >> 32;
+    return life != 0 ? life : 1;
+}
+
 /* True when both READYs fit together. */
 static bool link_agrees(struct node *n, struct link *l)
 {
@@ -109,7 +120,9 @@ void node_link_present(struct node *n, struct link *l)
     if (l->ready_received && !link_agrees(n, l)) return;
     l->presented = true;
     n->presented_count++;
-    struct algo_event event = {.kind = ALGO_PEER_UP, .peer = l->place, .boot = l->boot};
+    struct algo_event event = {.kind = ALGO_PEER_UP,
+                               .peer = l->place,
+                               .boot = node_life(l->peer, l->boot, l->ready_received ? l->ready.claimed : 0)};
     CHECK(node_feed(n, &event) == 0);
     if (n->presented_count == n->neighbour_count) node_train_release(n);
     node_link_early(n, l);

@@ -47,6 +47,16 @@ static void fetch_text(const struct node *n, char out[NODE_WAIT_MAX])
                  donors > 1 ? "s" : "", of > 0 ? (unsigned)(100 * chunks / of) : 0);
 }
 
+/* Sites follow from all tags, alike for all: a place that was nobody's yet is waited for, whatever min_nodes is. */
+static void tags_text(const struct node *n, char out[NODE_WAIT_MAX])
+{
+    rank_t r = 0;
+    while (r + 1 < n->config.node_count && node_place_tag(n, r)[0] != '\0') r++;
+    bool held = places_state(&n->places, r) == PLACE_HELD;
+    snprintf(out, NODE_WAIT_MAX, "waiting for the tags of all %u places: %s %u %s", n->config.node_count,
+             held ? "who holds place" : "place", r, held ? "has none" : "has had no member yet");
+}
+
 const char *node_waits_for(const struct node *n, char out[NODE_WAIT_MAX])
 {
     uint32_t places = n->config.node_count;
@@ -66,7 +76,7 @@ const char *node_waits_for(const struct node *n, char out[NODE_WAIT_MAX])
         snprintf(out, NODE_WAIT_MAX, "all %u places are taken: waiting for one", places);
         break;
     case WAIT_TAGS:
-        snprintf(out, NODE_WAIT_MAX, "waiting for the tags of all %u places", places);
+        tags_text(n, out);
         break;
     case WAIT_BEST:
         snprintf(out, NODE_WAIT_MAX, "waiting for the member with most progress to begin");

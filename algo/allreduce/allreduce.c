@@ -4,7 +4,7 @@
  * has all sums of a round has the history (rounds over, view of the last one).
  *
  * Normal course
- *  - everybody is in view (0, 0) with all members. allreduce_begin starts the round as soon as the links of
+ *  - everybody is in view (0, origin) with all members. allreduce_begin starts the round as soon as the links of
  *    the plan are up: DATA goes up and down the slices' trees (plan.c, run.c).
  *  - DATA for a round not begun here is kept; a window bounds how much that is.
  *  - all sums are here: ALLREDUCE_SUM.
@@ -27,6 +27,11 @@
  *    once. One that is being agreed on by then may be of its former life: it does not take that up.
  *  - two halves of a partition go on. When they meet, the lesser view's members are outside; in the view of
  *    all the greater history counts.
+ *  - two groups were founded apart, from other states (origins): a new view, in which the greater history counts. No
+ *    two views are alike, whoever proposed them from whatever place, so equal histories are equal states.
+ *  - another process holds a member's place by now (boot): nothing of it counts in this view, it is told that the view
+ *    is none of its own, and a new one is made at once.
+ *  - a number far beyond what a member could have reached: ERR_PROTO, as it would use up the numbers there are.
  *  - a lone member goes on alone.
  *  - a malformed message: ERR_PROTO, nothing changed. */
 #include "algo/allreduce/internal.h"
@@ -87,6 +92,7 @@ static void members_make(struct allreduce *a)
     a->member = mem_new_zero(a->count, sizeof *a->member);
     a->map_size = (c->node_count + 7) / 8;
     CHECK(2 * a->map_size <= ALGO_BITS_MAX);
+    CHECK(c->node_count <= UINT32_C(1) << (64 - LIFE_BITS));
     for (uint32_t i = 0; i < a->count; i++) {
         CHECK(i == 0 || c->member[i - 1] < c->member[i]);
         CHECK(c->member[i] < c->node_count);
@@ -112,6 +118,11 @@ struct allreduce *allreduce_new(const struct allreduce_config *config)
     a->merge_us = a->asked_us = TIME_NEVER;
     a->fresh = config->rejoining;
     a->phase = config->rejoining ? PHASE_OUT : PHASE_RUN;
+    a->history.done.proposer = life_token(config->origin);
+    if (!config->rejoining) {
+        a->view = a->history.done;
+        a->history.round = config->round;
+    }
     a->sum = mem_new_zero(config->size_max, sizeof *a->sum);
     if (config->measures) a->group_sum = mem_new_zero(config->size_max, sizeof *a->group_sum);
     if (config->rejoining) {
@@ -156,10 +167,18 @@ static enum allreduce_outcome outcome_take(struct allreduce *a)
     return out;
 }
 
-static void peer_up(struct allreduce *a, uint32_t i, struct algo_actions *acts)
+/* What it said and sent before in this view is not known to who holds its place now: neither goes on from it. */
+static void life_note(struct participant *p, uint64_t boot)
 {
-    struct member *p = &a->member[i];
+    if (p->boot != 0 && p->boot != boot && p->in_view) p->replaced = true;
+    p->boot = boot;
+}
+
+static void peer_up(struct allreduce *a, uint32_t i, uint64_t boot, struct algo_actions *acts)
+{
+    struct participant *p = &a->member[i];
     CHECK(!p->up);
+    life_note(p, boot);
     p->up = p->ever_up = true;
     p->changed_us = a->now_us;
     p->heard = p->suspect = false;
@@ -168,7 +187,7 @@ static void peer_up(struct allreduce *a, uint32_t i, struct algo_actions *acts)
     status_send(a, i, 0, acts);
     /* Whether others may take us in depends on whom we are linked to. */
     for (uint32_t k = 0; k < a->count; k++) {
-        const struct member *q = &a->member[k];
+        const struct participant *q = &a->member[k];
         if (k != i && q->up && (a->phase == PHASE_OUT || (!p->in_view && !q->in_view)))
             status_send(a, k, 0, acts);
     }
@@ -177,7 +196,7 @@ static void peer_up(struct allreduce *a, uint32_t i, struct algo_actions *acts)
 
 static void peer_down(struct allreduce *a, uint32_t i)
 {
-    struct member *p = &a->member[i];
+    struct participant *p = &a->member[i];
     CHECK(p->up);
     p->up = p->heard = p->curious = false;
     p->flags = 0;
@@ -215,7 +234,7 @@ int allreduce_step(struct allreduce *a, const struct algo_event *event, struct a
     if (of_peer && (i == NO_MEMBER || (uint32_t)i == a->self))
         return event->kind == ALGO_MESSAGE ? ERR_PROTO : 0;
     clock_set(a, event->now_us);
-    if (event->kind == ALGO_PEER_UP) peer_up(a, (uint32_t)i, acts);
+    if (event->kind == ALGO_PEER_UP) peer_up(a, (uint32_t)i, event->boot, acts);
     if (event->kind == ALGO_PEER_DOWN) peer_down(a, (uint32_t)i);
     int err = event->kind == ALGO_MESSAGE ? on_message(a, (uint32_t)i, event->msg, acts) : 0;
     if (err != 0) return err;
@@ -228,7 +247,7 @@ int allreduce_step(struct allreduce *a, const struct algo_event *event, struct a
 static void begun_tell(struct allreduce *a, struct algo_actions *acts)
 {
     for (uint32_t i = 0; i < a->count; i++) {
-        struct member *p = &a->member[i];
+        struct participant *p = &a->member[i];
         if (p->curious && p->up) status_send(a, i, 0, acts);
         p->curious = false;
     }

@@ -39,6 +39,12 @@ struct allreduce_config {
                          * type's bound for packed bodies */
     bool measures;      /* keep what allreduce_spread() needs */
     bool rejoining;     /* begin by copying the state of a member that has been here */
+    uint64_t life;      /* algo_config.life */
+    uint64_t origin; /* names what this node's rounds start from: alike on those who start from the same. Two
+                         * that differ never sum before one has copied the other's state; so where all add to a
+                         * common state. 0 on all where the state is what is summed */
+    uint64_t
+        round; /* rounds that the start has behind it, as far as this node can tell; when not rejoining */
     const struct trace *trace; /* may be NULL; borrowed for life */
 };
 
@@ -49,10 +55,11 @@ enum allreduce_outcome {
                      * from; rounds over = allreduce_round(). Also when no round was begun here */
 };
 
-/* Names an agreement on the members; the first one is (0, 0). */
+/* Names an agreement on the members, for all time: whoever holds a place after another is another proposer. The
+ * first ones, which nobody proposed, are (0, origin). */
 struct view_id {
     uint64_t number;
-    rank_t proposer;
+    uint64_t proposer; /* rank << 48 | of its life; see allreduce.c */
 };
 
 struct allreduce_counts {

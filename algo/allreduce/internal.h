@@ -38,17 +38,24 @@ struct history {
     struct view_id done;
 };
 
-struct member {
+/* A history cut short, for maps: enough to tell it from others of one round. */
+struct history_mark {
+    uint32_t round, number, proposer;
+};
+
+struct participant {
     rank_t rank;
     uint32_t group; /* of the paths */
     uint32_t home;  /* of the count of what crosses groups */
     bool up, ever_up;
+    uint64_t boot;       /* of its last coming in this view; 0 = none */
     uint64_t changed_us; /* of up */
     bool lost;           /* its link went down since something in this view may have been on it */
     bool in_view;        /* the present view's */
     bool adjacent;       /* parent or child of ours in some slice */
     bool curious;        /* it asked while we had not begun */
     bool suspect;        /* was silent when asked; until it speaks */
+    bool replaced;       /* another holds its place since this view may have things of the one before */
     bool synced;         /* its STATUS of this view is here */
     /* its last STATUS on this link */
     bool heard, has_us;
@@ -56,8 +63,9 @@ struct member {
     uint64_t heard_us;
     struct view_id view;
     struct history history;
-    uint8_t *links;              /* (map_size) whom it is linked to */
-    struct history contribution; /* in our history: rounds over with its latest vector, and in which view */
+    uint8_t *links; /* (map_size) whom it is linked to */
+    struct history_mark
+        contribution; /* in our history: rounds over with its latest vector, and in which view */
 };
 
 struct slice {
@@ -85,9 +93,9 @@ struct spent {
 
 struct allreduce {
     struct allreduce_config config;
-    struct member *member; /* (member_count) of the configuration, ascending rank */
-    uint32_t count, self;  /* self: own place among them */
-    uint32_t map_size;     /* bytes of a map of ranks */
+    struct participant *member; /* (member_count) of the configuration, ascending rank */
+    uint32_t count, self;       /* self: own place among them */
+    uint32_t map_size;          /* bytes of a map of ranks */
     bool grouped;
     uint64_t now_us;
 
@@ -133,10 +141,34 @@ struct allreduce {
 
 /* -- allreduce.c ------------------------------------------------------------------------------- */
 
+enum { LIFE_BITS = 48 }; /* of view_id.proposer, below the rank */
+
+static inline uint64_t life_token(uint64_t life)
+{
+    return (life ^ life >> LIFE_BITS) & ((UINT64_C(1) << LIFE_BITS) - 1);
+}
+
+/* Whether a peer may say so. */
+static inline bool view_fits(const struct allreduce *a, struct view_id view)
+{
+    return number_fits(view.number, a->number_max) && view.proposer >> LIFE_BITS < a->config.node_count;
+}
+
+static inline bool history_fits(const struct allreduce *a, struct history h)
+{
+    return number_fits(h.round, a->history.round) && view_fits(a, h.done);
+}
+
 static inline int view_compare(struct view_id a, struct view_id b)
 {
     if (a.number != b.number) return a.number < b.number ? -1 : 1;
     return a.proposer == b.proposer ? 0 : a.proposer < b.proposer ? -1 : 1;
+}
+
+static inline struct history_mark history_mark(struct history h)
+{
+    return (struct history_mark){(uint32_t)h.round, (uint32_t)h.done.number,
+                                 (uint32_t)(h.done.proposer ^ h.done.proposer >> 32)};
 }
 
 static inline int history_compare(struct history a, struct history b)
@@ -188,7 +220,7 @@ void view_propose(struct allreduce *a, struct algo_actions *acts);
 
 /* Fills map with whom a view proposed now would hold; returns how many. */
 uint32_t candidates(const struct allreduce *a, uint8_t *map);
-bool is_keeper(const struct allreduce *a, const struct member *p);
+bool is_keeper(const struct allreduce *a, const struct participant *p);
 bool others_wait(const struct allreduce *a,
                  uint64_t since_us); /* somebody outside the view could be taken in */
 void watch(struct allreduce *a, struct algo_actions *acts);

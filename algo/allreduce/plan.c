@@ -29,7 +29,7 @@ static void order_make(const struct allreduce *a, struct order *o)
     for (bool any = true; done < a->view_count; any = true) {
         uint32_t next = 0;
         for (uint32_t i = 0; i < a->count; i++) {
-            const struct member *p = &a->member[i];
+            const struct participant *p = &a->member[i];
             if (!p->in_view || (o->groups > 0 && p->group <= a->member[o->place[done - 1]].group)) continue;
             if (any || p->group < next) next = p->group;
             any = false;

@@ -14,8 +14,6 @@
 #include "algo/vec.h"
 #include "base/check.h"
 
-static const uint64_t round_max = UINT64_C(1) << 62;
-
 /* -- slices ------------------------------------------------------------------------------------ */
 
 static uint32_t slice_chunks(const struct allreduce *a, size_t size, uint32_t k)
@@ -68,7 +66,9 @@ void run_stop(struct allreduce *a)
 static void data_send(struct allreduce *a, int32_t to, uint32_t k, uint32_t chunk, uint64_t way,
                       struct blob *body, double weight, struct algo_actions *acts)
 {
-    if (to == NO_MEMBER || !a->member[to].up || a->member[to].lost) return; /* a new view is to come */
+    if (to == NO_MEMBER) return;
+    const struct participant *p = &a->member[to];
+    if (!p->up || p->lost || p->replaced) return; /* a new view is to come */
     struct algo_msg *m = message_new(a, (uint32_t)to, MSG_DATA, acts);
     m->field_count = 8;
     m->field[2] = a->history.round;
@@ -182,8 +182,8 @@ static void round_finish(struct allreduce *a)
     run_stop(a);
     a->history = (struct history){a->history.round + 1, a->view};
     for (uint32_t i = 0; i < a->count; i++) {
-        struct member *p = &a->member[i];
-        if (p->in_view) p->contribution = a->history;
+        struct participant *p = &a->member[i];
+        if (p->in_view) p->contribution = history_mark(a->history);
         p->lost = false;
     }
     a->begun = false;
@@ -304,13 +304,13 @@ static int data_take(struct allreduce *a, int32_t from, const struct algo_msg *m
 int on_data(struct allreduce *a, uint32_t from, const struct algo_msg *m, struct algo_actions *acts)
 {
     if (m->field_count != 8 || m->packed == NULL || m->bits_size != 0) return ERR_PROTO;
-    struct view_id view = {m->field[0], (rank_t)m->field[1]};
+    struct view_id view = {m->field[0], m->field[1]};
     uint64_t round = m->field[2];
     double weight;
     memcpy(&weight, &m->field[7], sizeof weight);
-    if (m->field[0] > round_max || m->field[1] >= a->config.node_count || round > round_max) return ERR_PROTO;
+    if (!view_fits(a, view) || !number_fits(round, a->history.round)) return ERR_PROTO;
     int order = view_compare(view, a->view);
-    if (order != 0 || a->phase == PHASE_OUT) {
+    if (order != 0 || a->phase == PHASE_OUT || a->member[from].replaced) {
         a->counts.dropped++;
         if (order > 0) message_new(a, from, MSG_ASK, acts);
         return 0;
@@ -318,7 +318,12 @@ int on_data(struct allreduce *a, uint32_t from, const struct algo_msg *m, struct
     if (!data_fits(a, (int32_t)from, m, weight)) return ERR_PROTO;
     if (a->running && round == a->history.round) return data_take(a, (int32_t)from, m, weight, acts);
     bool settled = a->phase == PHASE_RUN;
-    if (round < a->history.round || m->field[5] == WAY_DOWN) return ERR_PROTO;
+    bool late = round < a->history.round || m->field[5] == WAY_DOWN;
+    if (late && settled) return ERR_PROTO;
+    if (late) { /* it agreed with another in the place of one of us: a new view is to come */
+        a->counts.dropped++;
+        return 0;
+    }
     if (settled && round > a->history.round + 1) return ERR_PROTO;
     if (settled && a->begun && round == a->history.round && m->field[6] != a->size) return ERR_PROTO;
     struct kept e = {m->packed,   (int32_t)from, (uint32_t)m->field[3], (uint32_t)m->field[4], round,

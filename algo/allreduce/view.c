@@ -6,9 +6,7 @@
 
 #include "base/check.h"
 
-static const uint64_t number_limit = UINT64_C(1) << 62;
-
-enum { ENTRY_SIZE = 10 }; /* of the map in STATE: round + 1 (4), view number (4), proposer (2) */
+enum { ENTRY_SIZE = 12 }; /* of the map in STATE: round + 1, view number, proposer, all cut to 4 bytes */
 
 /* -- STATUS ------------------------------------------------------------------------------------ */
 
@@ -16,8 +14,9 @@ void status_send(struct allreduce *a, uint32_t to, uint8_t flags, struct algo_ac
 {
     uint8_t *bits = spent_new(a, 2 * (size_t)a->map_size);
     for (uint32_t i = 0; i < a->count; i++) {
-        const struct member *p = &a->member[i];
-        if (p->in_view) bit_set(bits, p->rank);
+        const struct participant *p = &a->member[i];
+        /* Of its place, the view has the one before it. */
+        if (p->in_view && !(i == to && p->replaced)) bit_set(bits, p->rank);
         if (p->up || i == a->self) bit_set(bits + a->map_size, p->rank);
     }
     struct algo_msg *m = message_new(a, to, MSG_STATUS, acts);
@@ -44,8 +43,9 @@ static void leave_view(struct allreduce *a)
     kept_drop(a, true);
     plan_clear(a);
     for (uint32_t i = 0; i < a->count; i++) {
-        struct member *p = &a->member[i];
-        p->in_view = p->adjacent = p->synced = p->lost = false;
+        struct participant *p = &a->member[i];
+        p->in_view = p->adjacent = p->synced = p->lost = p->replaced = false;
+        if (!p->up) p->boot = 0;
     }
     a->conflict = a->skipped = false;
     a->merge_us = a->asked_us = TIME_NEVER;
@@ -64,7 +64,7 @@ static void go_outside(struct allreduce *a, struct algo_actions *acts)
 }
 
 /* Whether its STATUS of our view came before we took that up. */
-static bool is_there_already(const struct allreduce *a, const struct member *p)
+static bool is_there_already(const struct allreduce *a, const struct participant *p)
 {
     bool inside = p->in_view && p->up && p->heard && (p->flags & FLAG_OUTSIDE) == 0;
     return inside && view_compare(p->view, a->view) == 0;
@@ -89,7 +89,7 @@ static void adopt(struct allreduce *a, struct view_id view, const uint8_t *map, 
     a->member[a->self].history = a->history;
     plan_make(a);
     trace_line(a->config.trace, TRACE_INFO, "all-reduce: view %llu by node %u has %u members",
-               (unsigned long long)view.number, view.proposer, a->view_count);
+               (unsigned long long)view.number, (unsigned)(view.proposer >> LIFE_BITS), a->view_count);
     status_spread(a, FLAG_NEW, acts);
 }
 
@@ -99,7 +99,8 @@ void view_propose(struct allreduce *a, struct algo_actions *acts)
     uint32_t count = candidates(a, map);
     CHECK(count > 0);
     a->number_max++;
-    adopt(a, (struct view_id){a->number_max, a->config.rank}, map, acts);
+    uint64_t proposer = (uint64_t)a->config.rank << LIFE_BITS | life_token(a->config.life);
+    adopt(a, (struct view_id){a->number_max, proposer}, map, acts);
     sync_try(a, acts);
 }
 
@@ -123,9 +124,8 @@ static bool status_fits(const struct allreduce *a, const struct algo_msg *m)
 {
     if (m->field_count != 6 || m->vec != NULL || m->packed != NULL) return false;
     if (m->bits_size != 2 * a->map_size || m->field[5] > FLAG_ALL) return false;
-    for (int i = 0; i < 4; i++)
-        if (i != 1 && m->field[i] > number_limit) return false;
-    if (m->field[1] >= a->config.node_count || m->field[4] >= a->config.node_count) return false;
+    if (!view_fits(a, (struct view_id){m->field[0], m->field[1]})) return false;
+    if (!history_fits(a, (struct history){m->field[2], {m->field[3], m->field[4]}})) return false;
     return map_fits(a, m->bits) && map_fits(a, m->bits + a->map_size);
 }
 
@@ -133,15 +133,17 @@ static bool status_fits(const struct allreduce *a, const struct algo_msg *m)
 static void view_heard(struct allreduce *a, uint32_t from, struct view_id view, const struct algo_msg *m,
                        struct algo_actions *acts)
 {
-    struct member *p = &a->member[from];
+    struct participant *p = &a->member[from];
     int order = view_compare(view, a->view);
     bool is_new = (m->field[5] & FLAG_NEW) != 0;
     /* A fresh node takes up what was proposed since it is here: in older views its place was that of its
      * former life. */
-    bool fits = order > 0 && (!a->fresh || is_new);
+    bool fits = order > 0 && view.number > 0 && (!a->fresh || is_new);
     if (fits && p->has_us) adopt(a, view, m->bits, acts);
     if (fits && !p->has_us && a->phase != PHASE_OUT) go_outside(a, acts);
-    if (view_compare(view, a->view) != 0 || a->phase == PHASE_OUT) return;
+    if (a->phase == PHASE_OUT) return;
+    if (order != 0 && view.number == 0 && a->view.number == 0) a->conflict = true; /* founded apart from us */
+    if (view_compare(view, a->view) != 0) return;
     if (!map_is_ours(a, m->bits)) {
         a->conflict = true;
         return;
@@ -152,15 +154,15 @@ static void view_heard(struct allreduce *a, uint32_t from, struct view_id view, 
 
 int on_status(struct allreduce *a, uint32_t from, const struct algo_msg *m, struct algo_actions *acts)
 {
-    struct member *p = &a->member[from];
+    struct participant *p = &a->member[from];
     if (!status_fits(a, m)) return ERR_PROTO;
     bool outside = (m->field[5] & FLAG_OUTSIDE) != 0;
     bool in_it = bit_get(m->bits, p->rank);
     if (in_it == outside) return ERR_PROTO;
-    struct history history = {m->field[2], {m->field[3], (rank_t)m->field[4]}};
+    struct history history = {m->field[2], {m->field[3], m->field[4]}};
     if (m->field[0] > a->number_max) a->number_max = m->field[0];
     if (history.done.number > a->number_max) a->number_max = history.done.number;
-    struct view_id view = {m->field[0], (rank_t)m->field[1]};
+    struct view_id view = {m->field[0], m->field[1]};
     /* What the view began with is what counts for it, until all agree; after that, where the member is. */
     bool frozen = a->phase != PHASE_RUN && p->synced && !outside && view_compare(view, a->view) == 0;
     p->heard = true;
@@ -201,10 +203,10 @@ static void state_send(struct allreduce *a, uint32_t to, struct blob *state, str
     uint32_t count = entries(a);
     uint8_t *bits = spent_new(a, (size_t)count * ENTRY_SIZE);
     for (uint32_t i = 0; i < count; i++) {
-        const struct history *c = &a->member[i].contribution;
+        const struct history_mark *c = &a->member[i].contribution;
         put_number(bits + (size_t)i * ENTRY_SIZE, c->round, 4);
-        put_number(bits + (size_t)i * ENTRY_SIZE + 4, c->done.number, 4);
-        put_number(bits + (size_t)i * ENTRY_SIZE + 8, c->done.proposer, 2);
+        put_number(bits + (size_t)i * ENTRY_SIZE + 4, c->number, 4);
+        put_number(bits + (size_t)i * ENTRY_SIZE + 8, c->proposer, 4);
     }
     struct algo_msg *m = message_new(a, to, MSG_STATE, acts);
     m->field_count = 5;
@@ -222,7 +224,7 @@ static void states_send(struct allreduce *a, struct algo_actions *acts)
 {
     struct blob *state = NULL;
     for (uint32_t i = 0; i < a->count; i++) {
-        struct member *p = &a->member[i];
+        struct participant *p = &a->member[i];
         if (i == a->self || !p->in_view || history_compare(p->history, a->history) == 0) continue;
         CHECK(a->state != NULL); /* told with allreduce_set_state */
         if (state == NULL) state = blob_copy(a->state, a->config.state_dim * sizeof(float));
@@ -244,7 +246,7 @@ void sync_try(struct allreduce *a, struct algo_actions *acts)
     struct history greatest = a->history;
     uint32_t source = a->self;
     for (uint32_t i = 0; i < a->count; i++) {
-        const struct member *p = &a->member[i];
+        const struct participant *p = &a->member[i];
         if (!p->in_view) continue;
         if (!p->synced) return;
         int order = history_compare(p->history, greatest);
@@ -264,28 +266,30 @@ void sync_try(struct allreduce *a, struct algo_actions *acts)
 }
 
 /* Whether this node's vector of the round begun is in a history that holds our part of `c`. */
-static bool is_counted(const struct allreduce *a, struct history c)
+static bool is_counted(const struct allreduce *a, struct history_mark c)
 {
-    if (!a->begun || c.round != a->history.round + 1) return false;
-    for (size_t i = 0; i < a->ran_count; i++)
-        if (view_compare(a->ran[i], c.done) == 0) return true;
+    for (size_t i = 0; a->begun && i < a->ran_count; i++) {
+        struct history_mark ours = history_mark((struct history){a->history.round + 1, a->ran[i]});
+        if (ours.round == c.round && ours.number == c.number && ours.proposer == c.proposer) return true;
+    }
     return false;
 }
 
-static struct history entry_read(const uint8_t *at)
+static struct history_mark entry_read(const uint8_t *at)
 {
-    return (struct history){get_number(at, 4), {get_number(at + 4, 4), (rank_t)get_number(at + 8, 2)}};
+    return (struct history_mark){(uint32_t)get_number(at, 4), (uint32_t)get_number(at + 4, 4),
+                                 (uint32_t)get_number(at + 8, 4)};
 }
 
 int on_state(struct allreduce *a, uint32_t from, const struct algo_msg *m)
 {
     uint32_t count = entries(a);
     if (m->field_count != 5 || m->vec == NULL || m->bits_size != count * ENTRY_SIZE) return ERR_PROTO;
-    if (m->field[2] > number_limit || m->field[3] > number_limit) return ERR_PROTO;
-    if (m->field[1] >= a->config.node_count || m->field[4] >= a->config.node_count) return ERR_PROTO;
-    struct view_id view = {m->field[0], (rank_t)m->field[1]};
-    struct history history = {m->field[2], {m->field[3], (rank_t)m->field[4]}};
-    bool ours = view_compare(view, a->view) == 0 && a->member[from].in_view;
+    struct view_id view = {m->field[0], m->field[1]};
+    struct history history = {m->field[2], {m->field[3], m->field[4]}};
+    if (!view_fits(a, view) || !history_fits(a, history)) return ERR_PROTO;
+    const struct participant *p = &a->member[from];
+    bool ours = view_compare(view, a->view) == 0 && p->in_view && !p->replaced;
     /* The sender has heard everybody: so may this node in SYNC take it. */
     bool awaited = a->phase == PHASE_COPY || a->phase == PHASE_SYNC;
     if (!ours || !awaited || history_compare(history, a->history) <= 0) {
@@ -294,7 +298,8 @@ int on_state(struct allreduce *a, uint32_t from, const struct algo_msg *m)
     }
     if (m->vec->size != a->config.state_dim * sizeof(float)) return ERR_PROTO;
     /* Told of nothing (too many members): rather lost than twice. */
-    struct history mine = {a->history.round + 1, a->ran_count > 0 ? a->ran[0] : a->view};
+    struct history_mark mine =
+        history_mark((struct history){a->history.round + 1, a->ran_count > 0 ? a->ran[0] : a->view});
     if (a->self < count) mine = entry_read(m->bits + (size_t)a->self * ENTRY_SIZE);
     a->contributed = is_counted(a, mine);
     a->counts.contributed += a->contributed;

@@ -11,9 +11,9 @@
 
 /* -- who --------------------------------------------------------------------------------------- */
 
-static bool was_silent(const struct allreduce *a, const struct member *p);
+static bool was_silent(const struct allreduce *a, const struct participant *p);
 
-static bool is_linked_to_all(const struct allreduce *a, const struct member *p, const uint8_t *map)
+static bool is_linked_to_all(const struct allreduce *a, const struct participant *p, const uint8_t *map)
 {
     for (uint32_t i = 0; i < a->count; i++)
         if (bit_get(map, a->member[i].rank) && !bit_get(p->links, a->member[i].rank)) return false;
@@ -22,7 +22,7 @@ static bool is_linked_to_all(const struct allreduce *a, const struct member *p, 
 
 /* Outside our view: is it to be taken in? Who was left out because it did not begin has to begin first, or to
  * wait for others elsewhere. */
-static bool is_takeable(const struct allreduce *a, const struct member *p)
+static bool is_takeable(const struct allreduce *a, const struct participant *p)
 {
     if (p->in_view || !p->up || !p->heard || p->suspect || was_silent(a, p)) return false;
     return a->phase == PHASE_OUT || (p->flags & (FLAG_BEGUN | FLAG_READY | FLAG_FRESH)) != 0 ||
@@ -36,13 +36,13 @@ uint32_t candidates(const struct allreduce *a, uint8_t *map)
     bit_set(map, a->config.rank);
     uint32_t count = 1;
     for (uint32_t i = 0; i < a->count; i++) {
-        const struct member *p = &a->member[i];
+        const struct participant *p = &a->member[i];
         if (i == a->self || !p->in_view || !p->up || p->suspect || was_silent(a, p)) continue;
         bit_set(map, p->rank);
         count++;
     }
     for (uint32_t i = 0; i < a->count; i++) {
-        const struct member *p = &a->member[i];
+        const struct participant *p = &a->member[i];
         if (i == a->self || !is_takeable(a, p)) continue;
         if (!is_linked_to_all(a, p, map)) continue;
         bit_set(map, p->rank);
@@ -54,7 +54,7 @@ uint32_t candidates(const struct allreduce *a, uint8_t *map)
 bool others_wait(const struct allreduce *a, uint64_t since_us)
 {
     for (uint32_t i = 0; i < a->count; i++) {
-        const struct member *p = &a->member[i];
+        const struct participant *p = &a->member[i];
         if (i == a->self || p->heard_us < since_us || !is_takeable(a, p)) continue;
         bool linked = true;
         for (uint32_t k = 0; k < a->count && linked; k++)
@@ -65,17 +65,17 @@ bool others_wait(const struct allreduce *a, uint64_t since_us)
 }
 
 /* Goes on with a view that is not ours, as far as this node knows. */
-bool is_keeper(const struct allreduce *a, const struct member *p)
+bool is_keeper(const struct allreduce *a, const struct participant *p)
 {
     return p->up && p->heard && !p->suspect && (p->flags & FLAG_OUTSIDE) == 0 && !was_silent(a, p);
 }
 
 /* COPY: who is to send the state, the lowest of those with the greatest history. */
-static const struct member *source_of(const struct allreduce *a)
+static const struct participant *source_of(const struct allreduce *a)
 {
-    const struct member *source = NULL;
+    const struct participant *source = NULL;
     for (uint32_t i = 0; i < a->count; i++) {
-        const struct member *p = &a->member[i];
+        const struct participant *p = &a->member[i];
         if (!p->in_view || i == a->self) continue;
         if (source == NULL || history_compare(p->history, source->history) > 0) source = p;
     }
@@ -83,7 +83,7 @@ static const struct member *source_of(const struct allreduce *a)
 }
 
 /* Not heard in time, in the phase and the question of the moment. */
-static bool was_silent(const struct allreduce *a, const struct member *p)
+static bool was_silent(const struct allreduce *a, const struct participant *p)
 {
     uint64_t patience = a->config.patience_us;
     switch (a->phase) {
@@ -110,7 +110,7 @@ static uint64_t later(uint64_t x, uint64_t y)
 }
 
 /* A link that the round (or the copy) needs. */
-static uint64_t link_us(const struct allreduce *a, const struct member *p, uint64_t since_us)
+static uint64_t link_us(const struct allreduce *a, const struct participant *p, uint64_t since_us)
 {
     uint64_t grace = a->config.patience_us / 8;
     if (p->up) return p->lost ? p->changed_us : TIME_NEVER;
@@ -118,9 +118,10 @@ static uint64_t link_us(const struct allreduce *a, const struct member *p, uint6
     return time_after(p->changed_us, grace);
 }
 
-static uint64_t member_us(const struct allreduce *a, const struct member *p)
+static uint64_t member_us(const struct allreduce *a, const struct participant *p)
 {
     uint64_t patience = a->config.patience_us;
+    if (p->replaced && p->up) return p->changed_us;
     switch (a->phase) {
     case PHASE_RUN:
         if (p->up && p->heard && (p->flags & FLAG_FRESH) != 0) return p->heard_us;
@@ -146,7 +147,7 @@ static uint64_t outside_us(const struct allreduce *a)
 {
     bool keepers = false, all_outside = true;
     for (uint32_t i = 0; i < a->count; i++) {
-        const struct member *p = &a->member[i];
+        const struct participant *p = &a->member[i];
         if (i == a->self) continue;
         keepers = keepers || is_keeper(a, p);
         all_outside = all_outside && p->up && p->heard && (p->flags & FLAG_OUTSIDE) != 0;
@@ -182,7 +183,7 @@ static uint64_t turn_us(const struct allreduce *a, uint64_t cause)
     if (cause == TIME_NEVER) return cause;
     uint32_t lower = 0;
     for (uint32_t i = 0; i < a->self; i++) {
-        const struct member *p = &a->member[i];
+        const struct participant *p = &a->member[i];
         bool there = p->up && !p->suspect && !was_silent(a, p) && (p->in_view || a->phase == PHASE_OUT);
         lower += there && (p->flags & FLAG_FRESH) == (a->fresh ? FLAG_FRESH : 0);
     }
@@ -209,7 +210,7 @@ uint64_t watch_us(const struct allreduce *a)
 static void suspects_note(struct allreduce *a)
 {
     for (uint32_t i = 0; i < a->count; i++) {
-        struct member *p = &a->member[i];
+        struct participant *p = &a->member[i];
         if (i != a->self && p->up && was_silent(a, p)) p->suspect = true;
     }
 }

@@ -272,12 +272,13 @@ static void on_start(struct async *a, struct algo_actions *acts)
     }
 }
 
-static void on_peer_up(struct async *a, rank_t peer, struct algo_actions *acts)
+static void on_peer_up(struct async *a, rank_t peer, uint64_t boot, struct algo_actions *acts)
 {
     struct async_peer *p = &a->peer[peer];
     CHECK(!p->up);
     p->up = true;
     p->since_us = a->now_us;
+    async_election_peer_up(a, peer, boot);
     if (a->role >= ASYNC_RECOVERING) async_members_greet(a, peer, acts);
     if (a->role == ASYNC_CANDIDATE) async_ask_send(a, peer, acts);
 }
@@ -359,7 +360,7 @@ static int step(struct algo *algo, const struct algo_event *e, struct algo_actio
         on_start(a, acts);
         break;
     case ALGO_PEER_UP:
-        on_peer_up(a, e->peer, acts);
+        on_peer_up(a, e->peer, e->boot, acts);
         break;
     case ALGO_PEER_DOWN:
         on_peer_down(a, e->peer, acts);

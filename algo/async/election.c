@@ -32,6 +32,8 @@
  *  - the disk is slow or full: the vote does not leave. The candidate gives up in time; another may be elected.
  *  - a voter or candidate restarts: it comes back with its promise, and answers no round up to that one again. Without
  *    its state directory it knows nothing and may vote twice.
+ *  - another holds the place of the first term's holder by now, for it the first term is its own: whoever knew the
+ *    one before heeds that term no more, and says so. An election decides.
  *  - most nodes came back and know nothing: they elect one of them if nobody reachable knows a later term. */
 #include "algo/async/internal.h"
 #include "base/check.h"
@@ -46,7 +48,10 @@ uint64_t async_round(const struct async *a, uint64_t term)
 
 bool async_term_valid(const struct async *a, uint64_t term)
 {
-    return term >= a->node_count && async_round(a, term) < ASYNC_ROUND_MAX;
+    uint64_t round = async_round(a, term),
+             known = async_round(a, a->promised > a->asked ? a->promised : a->asked);
+    if (term < a->node_count || round >= ASYNC_ROUND_MAX) return false;
+    return known == 0 || round <= known + ASYNC_ROUND_AHEAD_MAX;
 }
 
 void async_lose_holder(struct async *a)
@@ -152,7 +157,7 @@ static void candidate_begin(struct async *a, struct algo_actions *acts)
     uint64_t round = async_round(a, greatest) + 1;
     if (greatest == 0) round += amnesia_gap(a);
     if (round >= ASYNC_ROUND_MAX)
-        return; /* 2^30 rounds: a peer that lies about its term; nothing can be done */
+        return; /* 2^30 rounds: peers that lie about their terms again and again; nothing can be done */
     a->asked = round * a->node_count + a->rank;
     a->role = ASYNC_CANDIDATE;
     a->stage_us = a->now_us;
@@ -206,6 +211,17 @@ void async_election_tick(struct async *a, struct algo_actions *acts)
         return;
     }
     UNREACHABLE();
+}
+
+void async_election_peer_up(struct async *a, rank_t peer, uint64_t boot)
+{
+    struct async_peer *p = &a->peer[peer];
+    bool other = p->boot != 0 && p->boot != boot;
+    p->boot = boot;
+    bool first = async_round(a, a->term) == 1; /* which needs no election */
+    if (!other || !first || a->holder != peer || a->promised > a->term) return;
+    a->promised = a->term + 1;
+    async_lose_holder(a);
 }
 
 void async_election_peer_down(struct async *a, rank_t peer)

@@ -164,6 +164,7 @@ enum async_standby { ASYNC_STANDBY_NONE, ASYNC_STANDBY_JOINING, ASYNC_STANDBY_ME
 struct async_peer {
     bool up;
     uint64_t since_us; /* up or down since */
+    uint64_t boot;     /* of its last coming; 0 = none */
     /* as its holder */
     enum async_greeting greeting;
     uint64_t grads_expected, grads_got;
@@ -351,6 +352,8 @@ int async_on_ack(struct async *a, rank_t from, const struct algo_msg *m);
 /* -- election.c, recover.c ----------------------------------------------------------------------- */
 
 #define ASYNC_ROUND_MAX (UINT64_C(1) << 30)
+/* How far a term may be ahead for who knows of one: elections, and what a cluster without memory leaves out. */
+#define ASYNC_ROUND_AHEAD_MAX (UINT64_C(1) << 20)
 
 uint64_t async_round(const struct async *a, uint64_t term);
 bool async_term_valid(const struct async *a, uint64_t term);
@@ -362,6 +365,7 @@ void async_adopt(struct async *a, uint64_t term); /* obeys a holder elected else
 void async_ask_send(struct async *a, rank_t to, struct algo_actions *acts);
 void async_lose_holder(struct async *a);
 void async_election_tick(struct async *a, struct algo_actions *acts);
+void async_election_peer_up(struct async *a, rank_t peer, uint64_t boot);
 void async_election_peer_down(struct async *a, rank_t peer);
 void async_elected(struct async *a,
                    struct algo_actions *acts); /* a candidate whose wait is over: fetch or recover */

@@ -71,6 +71,7 @@ static bool well_formed(const struct collective *c, const struct algo_msg *m, in
     bool has_vector = kind == MSG_SUM || kind == MSG_RESULT;
     if (kind < 0 || kind >= MSG_KIND_COUNT) return false;
     if (m->field_count != (kind == MSG_ASK ? 1 : 2) || m->field[0] > ROUND_MAX) return false;
+    if (!number_fits(m->field[0], c->round)) return false;
     if ((m->vec != NULL) + (m->packed != NULL) != has_vector) return false;
     if (has_vector && (!isfinite(weight_of(m)) || weight_of(m) < 0)) return false;
     if (m->bits_size != c->out_size) return m->bits_size == 0 && kind != MSG_RESULT;

@@ -61,6 +61,19 @@ static void vectors_make(struct def *d, const struct algo_config *config, bool a
     d->body = mem_new(d->body_max, sizeof *d->body);
 }
 
+/* Whose rounds begin from the same bits may sum from the first one on: the update is added to them. */
+static uint64_t start_hash(const struct algo_config *config)
+{
+    uint64_t hash = 0;
+    for (size_t i = 0; i < config->dim; i++) {
+        uint32_t bits;
+        memcpy(&bits, &config->x0[i], sizeof bits);
+        hash = (hash ^ bits) * UINT64_C(0x9e3779b97f4a7c15);
+        hash ^= hash >> 32;
+    }
+    return hash;
+}
+
 static void ring_make(struct def *d, const struct algo_config *config)
 {
     rank_t *member = mem_new(config->node_count, sizeof *member);
@@ -78,6 +91,9 @@ static void ring_make(struct def *d, const struct algo_config *config)
                                     .first_kind = 0,
                                     .chunk_max = bound < CHUNK_FLOATS ? (uint32_t)bound : CHUNK_FLOATS,
                                     .rejoining = config->rejoining,
+                                    .life = config->life,
+                                    .origin = start_hash(config),
+                                    .round = config->steps / d->every,
                                     .trace = config->trace};
     d->ring = allreduce_new(&ring);
     allreduce_set_state(d->ring, d->x);
@@ -137,8 +153,11 @@ static int ef21_create(const struct algo_config *config, const struct choice *pa
                        struct err_text *why)
 {
     int err = make(config, params, 0, false, out, why);
-    if (err == 0) ((struct def *)*out)->known = known_new(config->dim);
-    return err;
+    if (err != 0) return err;
+    struct def *d = (struct def *)*out;
+    d->known = known_new(config->dim);
+    d->known->view = allreduce_view(d->ring); /* nothing is known of anybody in the first one, by all */
+    return 0;
 }
 
 static int ahead_create(const struct algo_config *config, const struct choice *params, struct algo **out,

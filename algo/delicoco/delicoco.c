@@ -41,8 +41,6 @@
 
 #include "base/check.h"
 
-static const uint64_t step_max = UINT64_C(1) << 62; /* so that step + 1 never wraps */
-
 /* -- copies ------------------------------------------------------------------------------------ */
 
 /* What both ends know of a delta beside its bytes; positions and roundings are the sender's own. */
@@ -225,7 +223,9 @@ static int on_reference(struct delicoco *d, uint64_t now_us, uint32_t place, con
     struct delicoco_peer *p = &d->peer[place];
     uint64_t step = m->field[0], version = m->field[1];
     if (m->field_count != 3 || m->packed != NULL || m->field[2] > 1) return ERR_PROTO;
-    if (step < 1 || step > step_max || (version == 0) != (m->vec == NULL)) return ERR_PROTO;
+    if (step < 1 || !number_fits(step, d->step) || !number_fits(version, d->version) ||
+        (version == 0) != (m->vec == NULL))
+        return ERR_PROTO;
     if (p->known) return version == 0 ? 0 : ERR_PROTO; /* without a body it may come behind the first delta */
     hat_begin(d, p, m->vec != NULL ? blob_floats(m->vec) : d->x0);
     p->known = true;
@@ -241,7 +241,7 @@ static int on_delta(struct delicoco *d, uint64_t now_us, uint32_t place, const s
     struct delicoco_peer *p = &d->peer[place];
     uint64_t step = m->field[0];
     if (m->field_count != 2 || m->vec != NULL || m->packed == NULL) return ERR_PROTO;
-    if (step > step_max || m->field[1] != p->version + 1) return ERR_PROTO;
+    if (!number_fits(step, d->step) || m->field[1] != p->version + 1) return ERR_PROTO;
     if (step <= p->at || (p->early != NULL && step <= p->early_step)) return ERR_PROTO;
     if (!p->known) hat_begin(d, p, d->x0); /* a first delta: nobody's copy is anything else before it */
     if (step <= d->step) {

@@ -24,8 +24,6 @@
 #include "algo/gossip/internal.h"
 #include "base/check.h"
 
-static const uint64_t round_max = UINT64_C(1) << 62; /* so that round + 1 never wraps */
-
 /* -- mixing ------------------------------------------------------------------------------------ */
 
 /* x += sum_k weight_k (theirs_k - ours_k), each (dim), in one pass: the block's sum stays in the first cache
@@ -172,7 +170,7 @@ static int on_round(struct gossip *g, uint64_t now_us, uint32_t place, const str
 int rounds_message(struct gossip *g, uint64_t now_us, uint32_t place, const struct algo_msg *m,
                    struct algo_actions *acts)
 {
-    if (m->field[0] > round_max) return ERR_PROTO;
+    if (!number_fits(m->field[0], g->rounds.round)) return ERR_PROTO;
     if (m->kind != GOSSIP_ROUND && m->kind != GOSSIP_STATUS) return ERR_PROTO;
     if (m->kind == GOSSIP_ROUND) {
         int err = on_round(g, now_us, place, m, acts);

@@ -391,7 +391,7 @@ int hsgd_step(struct algo *a, const struct algo_event *e, struct algo_actions *a
     case ALGO_PEER_UP:
     case ALGO_PEER_DOWN:
         h->link[e->peer].up = e->kind == ALGO_PEER_UP;
-        h->link[e->peer].boot = e->boot;
+        if (e->kind == ALGO_PEER_UP) h->link[e->peer].boot = e->boot;
         h->link[e->peer].changed_us = e->now_us;
         if (!h->link[e->peer].up) hsgd_next_peer_down(h, e->peer);
         pass_to_all(h, e, acts);

@@ -63,6 +63,7 @@ struct hsgd {
     double share;  /* weight over the sum of all nodes' */
     uint64_t patience_us;
     bool rejoining;
+    uint64_t life;             /* algo_config.life */
     const struct trace *trace; /* borrowed */
     uint32_t *site;            /* own copy of config.site; NULL = none */
 

@@ -73,6 +73,7 @@ static int hsgd_create(const struct algo_config *config, const struct choice *pa
     h->dim = config->dim;
     h->patience_us = config->patience_us;
     h->rejoining = config->rejoining;
+    h->life = config->life;
     h->trace = config->trace;
     h->joining_until_us = TIME_NEVER;
     int err = plan_make(config, params, h, why);

@@ -16,8 +16,6 @@
 #include "algo/vec.h"
 #include "base/check.h"
 
-static const uint64_t step_max = UINT64_C(1) << 62;
-
 /* -- groups ------------------------------------------------------------------------------------ */
 
 /* The groups in force at local step `start`, (level_count, node_count); redrawn only when the epoch changed.
@@ -191,6 +189,7 @@ static struct allreduce *sum_make(struct hsgd *h, uint32_t level, const uint32_t
                                       .first_kind = (uint8_t)(level * ALLREDUCE_KIND_COUNT),
                                       .measures = level == 0 && below != NULL,
                                       .rejoining = s->fresh,
+                                      .life = h->life,
                                       .trace = h->trace};
     struct allreduce *sum = allreduce_new(&config);
     free(below);
@@ -202,7 +201,7 @@ int hsgd_slot_frame(struct hsgd *h, uint32_t level, uint64_t start, struct hsgd_
     uint32_t own[HSGD_LEVEL_MAX];
     hsgd_groups_of(h, start, own);
     uint32_t above = level == 0 ? 0 : hsgd_period(&h->plan, level - 1, own[level - 1]);
-    if (start > step_max || (level == 0 ? start != 0 : start % above != 0)) return ERR_PROTO;
+    if (!number_fits(start, h->step) || (level == 0 ? start != 0 : start % above != 0)) return ERR_PROTO;
     *out = (struct hsgd_slot){.start = start,
                               .period = hsgd_period(&h->plan, level, own[level]),
                               .end = level == 0 ? UINT64_MAX : start + above,
@@ -325,13 +324,12 @@ void hsgd_slot_ready(struct hsgd *h, struct hsgd_slot *s, bool ready, struct alg
     mark(h, s, acts, first);
 }
 
-/* The step of a history of so many rounds; UINT64_MAX, which is past every end, for one that cannot be. Half
- * the limit, so that training on from it does not reach the limit of starts. */
-static uint64_t step_of_round(const struct hsgd_slot *s, uint64_t rounds)
+/* The step of a history of so many rounds; UINT64_MAX, which is past every end, for one that cannot be. */
+static uint64_t step_of_round(const struct hsgd *h, const struct hsgd_slot *s, uint64_t rounds)
 {
-    uint64_t limit = step_max / 2;
-    bool can_be = rounds > 0 && s->start <= limit && rounds - 1 <= (limit - s->start) / s->period;
-    return can_be ? s->start + (rounds - 1) * s->period : UINT64_MAX;
+    if (rounds == 0 || rounds - 1 > (NUMBER_TOP - s->start) / s->period) return UINT64_MAX;
+    uint64_t step = s->start + (rounds - 1) * s->period;
+    return number_fits(step, h->step) ? step : UINT64_MAX;
 }
 
 /* The copy is the all-reduce's until its next call, and may be taken over only later. */
@@ -339,7 +337,7 @@ static void copy_keep(const struct hsgd *h, struct hsgd_slot *s)
 {
     if (s->copy == NULL) s->copy = mem_new(h->dim, sizeof *s->copy);
     vec_copy(h->dim, allreduce_copy(s->sum), s->copy);
-    s->copy_step = step_of_round(s, allreduce_round(s->sum));
+    s->copy_step = step_of_round(h, s, allreduce_round(s->sum));
     allreduce_set_state(s->sum, s->copy);
 }
 

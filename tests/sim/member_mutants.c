@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "agent/node/internal.h"
+#include "algo/allreduce/internal.h"
+#include "algo/def/internal.h"
 
 static bool touched(const struct member_storm *s, uint32_t v)
 {
@@ -117,4 +119,14 @@ void member_found_without_the_keeper(struct member_storm *s)
 {
     for (uint32_t v = 0; v < s->slots; v++)
         if (touched(s, v)) simulation_node(s->sim, v)->keepers_until_us = 0;
+}
+
+/* The sums remember of no member who held its place before. */
+void member_take_two_holders_for_one(struct member_storm *s)
+{
+    for (uint32_t v = 0; v < s->slots; v++) {
+        if (!touched(s, v)) continue;
+        const struct def *d = (const struct def *)simulation_node(s->sim, v)->algo;
+        for (uint32_t i = 0; d != NULL && i < d->ring->count; i++) d->ring->member[i].boot = 0;
+    }
 }

@@ -12,6 +12,7 @@ void member_skip_the_fetch(struct member_storm *s);
 void member_drop_what_was_fetched(struct member_storm *s);
 void member_forget_steps_when_evicted(struct member_storm *s);
 void member_leave_bridges_out(struct member_storm *s);
+void member_take_two_holders_for_one(struct member_storm *s);
 
 void member_claim_a_place_as_keeper(struct member_storm *s);
 void member_count_keepers(struct member_storm *s);

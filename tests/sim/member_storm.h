@@ -94,7 +94,7 @@ struct member_tally {
     uint64_t events, fetches, foundings, evictions, refutations, deaths;
     uint64_t kept, founded_from_kept; /* fetches of keepers; foundings that began with the model of one */
     uint64_t relayed_pairs_seen, relayed_links_at_rest; /* that there were some */
-    uint64_t refused;                                   /* by methods that may: see member_checkers.c */
+    uint64_t refused;                                   /* by honest nodes; none is right */
     uint64_t dispute_us_max;                            /* two that know of each other at one place */
     uint64_t quiet_us_max, agreed_us_max; /* until rest after healing; until agreement without drift */
     uint64_t quiet_seed, agreed_seed;     /* of these */

@@ -40,6 +40,9 @@ static const struct member_mutant mutants[] = {
     {.name = "a keeper never fetches again", .tamper = member_keep_the_first_model},
     {.name = "founders pass over the keeper", .tamper = member_found_without_the_keeper},
     {.name = "a leave that nobody is told of", .leaves_in_silence = true},
+    {.name = "two holders of a place taken for one",
+     .algorithm = "allreduce:every=3",
+     .tamper = member_take_two_holders_for_one},
     {.name = "the time of a claim not saved", .forgets_claim = true},
     {.name = "the steps not saved", .forgets_steps = true},
 };

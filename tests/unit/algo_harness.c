@@ -225,7 +225,8 @@ static void instance_start(struct harness *h, rank_t r, bool rejoining, const fl
                                  .site = h->site,
                                  .tensor = h->tensor,
                                  .tensor_count = h->tensor_count,
-                                 .rejoining = rejoining};
+                                 .rejoining = rejoining,
+                                 .life = in->incarnation + 1};
     struct err_text why = {""};
     int err = algo_create(h->type, &config, &h->params, &in->algo, &why);
     if (err != 0) check_failed(why.text, __FILE__, __LINE__);

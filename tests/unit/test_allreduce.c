@@ -130,7 +130,7 @@ static struct algo_msg data_fault(struct blob *body, int fault)
     if (fault == BODY_NAN) memcpy(body->data + 4, &nan_value, sizeof nan_value);
     if (fault == WITH_BITS) m.bits = bits;
     if (fault == WITH_BITS) m.bits_size = 1;
-    if (fault == VIEW_RANK) m.field[1] = 4;
+    if (fault == VIEW_RANK) m.field[1] = UINT64_C(4) << 48;
     if (fault == ROUND_AHEAD) m.field[2] = 2;
     if (fault == ROUND_PAST) m.field[2] = UINT64_MAX;
     if (fault == SLICE) m.field[3] = 4;
@@ -209,7 +209,12 @@ static void malformed_control_changes_nothing(void **state)
         {{.kind = KIND_STATUS, .field_count = 6}, ERR_PROTO},
         {{.kind = KIND_STATUS, .field_count = 6, .bits = stranger, .bits_size = 2}, ERR_PROTO},
         {{.kind = KIND_STATUS, .field_count = 6, .bits = outside, .bits_size = 2}, ERR_PROTO},
-        {{.kind = KIND_STATUS, .field_count = 6, .field = {0, 4}, .bits = good, .bits_size = 2}, ERR_PROTO},
+        {{.kind = KIND_STATUS,
+          .field_count = 6,
+          .field = {0, UINT64_C(4) << 48},
+          .bits = good,
+          .bits_size = 2},
+         ERR_PROTO},
         {{.kind = KIND_STATUS, .field_count = 6, .field = {UINT64_MAX}, .bits = good, .bits_size = 2},
          ERR_PROTO},
         {{.kind = KIND_STATUS, .field_count = 6, .field = {[2] = UINT64_MAX}, .bits = good, .bits_size = 2},

@@ -315,30 +315,32 @@ static void who_trains_no_more_holds_nobody_up(void **state)
 /* Everything that a member needs to copy a state: a view with all, and the state of a history of `round`. */
 static void lie(struct harness *h, rank_t from, rank_t to, uint32_t level, uint64_t start, uint64_t round)
 {
-    enum { STATUS = 1, STATE = 2, IN_GROUP = 0x07, ENTRY = 10 };
+    enum { STATUS = 1, STATE = 2, IN_GROUP = 0x07, ENTRY = 12 };
+    uint64_t proposer = (uint64_t)from << 48;
+    int err = round > 2 * NUMBER_AHEAD_MAX ? ERR_PROTO : 0;
     uint8_t all = level == 0 ? 0x3f : IN_GROUP, maps[2] = {all, all}, entries[NODES * ENTRY] = {0};
     struct algo_msg status = {.kind = (uint8_t)(level * ALLREDUCE_KIND_COUNT + STATUS),
                               .field_count = 7,
-                              .field = {1000, from, round, 1000, from, 8, start},
+                              .field = {1000, proposer, round, 1000, proposer, 8, start},
                               .bits = maps,
                               .bits_size = sizeof maps};
     static const float x[NODES] = {1, 1, 1, 1, 1, 1};
     struct algo_msg state = {.kind = (uint8_t)(level * ALLREDUCE_KIND_COUNT + STATE),
                              .field_count = 6,
-                             .field = {1000, from, round, 1000, from, start},
+                             .field = {1000, proposer, round, 1000, proposer, start},
                              .bits = entries,
                              .bits_size = (level == 0 ? NODES : 3) * ENTRY,
                              .vec = blob_copy(x, sizeof x)};
-    assert_int_equal(harness_inject(h, from, to, &status), 0);
-    assert_int_equal(harness_inject(h, from, to, &state), 0);
+    assert_int_equal(harness_inject(h, from, to, &status), err);
+    assert_int_equal(harness_inject(h, from, to, &state), err);
     blob_unref(state.vec);
 }
 
 static void a_count_of_rounds_that_cannot_be_is_not_gone_on_from(void **state)
 {
     (void)state;
-    static const uint64_t rounds[] = {0, UINT64_C(1) << 62, (UINT64_C(1) << 61) + 1, UINT64_MAX / HIGHEST,
-                                      (UINT64_C(1) << 62) - 3};
+    static const uint64_t rounds[] = {0, UINT64_C(1) << 62, NUMBER_AHEAD_MAX, UINT64_MAX / HIGHEST,
+                                      NUMBER_AHEAD_MAX / LOWEST + 9};
     struct graph *g = complete_new();
     struct recorder *rec = mem_new(1, sizeof *rec);
     for (uint32_t i = 0; i < 2 * 2 * 5; i++) {

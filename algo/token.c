@@ -3,7 +3,7 @@
 
 #include "base/check.h"
 
-enum { LOST_FACTOR = 4, FIRST_FACTOR = 8, FRUITLESS_MAX = 6 };
+enum { LOST_FACTOR = 4, FIRST_FACTOR = 8, MISSING_FACTOR = 2, FRUITLESS_MAX = 6 };
 
 int token_stamp_compare(const struct token_stamp *a, const struct token_stamp *b)
 {
@@ -41,7 +41,13 @@ void custody_init(struct custody *c, rank_t self, bool here, uint64_t patience_u
     c->place = here ? CUSTODY_HELD : CUSTODY_AWAY;
     c->give_up_us = TIME_NEVER;
     c->seen_us = c->alive_us = now_us;
-    c->lost_us = now_us + FIRST_FACTOR * patience_us; /* how long a tour takes is not known yet */
+    c->lost_us = now_us + FIRST_FACTOR * patience_us;
+}
+
+void custody_await_first(struct custody *c, bool missing, uint64_t now_us)
+{
+    if (c->place != CUSTODY_AWAY || c->seeking || c->known.generation > 0 || c->known.sequence > 0) return;
+    c->lost_us = now_us + (missing ? MISSING_FACTOR : FIRST_FACTOR) * c->patience_us;
 }
 
 enum custody_verdict custody_receive(struct custody *c, const struct token_stamp *stamp, uint64_t now_us)

@@ -11,7 +11,8 @@
  *    holds one and hears of a newer generation lets go as well.
  *  - the link of an unacknowledged hand-over breaks: sent again when the same process is back; when another
  *    process is back, or nobody within `patience`, a search starts.
- *  - no visit for four times the longest recent absence: a search starts.
+ *  - no visit for four times the longest recent absence: a search starts. No visit at all: for eight times patience,
+ *    or for twice, when the node where the token begins is missing.
  *  - a search floods the newest (generation, maker, sequence) known; whoever has the token answers that it
  *    lives, which ends the search. Otherwise, after `patience`, the node with the newest snapshot makes the
  *    token anew with generation + 1. Two halves of a partition may both do so: the greater stamp wins later.
@@ -60,6 +61,10 @@ struct custody {
 
 /* `here`: this node begins as the holder of generation 0. */
 void custody_init(struct custody *c, rank_t self, bool here, uint64_t patience_us, uint64_t now_us);
+
+/* The token has not been heard of yet and begins at another node. That one is `missing`, or has begun without it:
+ * a search starts after twice `patience`. It is there: after eight times, as how long a tour takes is not known. */
+void custody_await_first(struct custody *c, bool missing, uint64_t now_us);
 
 enum custody_verdict {
     CUSTODY_ACCEPT, /* new: store, then acknowledge; place is HELD */

@@ -10,8 +10,8 @@
  * (streams.h). Conservation: once drift stops, every model and token ends at x0 + sum_v w_v (progress of v).
  *
  * State: x; one reference-counted vector per stream of this node, shared with the message in flight.
- * Files: token.c (sync, tour), line.c (compressed tokens), search.c (lost tokens),
- * plan.c (streams), rebase.c (new plans), state.c (over a restart).
+ * Files: token.c (sync, tour), line.c (compressed tokens), ledger.c (what is handed over once more),
+ * search.c (lost tokens), plan.c (streams), judge.c and rebase.c (new plans), state.c (over a restart).
  *
  * Normal course
  *  - START trains; TRAINED adds the progress to x, trains on, and starts the tours that are due.
@@ -101,6 +101,7 @@ static int create(const struct algo_config *config, const struct choice *params,
     d->trace = config->trace;
     d->rejoining = d->late = config->rejoining;
     d->restored = config->start != NULL && !config->rejoining;
+    d->unsure = config->start != NULL || config->rejoining;
     d->hop = choice_integer(params, "hop") == 0 ? HOP_DFS : HOP_WALK;
     d->sync_every = choice_integer(params, "sync_every");
     d->reweigh = choice_integer(params, "reweigh") == 0;
@@ -115,6 +116,7 @@ static int create(const struct algo_config *config, const struct choice *params,
     d->x = vec_duplicate(d->dim, config->x0);
     prng_split(&d->prng, config->seed, "digest", config->rank);
     d->seed = config->seed;
+    digest_ledger_init(d);
     int err = digest_compressor_choose(d, config, why);
     if (err == 0) err = streams_choose(d, params, why);
     if (err != 0) {
@@ -144,6 +146,7 @@ static void on_start(struct digest *d, struct algo_actions *acts)
         bool here = m->custody.place == CUSTODY_HELD;
         custody_init(&m->custody, d->rank, here, d->patience_us, d->now_us);
         if (here) digest_token_park(d, m);
+        digest_await_first(d, m);
     }
     train(d, acts);
 }
@@ -170,6 +173,7 @@ static void on_peer_up(struct digest *d, size_t slot, uint64_t boot, struct algo
     digest_status_send(d, peer, false, acts);
     for (uint32_t i = 0; i < d->own_count; i++) {
         digest_line_restart(&d->own[i], slot);
+        if (d->own[i].member[0] == peer) digest_await_first(d, &d->own[i]);
         if (custody_peer_up(&d->own[i].custody, peer, restarted, d->now_us))
             digest_token_repeat(d, &d->own[i], acts);
     }
@@ -182,6 +186,7 @@ static void on_peer_down(struct digest *d, size_t slot)
     d->down_us[slot] = d->now_us;
     for (uint32_t i = 0; i < d->own_count; i++) {
         digest_line_forget(&d->own[i], slot);
+        if (d->own[i].member[0] == neighbour_at(d, slot)) digest_await_first(d, &d->own[i]);
         custody_peer_down(&d->own[i].custody, neighbour_at(d, slot), d->now_us);
     }
     digest_rebase_peer_down(d, slot);

@@ -1,6 +1,6 @@
 /* What the files of DIGEST share: digest.c (events, training), token.c (sync and tour), line.c
- * (compressed tokens), search.c (loss of a token), plan.c (parts, streams), rebase.c
- * (new plans). Nobody else includes this. */
+ * (compressed tokens), ledger.c (what is handed over once more), search.c (loss of a token), plan.c (parts,
+ * streams), rebase.c (new plans). Nobody else includes this. */
 #ifndef GADABOUT_ALGO_DIGEST_INTERNAL_H
 #define GADABOUT_ALGO_DIGEST_INTERNAL_H
 
@@ -30,7 +30,9 @@ enum { ACK_FIELDS = 6 }; /* AGAIN too */
 enum { FIELD_CLAIMANT = 6, FIELD_LIVING = 7, FIELD_AGE = 8, SEEK_FIELDS = 9 };
 enum { FIELD_WANTED = 2, FIELD_LATE = 3, STATUS_FIELDS = 4 };
 enum { FIELD_WEIGHT = 2, OFFER_FIELDS = 3 };
-enum { PLAN_FIELDS = 2 };
+enum { FIELD_EDGES = 2, PLAN_FIELDS = 3 };
+
+enum { HANDOVERS_MAX = 12, TAGS_MAX = 8, ANCESTORS_MAX = 16, FORKS_MAX = 8 };
 
 enum hop_policy { HOP_DFS, HOP_WALK };
 
@@ -47,11 +49,35 @@ struct edge {
 
 struct plan {
     struct epoch epoch;
-    struct edge *down; /* ascending; owned */
-    uint32_t down_count;
+    struct edge *down; /* (down_count) ascending, then the lineage; owned */
+    uint32_t down_count, lineage_words;
     uint32_t *part;            /* (n) component of each node in the graph without `down`: its lowest rank */
     struct stream_set streams; /* of our own component; owned unless given by the user (digest.given) */
     struct blob *base;         /* the model all streams of this plan began with; owned; NULL = x0 (epoch 0) */
+};
+
+/* What the base of a plan came from: for each of its last ancestors, oldest first, the words number, proposer,
+ * count of streams, and for each stream the greatest stamp that the base of the next one has heard of. */
+static inline const uint32_t *plan_lineage(const struct plan *p)
+{
+    return p->down != NULL ? (const uint32_t *)(p->down + p->down_count) : NULL;
+}
+
+/* Where a hand-over went. */
+struct tag {
+    struct epoch epoch;
+    uint32_t stream;
+    struct token_stamp stamp; /* of the token as it left */
+};
+
+/* Progress that was handed over, at once or in a row; see ledger.c. */
+struct handover {
+    float *progress;          /* (dim) owned; NULL before first use */
+    struct tag tag[TAGS_MAX]; /* the first in each stream of each plan */
+    uint32_t tag_count;
+    uint32_t size; /* how many hand-overs; a power of two */
+    bool open;     /* goes with the sync that is under way */
+    bool owed;     /* goes with the next one */
 };
 
 /* What this node and one neighbour know of a stream's token in common; see line.c. */
@@ -76,15 +102,17 @@ struct stream_seat {
     uint64_t round;    /* of the last token seen; tours are numbered */
     uint64_t hops;     /* of the token held */
     rank_t parent;     /* who delivered the token first in this round; RANK_NONE at the root */
-    uint8_t *visited;  /* (bits_size) of the token held or sent */
+    uint8_t *visited;  /* (bits_size) of the token held or sent, then what it may hold (digest_claims_size) */
     bool parked;       /* HELD between two tours */
     struct line *line; /* (neighbours) owned; NULL without a compressor */
-    struct token_stamp fork; /* of the token held or sent: which snapshot its generation was made from */
-    bool along;              /* the token's tour keeps to the lines; else by any edge and whole */
-    bool fresh;              /* we came late: what this stream knows already is not known here until its
+    struct token_stamp fork; /* of the token held or sent: which snapshot its generation was made from ... */
+    struct token_stamp older_fork[FORKS_MAX]; /* ... and that one's, and so on; generations fall */
+    uint32_t older_count;
+    bool along;         /* the token's tour keeps to the lines; else by any edge and whole */
+    bool fresh;         /* we came late: what this stream knows already is not known here until its
                                 * token has come, so that no news may be counted from q_v[s] */
-    uint64_t tour_step;      /* parked: next tour starts when our local steps reach it ... */
-    uint64_t tour_us;        /* ... or at this time, should our training have stopped */
+    uint64_t tour_step; /* parked: next tour starts when our local steps reach it ... */
+    uint64_t tour_us;   /* ... or at this time, should our training have stopped */
 };
 
 struct digest {
@@ -112,6 +140,10 @@ struct digest {
     struct blob *reference; /* r_v: x_v right after its last sync with any stream; owned reference */
     double share;           /* w_v of this plan */
     uint64_t steps, steps_handed_over;
+    uint32_t *heard; /* (streams of the plan) greatest stamp of each whose hand-overs r_v may hold */
+    bool unsure;     /* r_v was not made by syncs and plans: heard is not known */
+    struct handover handover[HANDOVERS_MAX]; /* oldest first; vectors behind the count are spare */
+    uint32_t handover_count, handovers_kept;
     uint64_t step_us;    /* recent duration of a local step */
     uint64_t trained_us; /* when training last answered */
 
@@ -131,11 +163,12 @@ struct digest {
     size_t bits_size;
     void **spent; /* replaced in this step, but its actions may point there; freed by the next one */
     size_t spent_count;
-    uint64_t propose_us; /* when to propose the wanted plan; TIME_NEVER = nothing wanted */
-    struct blob *offer;  /* aggregate of a part that is back; owned; NULL = none */
-    size_t offer_slot;   /* who offered it */
-    double offer_weight; /* the part's share of all data, as it says */
-    bool forced;         /* ... even when it leaves out the same edges: a glue node restarted */
+    uint64_t propose_us;                  /* when to propose the wanted plan; TIME_NEVER = nothing wanted */
+    struct blob *offer;                   /* aggregate of a part that is back; owned; NULL = none */
+    size_t offer_slot;                    /* who offered it */
+    double offer_weight;                  /* the part's share of all data, as it says */
+    uint32_t *offer_lineage, offer_words; /* what it came from (plan_lineage); owned */
+    bool forced; /* ... even when it leaves out the same edges: a glue node restarted */
     struct prng prng;
 
     struct pack *pack; /* owned; NULL = tokens travel whole */
@@ -194,9 +227,40 @@ void digest_line_acknowledged(const struct digest *d, struct stream_seat *m, ran
 int digest_line_receive(const struct digest *d, struct stream_seat *m, rank_t from,
                         const struct algo_msg *msg, struct blob **token);
 
+/* ledger.c */
+void digest_ledger_init(struct digest *d); /* with dim */
+/* Bytes that a token carries behind its map: of several streams what it may hold of each, else its forks. */
+uint32_t digest_claims_size(const struct digest *d, const struct stream_seat *m);
+uint32_t digest_claims_size_max(const struct digest *d);
+bool digest_claims_are_sound(const struct digest *d, const struct algo_msg *token);
+/* m's token as it was accepted (its generation in custody.last): the forks that it tells of. */
+void digest_claims_read(struct digest *d, struct stream_seat *m, const struct algo_msg *token);
+/* m's token was made anew from a snapshot with this stamp. */
+void digest_claims_fork(struct digest *d, struct stream_seat *m, const struct token_stamp *snapshot);
+/* After a sync with m's token (its stamp is the new one): the token and r_v may hold what either might before. */
+void digest_heard_merge(struct digest *d, struct stream_seat *m);
+bool digest_lineage_is_sound(const struct digest *d, const uint32_t *lineage, uint32_t words,
+                             const struct epoch *epoch);
+/* The lineage of a plan whose base is our reference, in *words words; owned; no longer than fits beside that many
+ * edges. No words when we do not know (unsure). */
+uint32_t *digest_lineage_own(const struct digest *d, uint32_t edges, uint32_t *words);
+/* The same for one whose base is an average of ours and the offer. */
+uint32_t *digest_lineage_merged(const struct digest *d, uint32_t edges, uint32_t *words);
+/* Syncs that the offer's part has made since its plans and ours parted; UINT64_MAX = not known. */
+uint64_t digest_offer_syncs(const struct digest *d);
+void digest_ledger_heed_plan(struct digest *d); /* what our plan's base lacks is owed */
+/* A token of another generation was accepted (m->fork): what it lacks is owed. */
+void digest_ledger_heed_token(struct digest *d, const struct stream_seat *m);
+/* Around a sync: enters x - r and adds what is owed to x; then tags both with the token's new stamp. */
+void digest_ledger_open(struct digest *d);
+void digest_ledger_close(struct digest *d, const struct stream_seat *m);
+void digest_ledger_free(struct digest *d);
+
 /* search.c */
 int digest_seek_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts);
 void digest_search_tick(struct digest *d, struct algo_actions *acts);
+/* How long to wait for a token that has never been here, by what we know of where it begins. */
+void digest_await_first(struct digest *d, struct stream_seat *m);
 
 /* plan.c */
 struct edge edge_of(rank_t v, rank_t w);
@@ -224,11 +288,17 @@ double digest_part_weight(const struct digest *d); /* sum of w over our part */
 void digest_state_save(const struct algo *a, struct state_writer *out);
 int digest_state_restore(struct algo *a, struct state_reader *in, struct err_text *why);
 
+/* judge.c */
+bool digest_gone(const struct digest *d, size_t slot); /* its link is down, and has been for `patience` */
+uint32_t digest_streams_of(const struct digest *d, rank_t v);
+bool digest_loss_matters(const struct digest *d, size_t slot);
+
 /* rebase.c */
 int digest_plan_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts);
 int digest_status_message(struct digest *d, rank_t from, const struct algo_msg *msg,
                           struct algo_actions *acts);
 int digest_offer_message(struct digest *d, rank_t from, const struct algo_msg *msg);
+void digest_offer_drop(struct digest *d);
 void digest_status_send(struct digest *d, rank_t to, bool wanted, struct algo_actions *acts);
 void digest_plan_send(struct digest *d, rank_t to, struct algo_actions *acts);
 void digest_rebase_peer_up(struct digest *d, size_t slot, bool restarted);

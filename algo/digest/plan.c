@@ -120,7 +120,7 @@ static void own_stream_add(struct digest *d, const struct stream_set *set, uint3
     *m = (struct stream_seat){.stream = s, .member_count = count, .parent = RANK_NONE};
     m->member = mem_new(count, sizeof *m->member);
     memcpy(m->member, set->member + set->offset[s], count * sizeof *m->member);
-    m->visited = mem_new_zero(d->bits_size, 1);
+    m->visited = mem_new_zero(d->bits_size + digest_claims_size_max(d), 1);
     m->snapshot = blob_ref(d->reference);
     digest_lines_open(d, m);
     /* A late node must not make a second token of a stream that runs already; should there be none, it will
@@ -129,6 +129,7 @@ static void own_stream_add(struct digest *d, const struct stream_set *set, uint3
     bool here = m->member[0] == d->rank && (!d->late || count == 1);
     custody_init(&m->custody, d->rank, here, d->patience_us, d->now_us);
     if (m->custody.place == CUSTODY_HELD) digest_token_park(d, m);
+    digest_await_first(d, m);
 }
 
 /* A copy of the graph without the plan's edges, restricted to what streams_build looks at. */
@@ -201,6 +202,8 @@ void digest_plan_settle(struct digest *d)
     d->share = d->reweigh && sum > 0 ? d->weight[d->rank] / sum : d->weight[d->rank];
     streams_settle(d);
     own_streams_free(d);
+    free(d->heard);
+    d->heard = mem_new_zero(d->plan.streams.count, sizeof *d->heard);
     for (uint32_t s = 0; s < d->plan.streams.count; s++)
         if (stream_has(&d->plan.streams, s, d->rank)) own_stream_add(d, &d->plan.streams, s);
     d->propose_us = TIME_NEVER;
@@ -220,6 +223,7 @@ void digest_plan_init(struct digest *d, const float *x0)
 void digest_plan_free(struct digest *d)
 {
     own_streams_free(d);
+    digest_ledger_free(d);
     digest_streams_drop(d);
     free(d->plan.down);
     free(d->plan.part);

@@ -11,13 +11,14 @@
  *    broken edge is left out. Each node answers only for its own links, so the guesses end.
  *  - a left-out neighbour is back, on the same plan: a plan with the edges between its part and ours.
  *  - it is back and has another plan (the parts went on by themselves): the side with the greater epoch asks
- *    for the other's aggregate (OFFER) and proposes the average of both, weighted by the data of the parts.
+ *    for the other's aggregate (OFFER) and proposes the average of both, weighted by the data of the parts. Where
+ *    weights stay (reweigh=no) and the other side has done little alone, it proposes its own: they hand over anew.
  *  - a glue node restarted and forgot what its streams told each other, or a token was lost: a plan with the
  *    same edges.
  *  - all stopped and began again: who begins first (restored) has no token unless it is the first of a stream,
  *    who joins it makes none. It proposes a plan, `patience` after a neighbour is there, until it has mixed.
- *  - adopting: r = q = base, x = base + (x - r): progress not yet handed over is kept; what was on its way
- *    between streams and is not in the base is lost (`rebases` in the report counts the occasions).
+ *  - adopting: r = q = base, x = base + (x - r): progress not yet handed over is kept; what a node has handed over
+ *    of late and the base lacks it hands over once more (ledger.c).
  *  - a message of another epoch changes nothing; the side that is behind gets the plan.
  *  - a plan that is malformed, or whose edges are not in the graph: ERR_PROTO.
  */
@@ -27,6 +28,7 @@
 #include "algo/digest/internal.h"
 #include "base/check.h"
 
+enum { ALONE_SYNCS_MAX = 100 };
 enum { DOWN_EDGE_MAX = ALGO_BITS_MAX / sizeof(struct edge), EPOCH_STEP_MAX = 1000000 };
 
 static const double WEIGHT_UNIT = 1e9; /* weights travel as whole billionths */
@@ -38,62 +40,7 @@ static bool left_out(const struct digest *d, size_t slot)
     return edge_listed(d->plan.down, d->plan.down_count, edge_of(d->rank, neighbour_at(d, slot)));
 }
 
-/* -- judging a loss --------------------------------------------------------------------------------- */
-
-static bool gone(const struct digest *d, size_t slot)
-{
-    return d->down_us[slot] != TIME_NEVER && d->now_us - d->down_us[slot] >= d->patience_us;
-}
-
-/* Do the members of stream s stay connected in the plan's graph without node `lost` (RANK_NONE = none) and
- * without the edge `cut`? */
-static bool stream_survives(const struct digest *d, uint32_t s, rank_t lost, struct edge cut)
-{
-    const struct stream_set *set = &d->plan.streams;
-    uint32_t count = set->offset[s + 1] - set->offset[s], height = 0, reached = 0;
-    uint32_t *stack = mem_new(count, sizeof *stack);
-    uint8_t *seen = mem_new_zero(d->bits_size, 1);
-    rank_t root = set->member[set->offset[s]];
-    if (root == lost && count > 1) root = set->member[set->offset[s] + 1];
-    bit_set(seen, root);
-    stack[height++] = root;
-    while (height > 0) {
-        rank_t v = stack[--height];
-        reached++;
-        for (uint32_t i = d->graph->offset[v]; i < d->graph->offset[v + 1]; i++) {
-            rank_t w = d->graph->neighbour[i];
-            struct edge e = edge_of(v, w);
-            if (w == lost || bit_get(seen, w) || !stream_has(set, s, w)) continue;
-            if (edge_compare(&e, &cut) == 0 || edge_listed(d->plan.down, d->plan.down_count, e)) continue;
-            bit_set(seen, w);
-            stack[height++] = w;
-        }
-    }
-    free(stack);
-    free(seen);
-    return reached + (lost != RANK_NONE) >= count;
-}
-
-static uint32_t streams_of(const struct digest *d, rank_t v)
-{
-    uint32_t count = 0;
-    for (uint32_t s = 0; s < d->plan.streams.count; s++) count += stream_has(&d->plan.streams, s, v);
-    return count;
-}
-
-/* Does the plan break with the loss of this neighbour? At first it is taken for dead: a node in two streams
- * is missed as glue, an inner node of one stream as a bridge, any other is passed over by the tours. Once
- * others have vouched for it (guessed), the edge alone counts. */
-static bool loss_matters(const struct digest *d, size_t slot)
-{
-    rank_t peer = neighbour_at(d, slot);
-    struct edge cut = edge_of(d->rank, peer);
-    rank_t lost = d->guessed[slot] ? RANK_NONE : peer;
-    if (lost != RANK_NONE && streams_of(d, peer) > 1) return true;
-    for (uint32_t s = 0; s < d->plan.streams.count; s++)
-        if (stream_has(&d->plan.streams, s, peer) && !stream_survives(d, s, lost, cut)) return true;
-    return false;
-}
+/* -- wanting a plan ---------------------------------------------------------------------------- */
 
 static void want_plan(struct digest *d)
 {
@@ -108,9 +55,9 @@ static void reconsider(struct digest *d)
 {
     for (size_t i = 0; i < neighbour_count(d); i++) {
         if (d->up[i] && left_out(d, i) && epoch_compare(&d->known[i], &d->plan.epoch) == 0) want_plan(d);
-        if (!gone(d, i) || left_out(d, i) || d->judged[i]) continue;
+        if (!digest_gone(d, i) || left_out(d, i) || d->judged[i]) continue;
         d->judged[i] = true;
-        if (loss_matters(d, i)) want_plan(d);
+        if (digest_loss_matters(d, i)) want_plan(d);
     }
 }
 
@@ -148,7 +95,7 @@ static struct edge *edges_wanted(struct digest *d, uint32_t *count)
     }
     for (size_t i = 0; i < neighbour_count(d); i++) {
         struct edge own = edge_of(d->rank, neighbour_at(d, i));
-        if (!gone(d, i) || edge_listed(list, n, own)) continue;
+        if (!digest_gone(d, i) || edge_listed(list, n, own)) continue;
         if (d->guessed[i])
             n = edge_add(list, n, own);
         else
@@ -159,8 +106,9 @@ static struct edge *edges_wanted(struct digest *d, uint32_t *count)
     return list;
 }
 
+/* Takes down, with the lineage behind it. */
 static void plan_adopt(struct digest *d, struct epoch epoch, struct edge *down, uint32_t count,
-                       struct blob *base)
+                       uint32_t lineage_words, struct blob *base)
 {
     const float *old = blob_floats(d->reference);
     const float *new_base = blob_floats(base);
@@ -172,13 +120,15 @@ static void plan_adopt(struct digest *d, struct epoch epoch, struct edge *down, 
     d->reference = blob_ref(base);
     blob_unref(d->plan.base);
     d->plan.base = blob_ref(base);
-    blob_unref(d->offer);
-    d->offer = NULL;
+    digest_offer_drop(d);
     digest_streams_drop(d);
     digest_spend(d, d->plan.down);
     d->plan.epoch = epoch;
     d->plan.down = down;
     d->plan.down_count = count;
+    d->plan.lineage_words = lineage_words;
+    d->unsure = false;
+    digest_ledger_heed_plan(d);
     digest_plan_settle(d);
     d->late = false;
     d->counters.rebases++;
@@ -192,10 +142,27 @@ static void plan_flood(struct digest *d, rank_t except, struct algo_actions *act
         if (d->up[i] && neighbour_at(d, i) != except) digest_plan_send(d, neighbour_at(d, i), acts);
 }
 
-/* Our aggregate, averaged with an offered one by the weight of data behind each. Returns owned. */
-static struct blob *base_for_proposal(struct digest *d)
+void digest_offer_drop(struct digest *d)
 {
-    if (d->offer == NULL) return blob_ref(d->reference);
+    blob_unref(d->offer);
+    d->offer = NULL;
+    d->offer_words = 0;
+}
+
+/* Is what the other part has done alone nothing, or so little that its nodes still have it and can hand it over
+ * once more? With weights that stay what they are this keeps all of both, an average half of each. */
+static bool offer_is_little(const struct digest *d)
+{
+    if (d->offer_weight <= 0) return true;
+    uint32_t theirs = d->plan.part[neighbour_at(d, d->offer_slot)];
+    uint64_t nodes = 0;
+    for (uint32_t v = 0; v < d->node_count; v++) nodes += d->plan.part[v] == theirs;
+    return !d->reweigh && digest_offer_syncs(d) <= ALONE_SYNCS_MAX * nodes;
+}
+
+/* Our aggregate, averaged with an offered one by the weight of data behind each. Returns owned. */
+static struct blob *base_average(const struct digest *d)
+{
     double ours = digest_data_behind(d), theirs = d->offer_weight;
     if (theirs > 1 - ours) theirs = 1 - ours; /* the parts are apart: it cannot have counted ours truly */
     float share = (float)(theirs > 0 ? theirs / (ours + theirs) : 0);
@@ -204,11 +171,25 @@ static struct blob *base_for_proposal(struct digest *d)
     struct blob *base = blob_new(d->dim * sizeof(float));
     float *out = blob_floats_own(base);
     for (size_t j = 0; j < d->dim; j++) out[j] = own[j] + share * (other[j] - own[j]);
-    blob_unref(d->offer);
-    d->offer = NULL;
     trace_line(d->trace, TRACE_INFO, "merging with rank %u's part: its share is %.3f",
                neighbour_at(d, d->offer_slot), (double)share);
     return base;
+}
+
+/* Adopts the next plan. Takes down. */
+static void plan_make(struct digest *d, struct edge *down, uint32_t count)
+{
+    struct epoch epoch = {d->plan.epoch.number + 1, d->rank};
+    bool average = d->offer != NULL && !offer_is_little(d);
+    uint32_t words;
+    uint32_t *lineage =
+        average ? digest_lineage_merged(d, count, &words) : digest_lineage_own(d, count, &words);
+    struct blob *base = average ? base_average(d) : blob_ref(d->reference);
+    down = mem_resize(down, count * sizeof *down + words * sizeof *lineage + 1, 1);
+    if (words > 0) memcpy(down + count, lineage, words * sizeof *lineage);
+    plan_adopt(d, epoch, down, count, words, base);
+    free(lineage);
+    blob_unref(base);
 }
 
 static void propose(struct digest *d, struct algo_actions *acts)
@@ -229,10 +210,7 @@ static void propose(struct digest *d, struct algo_actions *acts)
         free(down);
         return;
     }
-    struct epoch epoch = {d->plan.epoch.number + 1, d->rank};
-    struct blob *base = base_for_proposal(d);
-    plan_adopt(d, epoch, down, count, base);
-    blob_unref(base);
+    plan_make(d, down, count);
     plan_flood(d, RANK_NONE, acts);
 }
 
@@ -246,7 +224,7 @@ void digest_rebase_peer_up(struct digest *d, size_t slot, bool restarted)
         if (d->propose_us == TIME_NEVER) d->propose_us = d->now_us + d->patience_us;
     }
     /* A restarted node has forgotten what its streams told each other. In one stream only, nothing is lost. */
-    if (!restarted || streams_of(d, neighbour_at(d, slot)) < 2) return;
+    if (!restarted || digest_streams_of(d, neighbour_at(d, slot)) < 2) return;
     d->forced = true;
     want_plan(d);
 }
@@ -299,12 +277,13 @@ void digest_status_send(struct digest *d, rank_t to, bool wanted, struct algo_ac
 void digest_plan_send(struct digest *d, rank_t to, struct algo_actions *acts)
 {
     CHECK(d->plan.base != NULL); /* plan 0 is never below anybody's */
-    size_t size = d->plan.down_count * sizeof(struct edge);
+    size_t size = d->plan.down_count * sizeof(struct edge) + d->plan.lineage_words * sizeof(uint32_t);
     d->known[digest_slot(d, to)] = d->plan.epoch;
     struct algo_msg *msg = algo_send(acts, to, DIGEST_PLAN);
     msg->field_count = PLAN_FIELDS;
     msg->field[FIELD_EPOCH] = d->plan.epoch.number;
     msg->field[FIELD_PROPOSER] = d->plan.epoch.proposer;
+    msg->field[FIELD_EDGES] = d->plan.down_count;
     msg->bits = size > 0 ? (const uint8_t *)d->plan.down : NULL;
     msg->bits_size = (uint32_t)size;
     msg->vec = blob_ref(d->plan.base);
@@ -347,13 +326,18 @@ bool digest_epoch_matches(struct digest *d, rank_t from, const struct algo_msg *
     return false;
 }
 
-static void offer_send(const struct digest *d, rank_t to, struct algo_actions *acts)
+static void offer_send(struct digest *d, rank_t to, struct algo_actions *acts)
 {
     struct algo_msg *msg = algo_send(acts, to, DIGEST_OFFER);
     msg->field_count = OFFER_FIELDS;
     msg->field[FIELD_EPOCH] = d->plan.epoch.number;
     msg->field[FIELD_PROPOSER] = d->plan.epoch.proposer;
     msg->field[FIELD_WEIGHT] = (uint64_t)(digest_data_behind(d) * WEIGHT_UNIT);
+    uint32_t words;
+    uint32_t *lineage = digest_lineage_own(d, 0, &words);
+    digest_spend(d, lineage);
+    msg->bits = words > 0 ? (const uint8_t *)lineage : NULL;
+    msg->bits_size = words * (uint32_t)sizeof *lineage;
     msg->vec = blob_ref(d->reference);
 }
 
@@ -385,15 +369,25 @@ int digest_status_message(struct digest *d, rank_t from, const struct algo_msg *
 int digest_offer_message(struct digest *d, rank_t from, const struct algo_msg *msg)
 {
     if (msg->field_count != OFFER_FIELDS || msg->vec == NULL || !epoch_is_sound(d, msg) ||
-        msg->field[FIELD_WEIGHT] > (uint64_t)WEIGHT_UNIT + 1000)
+        msg->field[FIELD_WEIGHT] > (uint64_t)WEIGHT_UNIT + 1000 || msg->bits_size % sizeof(uint32_t) != 0)
         return ERR_PROTO;
-    struct epoch theirs = epoch_of(msg);
+    struct epoch theirs = epoch_of(msg), after = {theirs.number, theirs.proposer + 1};
+    uint32_t *lineage = mem_new(msg->bits_size + 1, 1);
+    if (msg->bits_size > 0) memcpy(lineage, msg->bits, msg->bits_size);
+    if (!digest_lineage_is_sound(d, lineage, msg->bits_size / (uint32_t)sizeof *lineage, &after)) {
+        free(lineage);
+        return ERR_PROTO;
+    }
     if (epoch_compare(&theirs, &d->plan.epoch) >= 0 || !left_out(d, digest_slot(d, from))) {
+        free(lineage);
         d->counters.duplicates_dropped++;
         return 0;
     }
-    blob_unref(d->offer);
+    digest_offer_drop(d);
+    free(d->offer_lineage);
     d->offer = blob_ref(msg->vec);
+    d->offer_lineage = lineage;
+    d->offer_words = msg->bits_size / (uint32_t)sizeof *lineage;
     d->offer_slot = digest_slot(d, from);
     d->offer_weight = (double)msg->field[FIELD_WEIGHT] / WEIGHT_UNIT;
     want_plan(d);
@@ -411,26 +405,35 @@ static bool edges_are_sound(const struct digest *d, const struct edge *list, uin
     return true;
 }
 
+/* Edges, then the lineage. */
+static bool plan_is_sound(const struct digest *d, const struct algo_msg *msg)
+{
+    if (msg->field_count != PLAN_FIELDS || msg->vec == NULL || !epoch_is_sound(d, msg)) return false;
+    return msg->bits_size % sizeof(uint32_t) == 0 &&
+           msg->field[FIELD_EDGES] <= msg->bits_size / sizeof(struct edge);
+}
+
 int digest_plan_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts)
 {
-    if (msg->field_count != PLAN_FIELDS || msg->vec == NULL || !epoch_is_sound(d, msg) ||
-        msg->bits_size % sizeof(struct edge) != 0)
-        return ERR_PROTO;
-    uint32_t count = msg->bits_size / (uint32_t)sizeof(struct edge);
-    struct edge *down = mem_new(count, sizeof *down);
-    if (count > 0) memcpy(down, msg->bits, msg->bits_size);
-    if (!edges_are_sound(d, down, count)) {
+    if (!plan_is_sound(d, msg)) return ERR_PROTO;
+    struct epoch theirs = epoch_of(msg);
+    uint32_t count = (uint32_t)msg->field[FIELD_EDGES];
+    uint32_t lineage_words =
+        (msg->bits_size - count * (uint32_t)sizeof(struct edge)) / (uint32_t)sizeof(uint32_t);
+    struct edge *down = mem_new(msg->bits_size, 1);
+    if (msg->bits_size > 0) memcpy(down, msg->bits, msg->bits_size);
+    if (!edges_are_sound(d, down, count) ||
+        !digest_lineage_is_sound(d, (const uint32_t *)(down + count), lineage_words, &theirs)) {
         free(down);
         return ERR_PROTO;
     }
-    struct epoch theirs = epoch_of(msg);
     d->known[digest_slot(d, from)] = theirs;
     if (epoch_compare(&theirs, &d->plan.epoch) <= 0) {
         free(down);
         d->counters.duplicates_dropped++;
         return 0;
     }
-    plan_adopt(d, theirs, down, count, msg->vec);
+    plan_adopt(d, theirs, down, count, lineage_words, msg->vec);
     d->counters.mixes++;
     plan_flood(d, from, acts);
     return 0;

@@ -76,6 +76,15 @@ static void regenerate(struct digest *d, struct stream_seat *m, struct algo_acti
         digest_tour_begin(d, m, true, acts);
 }
 
+/* Its first member makes a stream's token, unless it came late. */
+void digest_await_first(struct digest *d, struct stream_seat *m)
+{
+    rank_t first = m->member[0];
+    size_t slot = first != d->rank ? digest_slot(d, first) : SIZE_MAX;
+    bool missing = first == d->rank || (slot != SIZE_MAX && !d->up[slot]);
+    custody_await_first(&m->custody, missing, d->now_us);
+}
+
 void digest_search_tick(struct digest *d, struct algo_actions *acts)
 {
     for (uint32_t i = 0; i < d->own_count; i++) {
@@ -89,7 +98,7 @@ void digest_search_tick(struct digest *d, struct algo_actions *acts)
             seek_flood(d, m, &m->custody.best, m->custody.best_at, false, acts);
             break;
         case CUSTODY_REGENERATE:
-            m->fork = snapshot;
+            digest_claims_fork(d, m, &snapshot);
             regenerate(d, m, acts);
             return; /* our streams may be others now */
         }

@@ -39,6 +39,7 @@ static void sync_with(struct digest *d, struct stream_seat *m, const float *g)
 {
     struct blob *out = blob_new(d->dim * sizeof(float));
     const struct blob *known = m->fresh ? d->reference : m->snapshot;
+    digest_ledger_open(d);
     sync_pass(d->dim, (float)d->share, g, blob_floats(d->reference), blob_floats(known), d->x,
               blob_floats_own(out));
     m->fresh = d->owes = false;
@@ -48,6 +49,8 @@ static void sync_with(struct digest *d, struct stream_seat *m, const float *g)
     d->reference = blob_ref(out);
     d->steps_handed_over = d->steps;
     custody_advance(&m->custody);
+    digest_heard_merge(d, m);
+    digest_ledger_close(d, m);
 }
 
 /* -- next hop ---------------------------------------------------------------------------------- */
@@ -123,7 +126,7 @@ static void token_send(struct digest *d, struct stream_seat *m, struct algo_acti
     msg->field[FIELD_FORK_MAKER] = m->fork.maker;
     msg->field[FIELD_FORK_SEQUENCE] = m->fork.sequence;
     msg->bits = m->visited;
-    msg->bits_size = (uint32_t)d->bits_size;
+    msg->bits_size = (uint32_t)d->bits_size + digest_claims_size(d, m);
     digest_line_send(d, m, msg);
     d->counters.model_transfers++;
 }
@@ -196,7 +199,7 @@ static void answer(rank_t to, enum digest_message kind, const struct algo_msg *t
 
 static bool token_is_sound(const struct digest *d, const struct algo_msg *msg)
 {
-    return msg->field_count == TOKEN_FIELDS && msg->bits_size == d->bits_size &&
+    return msg->field_count == TOKEN_FIELDS && msg->bits_size >= d->bits_size &&
            msg->field[FIELD_GENERATION] <= UINT32_MAX && msg->field[FIELD_MAKER] < d->node_count &&
            msg->field[FIELD_SEQUENCE] < UINT64_MAX / 2 && msg->field[FIELD_ROUND] < UINT64_MAX / 2 &&
            msg->field[FIELD_HOPS] < UINT64_MAX / 2 && msg->field[FIELD_NUMBER] < UINT64_MAX / 4 &&
@@ -208,7 +211,7 @@ static void arrive(struct digest *d, struct stream_seat *m, rank_t from, const s
                    const struct blob *token)
 {
     bool first_here = !bit_get(msg->bits, d->rank);
-    memcpy(m->visited, msg->bits, d->bits_size);
+    memcpy(m->visited, msg->bits, msg->bits_size);
     m->round = msg->field[FIELD_ROUND];
     m->hops = msg->field[FIELD_HOPS];
     if (first_here) {
@@ -228,7 +231,7 @@ int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *m
     if (!token_is_sound(d, msg)) return ERR_PROTO;
     if (!digest_epoch_matches(d, from, msg, acts)) return 0;
     struct stream_seat *m = digest_seat(d, msg->field[FIELD_STREAM]);
-    if (m == NULL || !seat_has(m, from)) return ERR_PROTO;
+    if (m == NULL || !seat_has(m, from) || !digest_claims_are_sound(d, msg)) return ERR_PROTO;
     struct token_stamp stamp = {(uint32_t)msg->field[FIELD_GENERATION], (rank_t)msg->field[FIELD_MAKER],
                                 msg->field[FIELD_SEQUENCE]};
     struct blob *token;
@@ -250,7 +253,9 @@ int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *m
     }
     m->parked = false;
     m->fork = fork;
+    digest_claims_read(d, m, msg);
     digest_line_heed_fork(d, m, from, &last);
+    if (stamp.generation != last.generation || stamp.maker != last.maker) digest_ledger_heed_token(d, m);
     arrive(d, m, from, msg, token);
     blob_unref(token);
     if (was_searched)

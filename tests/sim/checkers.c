@@ -12,11 +12,12 @@
 
 enum {
     EVENTS_PER_SECOND_MAX = 30000,
-    QUEUE_BYTES_MAX = 256 * 1024, /* models are of 64 bytes here: more is a flood */
+    QUEUE_BYTES_MAX = 256 * 1024, /* models are of 64 bytes here, in slices of 1 KiB: more is a flood */
     REST_US = 3 * STORM_SECOND,   /* without a regeneration or a re-base */
 };
 
 static_assert((int)CHECKERS_NODES == (int)STORM_NODES, "a record for each node");
+static_assert((int)CHECKERS_DIM == (int)STORM_DIM, "room for a model");
 
 static struct node *node_of(const struct storm *s, rank_t v)
 {
@@ -238,7 +239,7 @@ void checkers_burst_begin(struct storm *s)
 
 void checkers_burst_end(struct storm *s)
 {
-    float x[STORM_NODES];
+    float x[STORM_DIM];
     simulation_model(s->sim, x);
     double done = 0;
     for (rank_t u = 0; u < STORM_NODES; u++) {

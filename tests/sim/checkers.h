@@ -17,7 +17,27 @@
 
 struct storm;
 
-enum { CHECKERS_NODES = 16, CHECKERS_STREAMS = 16 };
+enum { CHECKERS_NODES = 16, CHECKERS_DIM = 256, CHECKERS_STREAMS = 16, CHECKERS_PLANS = 256 };
+
+/* Why DIGEST's work got lost (digest_losses.c). */
+enum digest_loss {
+    DIGEST_LOSS_PLAN_LOSS,
+    DIGEST_LOSS_PLAN_RESTART,
+    DIGEST_LOSS_PLAN_TOKEN,
+    DIGEST_LOSS_MERGE,
+    DIGEST_LOSS_ANEW,
+    DIGEST_LOSS_DIED,
+    DIGEST_LOSS_AWAY,
+    DIGEST_LOSS_COUNT
+};
+
+/* One node's work as the cluster holds it, in steps; of all its lives. */
+struct digest_account {
+    double held, handed;
+    struct epoch epoch; /* what the node was seen with last */
+    bool offered, forced, away;
+    uint64_t anew;
+};
 
 /* What a step of node u adds to coordinate u of the models, at rest, once all agree. */
 enum law_share {
@@ -61,13 +81,15 @@ struct checkers {
     uint64_t second, events; /* of the present virtual second */
     bool quiet;
     double missing[CHECKERS_NODES]; /* steps of each node's work, when quiet began */
+    struct digest_account account[CHECKERS_NODES];
+    uint8_t plan_cause[CHECKERS_PLANS][CHECKERS_NODES]; /* enum digest_loss, by number and proposer */
     uint64_t at_heal_steps[CHECKERS_NODES], at_heal_mixes[CHECKERS_NODES];
     uint64_t marks, marks_since_us; /* regenerations and re-bases counted: no change for a while is rest */
     uint64_t holder_term;           /* async: greatest term of a holder seen, and the greatest x_t of any */
     double applied[CHECKERS_NODES];
     /* When the burst began. */
     uint64_t burst_counted[CHECKERS_NODES];
-    float burst_model[CHECKERS_NODES];
+    float burst_model[CHECKERS_DIM];
 };
 
 void checkers_event(struct storm *s);             /* what must hold always; problems go to storm_fail */

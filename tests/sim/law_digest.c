@@ -12,6 +12,19 @@
 
 /* -- always ------------------------------------------------------------------------------------ */
 
+/* ... nor of any slice of time: what is lost elsewhere hides nothing. */
+static void slices_check(struct storm *s, rank_t v, const char *what, const float *slice)
+{
+    for (uint32_t i = 0; s->slices && i < STORM_DIM - STORM_NODES; i++) {
+        rank_t u = i / STORM_SLICES;
+        double done = (double)s->sliced[i], held = (double)slice[i] / s->weight[u];
+        if (held > done + checkers_slack(done) || held < -checkers_slack(done))
+            storm_fail(s,
+                       "counted twice: %s of node %u holds %.2f steps of slice %u of node %u, which did %.0f",
+                       what, v, held, i % STORM_SLICES, u, done);
+    }
+}
+
 /* An aggregate holds at most weight times what was handed over. */
 static void aggregate_check(struct storm *s, rank_t v, const char *what, const float *x)
 {
@@ -22,6 +35,7 @@ static void aggregate_check(struct storm *s, rank_t v, const char *what, const f
             storm_fail(s, "counted twice: %s of node %u holds %.2f steps of node %u, which handed over %.0f",
                        what, v, held, u, handed);
     }
+    slices_check(s, v, what, x + STORM_NODES);
 }
 
 static void amounts_check(struct storm *s, rank_t v, const struct digest *d)
@@ -60,6 +74,7 @@ void digest_look(struct storm *s, rank_t v)
     const struct digest *d = storm_digest(s, v);
     if (!s->rounded) amounts_check(s, v, d);
     stamps_check(s, v, d, &s->checkers.node[v]);
+    digest_losses_look(s, v);
 }
 
 /* -- at rest ----------------------------------------------------------------------------------- */

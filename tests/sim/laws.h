@@ -10,6 +10,9 @@ const char *digest_unrest(struct storm *s);
 const char *digest_disagreement(struct storm *s);
 void digest_quiet(struct storm *s);
 void digest_end(struct storm *s);
+const char *digest_loss_name(enum digest_loss cause);
+void digest_losses_look(struct storm *s, rank_t v);
+void digest_losses_crash(struct storm *s, rank_t v); /* it is about to */
 
 void copies_look_at_rest(struct storm *s, rank_t v);
 void copies_end(struct storm *s);

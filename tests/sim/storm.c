@@ -16,6 +16,7 @@
 
 #include "base/check.h"
 #include "net/sim/internal.h"
+#include "tests/sim/laws.h"
 
 enum {
     SAFETY_US = 60 * STORM_SECOND,
@@ -78,17 +79,28 @@ struct counter {
     uint32_t v;
 };
 
+static size_t slice_now(const struct storm *s, rank_t v)
+{
+    uint64_t slice = simulation_now_us(s->sim) / STORM_SLICE_US;
+    return (size_t)v * STORM_SLICES + (slice < STORM_SLICES ? slice : STORM_SLICES - 1);
+}
+
 static uint32_t counter_run(struct trainer *t, const float *x, uint32_t max_steps, float *delta, double *loss)
 {
     struct counter *c = (struct counter *)t;
     (void)x;
-    memset(delta, 0, STORM_NODES * sizeof *delta);
+    memset(delta, 0, c->storm->setup.dim * sizeof *delta);
     *loss = 1;
     c->storm->under_way[c->v] = c->storm->drifting ? max_steps : 0;
     if (!c->storm->drifting) return max_steps;
     delta[c->v] = (float)max_steps;
     c->storm->counted[c->v] += max_steps;
     c->storm->counted_life[c->v] += max_steps;
+    if (c->storm->slices) {
+        size_t i = slice_now(c->storm, c->v);
+        delta[STORM_NODES + i] = (float)max_steps;
+        c->storm->sliced[i] += max_steps;
+    }
     return max_steps;
 }
 
@@ -133,7 +145,7 @@ static void storm_open(struct storm *s, const struct storm_plan *plan)
 {
     static const struct mutant nothing = {.name = NULL};
     const struct mutant *planted = plan->mutant != NULL ? plan->mutant : &nothing;
-    static const float x0[STORM_NODES] = {0};
+    static const float x0[STORM_DIM] = {0};
     struct err_text why = {""};
     prng_split(&s->prng, s->seed, "storm", 0);
     s->drifting = true;
@@ -147,7 +159,8 @@ static void storm_open(struct storm *s, const struct storm_plan *plan)
     s->setup.latency = &s->latency_choice;
     s->setup.step_time = &s->step_time_choice;
     s->setup.seed = s->seed;
-    s->setup.dim = STORM_NODES;
+    s->slices = s->digest && !s->lossy;
+    s->setup.dim = s->slices ? STORM_DIM : STORM_NODES;
     s->setup.x0 = x0;
     s->setup.weight = s->weight;
     s->setup.trainer_new = counter_new;
@@ -180,6 +193,7 @@ static void crash(struct storm *s, rank_t v)
     uint32_t dead = 0;
     for (rank_t u = 0; u < STORM_NODES; u++) dead += simulation_node(s->sim, u) == NULL;
     if (simulation_node(s->sim, v) == NULL || dead >= DEAD_MAX) return;
+    if (s->digest && storm_digest(s, v) != NULL) digest_losses_crash(s, v);
     s->handed_gone[v] += handed_in_this_life(s, v);
     s->counted_life[v] = s->under_way[v] = 0;
     s->paused[v] = false;
@@ -289,12 +303,24 @@ static bool disturb(struct storm *s)
     return true;
 }
 
+static void split(struct storm *s)
+{
+    const struct graph *g = simulation_graph(s->sim);
+    for (rank_t a = 0; a < STORM_NODES / 2; a++)
+        for (uint32_t i = g->offset[a]; i < g->offset[a + 1]; i++)
+            if (g->neighbour[i] >= STORM_NODES / 2) inflict(s, STORM_CUT, a, g->neighbour[i]);
+}
+
 static bool disturb_once(struct storm *s)
 {
     rank_t v = (rank_t)(s->seed % STORM_NODES);
+    bool crashes = s->plan.scene == STORM_SCENE_CRASH;
     if (!storm_go_on(s, SAFETY_US / 2)) return false;
-    inflict(s, STORM_CRASH, v, v);
-    return storm_go_on(s, SAFETY_US / 2 + 10 * STORM_SECOND);
+    if (crashes)
+        inflict(s, STORM_CRASH, v, v);
+    else
+        split(s);
+    return storm_go_on(s, SAFETY_US / 2 + (crashes ? 10 : 60) * (uint64_t)STORM_SECOND);
 }
 
 /* Waits, not for long, until somebody stands for something. */
@@ -324,6 +350,12 @@ static bool disturb_pillars(struct storm *s)
         inflict(s, STORM_RESTART, v, v);
     }
     return true;
+}
+
+static bool disturb_as_planned(struct storm *s)
+{
+    if (s->plan.scene != STORM_SCENE_NONE) return disturb_once(s);
+    return s->plan.pillars ? disturb_pillars(s) : disturb(s);
 }
 
 static void heal(struct storm *s)
@@ -370,8 +402,7 @@ static bool drift_for(struct storm *s, uint64_t duration_us)
 
 static void storm_weather(struct storm *s, struct storm_tally *tally)
 {
-    bool once = s->mutant != NULL && s->mutant->single_crash;
-    if (!(once ? disturb_once(s) : s->plan.pillars ? disturb_pillars(s) : disturb(s))) return;
+    if (!disturb_as_planned(s)) return;
     heal(s);
     if (!storm_settle(s, checkers_unrest, &tally->quiet_us_max)) return;
     checkers_quiet(s);

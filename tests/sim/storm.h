@@ -2,8 +2,8 @@
  * kinds for a while (safety), then everything is healed and the cluster must come to rest, go on, and agree
  * once there is no more drift (liveness), twice: after the storm, and after a burst of further steps. checkers.h looks on after every event.
  *
- * The trainers count: one local step of node v adds 1 to coordinate v and nothing else, so that coordinate v
- * of a model tells how much of v's work it holds. */
+ * The trainers count: one local step of node v adds 1 to coordinate v, so that coordinate v of a model tells how
+ * much of v's work it holds. */
 #ifndef GADABOUT_TESTS_SIM_STORM_H
 #define GADABOUT_TESTS_SIM_STORM_H
 
@@ -16,6 +16,10 @@
 #include "tests/sim/checkers.h"
 
 enum { STORM_NODES = 16, STORM_SECOND = 1000000, STORM_TEXT = 128 };
+
+/* Where what it hands over is watched in detail, a step counts once more in a coordinate of its node and its time:
+ * what is lost of other times cannot hide there what comes twice. */
+enum { STORM_SLICES = 15, STORM_SLICE_US = 8 * STORM_SECOND, STORM_DIM = STORM_NODES * (1 + STORM_SLICES) };
 
 enum storm_fault {
     STORM_CRASH,
@@ -69,7 +73,13 @@ struct mutant {
     void (*tamper)(struct storm *s); /* NULL, or called after each event, before the checkers look */
     bool forgets_a_link;             /* one cut link is not healed */
     bool pillars;                    /* as storm_plan.pillars */
-    bool single_crash;               /* no random faults: one node is away for ten seconds */
+};
+
+/* Instead of random faults, after 30 seconds: */
+enum storm_scene {
+    STORM_SCENE_NONE,
+    STORM_SCENE_CRASH, /* one node is away for ten seconds */
+    STORM_SCENE_SPLIT, /* two halves are apart for a minute */
 };
 
 /* What is not drawn from the seed. */
@@ -80,6 +90,7 @@ struct storm_plan {
     bool loud;                   /* faults and log lines go to stderr */
     bool pillars; /* no random faults: again and again the node whose loss hurts most is killed */
     bool plain;   /* single faults only: no partitions and swizzles */
+    enum storm_scene scene;
 };
 
 struct storm_tally {
@@ -88,6 +99,7 @@ struct storm_tally {
     uint64_t quiet_us_max, agreed_us_max; /* until rest after healing; until agreement without drift */
     double handed, missing;               /* steps with DIGEST, sums over nodes and seeds */
     double missing_share_max;             /* of one storm */
+    double lost[DIGEST_LOSS_COUNT];       /* by cause; sums to about `missing` */
 };
 
 struct storm {
@@ -99,6 +111,7 @@ struct storm {
     bool digest;
     bool lossy;   /* messages lose part of what they carry ... */
     bool rounded; /* ... and what they carry is not exact */
+    bool slices;  /* models have STORM_DIM coordinates, otherwise STORM_NODES */
     double weight[STORM_NODES];
     double fault_weight[STORM_FAULT_COUNT], fault_gap_us;
     struct prng prng;
@@ -111,11 +124,13 @@ struct storm {
     bool drifting;
     uint64_t counted[STORM_NODES];      /* steps that v's trainers counted, in all its lives */
     uint64_t counted_life[STORM_NODES]; /* ... in the present one */
-    uint64_t under_way[STORM_NODES];    /* ... in a job whose result has not come yet */
-    uint64_t handed_gone[STORM_NODES];  /* counted steps handed over in lives that are gone */
-    uint32_t touched;                   /* bit v: the event ran node v */
-    uint64_t healed_us;                 /* TIME_NEVER before */
-    bool training_ended;                /* an event ended a training job */
+    uint64_t
+        sliced[STORM_DIM - STORM_NODES]; /* ... in each slice of time, of the first node, then the next */
+    uint64_t under_way[STORM_NODES];     /* ... in a job whose result has not come yet */
+    uint64_t handed_gone[STORM_NODES];   /* counted steps handed over in lives that are gone */
+    uint32_t touched;                    /* bit v: the event ran node v */
+    uint64_t healed_us;                  /* TIME_NEVER before */
+    bool training_ended;                 /* an event ended a training job */
     struct storm_plan plan;
     /* the watch */
     struct checkers checkers;

@@ -110,6 +110,30 @@ static void forget_the_fence(struct storm *s)
     c->known = (struct token_stamp){0, 0, 0};
 }
 
+/* What a token took is handed over once more, from time to time. */
+static void owe_what_is_held(struct storm *s)
+{
+    if (!touched(s, VICTIM) || !has_synced(s, VICTIM, &s->mutant_memory[0])) return;
+    struct digest *d = storm_digest(s, VICTIM);
+    if (d->handover_count > 0 && ++s->mutant_memory[1] % 50 == 0) d->handover[0].owed = true;
+}
+
+/* A node does not tell what its aggregate holds: whoever begins anew from it hands over once more. */
+static void claim_too_little(struct storm *s)
+{
+    if (!touched(s, VICTIM)) return;
+    struct digest *d = storm_digest(s, VICTIM);
+    for (uint32_t i = 0; i < d->plan.streams.count; i++) d->heard[i] /= 2;
+}
+
+/* The token made anew does not tell from which snapshot. */
+static void forget_the_fork(struct storm *s)
+{
+    if (!touched(s, VICTIM)) return;
+    struct digest *d = storm_digest(s, VICTIM);
+    for (uint32_t i = 0; i < d->own_count; i++) d->own[i].fork.sequence = 0;
+}
+
 /* What a compressed token left behind is forgotten. */
 static void forget_what_was_dropped(struct storm *s)
 {
@@ -240,6 +264,9 @@ static const struct mutant mutants[] = {
     {.name = "keep what was given", .algorithm = single, .tamper = keep_what_was_given},
     {.name = "lose and do not search", .algorithm = single, .tamper = lose_and_do_not_search},
     {.name = "forget the fence", .algorithm = single, .tamper = forget_the_fence},
+    {.name = "owe what is held", .algorithm = single, .tamper = owe_what_is_held},
+    {.name = "claim too little", .algorithm = path, .tamper = claim_too_little},
+    {.name = "forget the fork", .algorithm = single, .tamper = forget_the_fork},
     {.name = "drop progress", .algorithm = path, .tamper = drop_progress},
     {.name = "spoil a parameter", .algorithm = single, .tamper = spoil_a_parameter},
     {.name = "forget what was dropped",

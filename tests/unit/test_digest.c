@@ -149,6 +149,10 @@ static void malformed_messages_are_refused_and_change_nothing(void **state)
     float *x = mem_new_zero(4, sizeof(float));
     struct blob *vec = blob_copy(x, 4 * sizeof(float));
     uint8_t bits[8] = {1};
+    /* Lines of plans: (number, proposer, streams, what was heard of each) ... */
+    static const uint32_t endless[] = {0, 0, UINT32_MAX, 0}, of_itself[] = {1, 0, 0};
+    static const uint32_t falling[] = {2, 1, 1, 7, 2, 0, 1, 7};
+    static const uint8_t forks[17] = {1, 4};
     struct algo_msg bad[] = {
         {.kind = 0},
         {.kind = 99},
@@ -188,7 +192,37 @@ static void malformed_messages_are_refused_and_change_nothing(void **state)
          .bits = bits,
          .bits_size = 3,
          .field = {1, 0}},
+        {.kind = DIGEST_PLAN, .field_count = PLAN_FIELDS, .vec = vec, .field = {1, 0, 1}}, /* no edge there */
+        {.kind = DIGEST_PLAN,
+         .field_count = PLAN_FIELDS,
+         .vec = vec,
+         .bits = (const uint8_t *)endless,
+         .bits_size = sizeof endless,
+         .field = {1, 0, 0}},
+        {.kind = DIGEST_PLAN,
+         .field_count = PLAN_FIELDS,
+         .vec = vec,
+         .bits = (const uint8_t *)of_itself,
+         .bits_size = sizeof of_itself,
+         .field = {1, 0, 0}},
+        {.kind = DIGEST_PLAN,
+         .field_count = PLAN_FIELDS,
+         .vec = vec,
+         .bits = (const uint8_t *)falling,
+         .bits_size = sizeof falling,
+         .field = {9, 0, 0}},
+        {.kind = DIGEST_TOKEN,
+         .field_count = TOKEN_FIELDS,
+         .vec = vec,
+         .bits = (const uint8_t *)forks,
+         .bits_size = 17, /* a map and a fork that is younger than the token's own */
+         .field = {0, 0, 0, 5, 0, 99, 0, 0, 0, 0, 3}},
         {.kind = DIGEST_OFFER, .field_count = OFFER_FIELDS, .vec = vec, .field = {0, 0, UINT64_MAX}},
+        {.kind = DIGEST_OFFER,
+         .field_count = OFFER_FIELDS,
+         .vec = vec,
+         .bits = (const uint8_t *)endless,
+         .bits_size = sizeof endless},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         float before[4];

@@ -277,6 +277,49 @@ static void all_that_begin_again_have_tokens_soon(void **state)
     }
 }
 
+/* All have stopped and one does not come back, whichever: nobody waits for its tokens for much longer than it takes
+ * to see that it is gone, to search, and to spread a plan. */
+static uint64_t wait_without(const char *params, const char *topology, rank_t first, rank_t missing)
+{
+    struct cluster c;
+    cluster_open(&c, topology, 8, params, NULL, 5);
+    harness_run_until(c.h, SECOND);
+    float kept[8];
+    memcpy(kept, harness_model(c.h, first), sizeof kept);
+    for (rank_t v = 0; v < 8; v++) harness_crash(c.h, v);
+    harness_restart_at(c.h, first, false, kept);
+    for (rank_t v = 0; v < 8; v++)
+        if (v != first && v != missing) harness_restart_at(c.h, v, true, kept);
+    uint64_t begun = harness_now(c.h);
+    for (rank_t v = 0; v < 8; v++) {
+        struct algo_report r = {.mixes = 0};
+        while (v != missing && r.mixes == 0 && harness_now(c.h) < begun + 60 * SECOND) {
+            harness_report(c.h, v, &r);
+            if (r.mixes == 0) harness_run_until(c.h, harness_now(c.h) + SECOND / 100);
+        }
+    }
+    uint64_t took = harness_now(c.h) - begun;
+    cluster_close(&c);
+    return took;
+}
+
+static void a_first_holder_that_is_missing_is_not_waited_for(void **state)
+{
+    (void)state;
+    static const char *const params[] = {"digest:streams=single,sync_every=10", "digest:sync_every=10",
+                                         "digest:streams=star,sync_every=10"};
+    static const char *const topologies[] = {"ring", "torus", "complete"};
+    for (size_t i = 0; i < 9; i++)
+        for (rank_t first = 0; first < 8; first += 3)
+            for (rank_t missing = 0; missing < 8; missing++) {
+                if (missing == first) continue;
+                uint64_t took = wait_without(params[i % 3], topologies[i / 3], first, missing);
+                if (took > 5 * PATIENCE)
+                    fail_msg("%s on %s, %u first, without %u: %d ms", params[i % 3], topologies[i / 3], first,
+                             missing, (int)(took / 1000));
+            }
+}
+
 static void a_token_sent_as_the_plan_changes_keeps_its_bits(void **state)
 {
     (void)state;
@@ -324,6 +367,7 @@ int main(void)
         cmocka_unit_test(a_dead_holder_costs_its_own_contribution_at_most),
         cmocka_unit_test(a_token_is_not_repeated_to_another_process),
         cmocka_unit_test(all_that_begin_again_have_tokens_soon),
+        cmocka_unit_test(a_first_holder_that_is_missing_is_not_waited_for),
         cmocka_unit_test(a_token_sent_as_the_plan_changes_keeps_its_bits),
         cmocka_unit_test(a_plan_sent_as_the_plan_changes_keeps_its_bits),
         cmocka_unit_test(single_stream_survives_random_faults),

@@ -1,79 +1,16 @@
 /* Goal: a walking model holds every step that was done on it, with compression together with what its
- * hand-overs left at the nodes; links that break lose nothing, nodes that die do not end the walk; several
- * models are aggregated as Multi-Walk says, and train one after the other where they meet.
+ * hand-overs left at the nodes; links that break lose nothing, nodes that die do not end the walk; malformed messages
+ * change nothing.
  * Method: the algorithm harness in virtual time with the counting trainer: coordinate r of the model and all
  * residuals together is the number of steps rank r has done. That checker is shown a node which forgets what
- * it owes, the one of the aggregation a wrong number of walks. */
+ * it owes. */
+#include "tests/unit/walk_fixture.h"
+
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
-#include "algo/compress/compress.h"
 #include "algo/vec.h"
-#include "algo/walk/internal.h"
 #include "base/prng.h"
-#include "tests/unit/algo_harness.h"
-
-extern const struct algo_type walk_type;
-
-enum { NODES = 8, DIM = 8 };
-#define PATIENCE UINT64_C(1000000)
-#define SECOND UINT64_C(1000000)
-
-static const char *const compressors[] = {"none",
-                                          "fp16",
-                                          "bf16",
-                                          "int8:block=4",
-                                          "topk:fraction=1",
-                                          "randk:fraction=0.95",
-                                          "bernoulli:p=0.95",
-                                          "qsgd:bits=5"};
-enum { COMPRESSOR_COUNT = sizeof compressors / sizeof compressors[0] };
-
-static struct walk *inside(const struct harness *h, rank_t r)
-{
-    return (struct walk *)harness_algo(h, r);
-}
-
-static void build_graph(const char *text, struct graph *g)
-{
-    struct choice choice;
-    assert_int_equal(choice_parse(topology_table, topology_table_count, "", text, &choice, NULL), 0);
-    assert_int_equal(topology_build(&choice, NODES, 3, g, NULL), 0);
-}
-
-static struct harness *start(const struct algo_type *type, const char *params, const char *compress,
-                             const struct graph *g, uint64_t seed)
-{
-    static const float origin[DIM];
-    struct harness *h = harness_new(type, params, g, NULL, DIM, origin, seed, PATIENCE);
-    harness_set_compress(h, compress);
-    return h;
-}
-
-/* The node that holds walk t; RANK_NONE = nobody. More than one fails the test. */
-static rank_t holder_of(const struct harness *h, uint32_t t)
-{
-    rank_t holder = RANK_NONE;
-    for (rank_t v = 0; v < NODES; v++) {
-        if (inside(h, v) == NULL || inside(h, v)->walk[t].custody.place != CUSTODY_HELD) continue;
-        assert_int_equal(holder, RANK_NONE);
-        holder = v;
-    }
-    return holder;
-}
-
-static struct algo_report report_of(const struct harness *h, rank_t v)
-{
-    struct algo_report report;
-    harness_report(h, v, &report);
-    return report;
-}
 
 /* -- nothing is lost ------------------------------------------------------------------------------- */
 
@@ -277,106 +214,25 @@ static void the_death_of_a_holder_does_not_end_the_walk(void **state)
     graph_deinit(&g);
 }
 
-/* -- several walks --------------------------------------------------------------------------------- */
-
-struct aggregation {
-    uint32_t walks; /* as the checker takes it */
-    double x[NODES][DIM], base[NODES][DIM];
-    uint32_t last, steps;
-    uint32_t checked, wrong;
-};
-
-/* Follows rank 0: what each walk was when it came, the steps it did, what it was when it had trained. */
-static void follow_rank_0(void *ctx, struct harness *h, rank_t r, const struct algo_event *e)
-{
-    struct aggregation *a = ctx;
-    if (r != 0) return;
-    const struct walk *w = inside(h, 0);
-    if (e->kind == ALGO_TRAINED) {
-        uint32_t t = w->aggregated;
-        a->x[t][0] += (double)e->trained.steps;
-        for (uint32_t i = 0; i < DIM; i++) {
-            double expected = a->base[a->last][i] + (a->x[t][i] - a->base[t][i]) / a->walks;
-            a->wrong += fabs(expected - (double)w->walk[t].base[i]) > 1e-4 * (1 + fabs(expected));
-        }
-        for (uint32_t i = 0; i < DIM; i++) a->x[t][i] = a->base[t][i] = (double)w->walk[t].base[i];
-        a->last = t;
-        a->checked++;
-    }
-    for (uint32_t t = 0; t < w->walk_count && e->kind == ALGO_MESSAGE; t++)
-        for (uint32_t i = 0; i < DIM; i++) a->x[t][i] = (double)w->walk[t].x[i];
-}
-
-static struct aggregation run_aggregation(uint32_t taken_for)
-{
-    struct graph g;
-    build_graph("complete", &g);
-    struct aggregation a = {.walks = taken_for};
-    struct harness *h = start(&walk_type, "walk:steps=2,walks=3", "none", &g, 5);
-    harness_set_hook(h, follow_rank_0, &a);
-    harness_run_until(h, 5 * SECOND);
-    harness_free(h);
-    graph_deinit(&g);
-    return a;
-}
-
-static void rank_0_aggregates_as_multi_walk_says(void **state)
-{
-    (void)state;
-    struct aggregation a = run_aggregation(3);
-    assert_true(a.checked > 50);
-    assert_int_equal(a.wrong, 0);
-    assert_true(run_aggregation(2).wrong > 0); /* the checker would see it */
-}
-
-static void every_walk_goes_on_where_many_meet(void **state)
+/* All have stopped: no walk is anywhere, and the first to begin again makes it, whoever it is. */
+static void the_first_to_begin_again_holds_the_walk(void **state)
 {
     (void)state;
     struct graph g;
-    build_graph("star", &g); /* all of them pass through the middle, whose trainer takes one at a time */
-    for (size_t k = 0; k < COMPRESSOR_COUNT; k += 3) {
-        struct harness *h = start(&walk_type, "walk:walks=8", compressors[k], &g, 1);
-        harness_run_until(h, 10 * SECOND);
-        uint64_t sequence[NODES] = {0}, steps = 0, greatest = 0;
-        for (uint32_t t = 0; t < NODES; t++)
-            for (rank_t v = 0; v < NODES; v++) {
-                uint64_t here = inside(h, v)->walk[t].custody.last.sequence;
-                if (here > sequence[t]) sequence[t] = here;
-                if (here > greatest) greatest = here;
-            }
-        for (rank_t v = 0; v < NODES; v++) steps += harness_steps(h, v);
-        for (uint32_t t = 0; t < NODES; t++) {
-            assert_true(sequence[t] > 50);
-            steps -= sequence[t]; /* one step a stop */
-        }
-        assert_int_equal(steps, 0);
-        uint64_t newest = 0;
-        for (rank_t v = 0; v < NODES; v++)
-            if (report_of(h, v).version > newest) newest = report_of(h, v).version;
-        assert_int_equal(newest, greatest);
-        harness_free(h);
-    }
-    graph_deinit(&g);
-}
-
-static void walks_go_on_without_the_aggregator_and_find_it_again(void **state)
-{
-    (void)state;
-    struct graph g;
-    build_graph("complete", &g);
-    struct harness *h = start(&walk_type, "walk:walks=3", "int8", &g, 2);
-    harness_run_until(h, 3 * SECOND);
-    harness_crash(h, 0);
-    harness_run_until(h, 30 * SECOND);
-    uint64_t steps[NODES];
-    for (rank_t v = 1; v < NODES; v++) steps[v] = harness_steps(h, v);
-    harness_run_until(h, 40 * SECOND);
-    for (rank_t v = 1; v < NODES; v++) assert_true(harness_steps(h, v) > steps[v] + 50);
-    harness_restart(h, 0, true);
-    harness_run_until(h, 80 * SECOND);
-    assert_int_equal(inside(h, 0)->joined, 3);
-    for (uint32_t t = 0; t < 3; t++) assert_non_null(inside(h, 0)->walk[t].base);
-    assert_true(harness_steps(h, 0) > 500);
+    build_graph("ring", &g);
+    struct harness *h = start(&walk_type, "walk:steps=1", "none", &g, 4);
+    harness_run_until(h, SECOND);
+    float kept[DIM];
+    memcpy(kept, harness_model(h, 3), sizeof kept);
+    for (rank_t v = 0; v < NODES; v++) harness_crash(h, v);
+    harness_restart_at(h, 3, false, kept);
+    for (rank_t v = 0; v < NODES; v++)
+        if (v != 3) harness_restart_at(h, v, true, kept);
+    uint64_t before = 0, after = 0;
+    for (rank_t v = 0; v < NODES; v++) before += harness_steps(h, v);
+    harness_run_until(h, harness_now(h) + PATIENCE);
+    for (rank_t v = 0; v < NODES; v++) after += harness_steps(h, v);
+    assert_true(after > before + 20);
     harness_free(h);
     graph_deinit(&g);
 }
@@ -482,89 +338,6 @@ static void malformed_messages_are_refused_whole(void **state)
     graph_deinit(&g);
 }
 
-/* -- where it goes ----------------------------------------------------------------------------------- */
-
-static void leaves_link(struct harness *h, bool up)
-{
-    for (rank_t a = 1; a < NODES; a++)
-        for (rank_t b = a + 1; b < NODES; b++) (up ? harness_link_up : harness_link_down)(h, a, b);
-}
-
-/* Least and greatest of the nodes' shares of the steps, times the number of nodes. In a star, or now in a star and now
- * in a complete graph. */
-static void shares_of_steps(const struct algo_type *type, bool changes, double *least, double *greatest)
-{
-    struct graph g;
-    build_graph(changes ? "complete" : "star", &g);
-    struct harness *h = start(type, "walk:steps=1", "none", &g, 6);
-    for (uint32_t k = 1; k <= 400; k++) {
-        harness_run_until(h, k * SECOND / 2);
-        if (changes) leaves_link(h, k % 2 == 0);
-    }
-    double sum = 0;
-    for (rank_t v = 0; v < NODES; v++) sum += (double)harness_steps(h, v);
-    assert_true(sum > 10000);
-    *least = *greatest = (double)harness_steps(h, 0) * NODES / sum;
-    for (rank_t v = 1; v < NODES; v++) {
-        double share = (double)harness_steps(h, v) * NODES / sum;
-        *least = fmin(*least, share);
-        *greatest = fmax(*greatest, share);
-    }
-    harness_free(h);
-    graph_deinit(&g);
-}
-
-static void every_node_trains_as_often_whatever_its_degree(void **state)
-{
-    (void)state;
-    for (int changes = 0; changes < 2; changes++) {
-        double least, greatest;
-        shares_of_steps(&walk_type, changes, &least, &greatest);
-        if (least < 0.75 || greatest > 1.25)
-            fail_msg("changes %d: shares %g to %g", changes, least, greatest);
-    }
-}
-
-static int step_accepting_all(struct algo *a, const struct algo_event *e, struct algo_actions *acts)
-{
-    struct walk *w = (struct walk *)a;
-    for (uint32_t i = 0; i < w->peer_count; i++) w->peer[i].degree = 1;
-    return walk_type.step(a, e, acts);
-}
-
-static void the_measure_finds_a_walk_that_goes_to_the_hub(void **state)
-{
-    (void)state;
-    struct algo_type planted = walk_type;
-    double least, greatest;
-    planted.step = step_accepting_all;
-    shares_of_steps(&planted, false, &least, &greatest);
-    assert_true(greatest > 2);
-}
-
-/* All have stopped: no walk is anywhere, and the first to begin again makes it, whoever it is. */
-static void the_first_to_begin_again_holds_the_walk(void **state)
-{
-    (void)state;
-    struct graph g;
-    build_graph("ring", &g);
-    struct harness *h = start(&walk_type, "walk:steps=1", "none", &g, 4);
-    harness_run_until(h, SECOND);
-    float kept[DIM];
-    memcpy(kept, harness_model(h, 3), sizeof kept);
-    for (rank_t v = 0; v < NODES; v++) harness_crash(h, v);
-    harness_restart_at(h, 3, false, kept);
-    for (rank_t v = 0; v < NODES; v++)
-        if (v != 3) harness_restart_at(h, v, true, kept);
-    uint64_t before = 0, after = 0;
-    for (rank_t v = 0; v < NODES; v++) before += harness_steps(h, v);
-    harness_run_until(h, harness_now(h) + PATIENCE);
-    for (rank_t v = 0; v < NODES; v++) after += harness_steps(h, v);
-    assert_true(after > before + 20);
-    harness_free(h);
-    graph_deinit(&g);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -574,13 +347,8 @@ int main(void)
         cmocka_unit_test(a_hand_over_is_repeated_bit_for_bit),
         cmocka_unit_test(a_residual_is_for_models_that_lack_it),
         cmocka_unit_test(the_death_of_a_holder_does_not_end_the_walk),
-        cmocka_unit_test(rank_0_aggregates_as_multi_walk_says),
-        cmocka_unit_test(every_walk_goes_on_where_many_meet),
-        cmocka_unit_test(walks_go_on_without_the_aggregator_and_find_it_again),
         cmocka_unit_test(equal_seeds_give_equal_runs),
         cmocka_unit_test(what_does_not_fit_is_refused),
-        cmocka_unit_test(every_node_trains_as_often_whatever_its_degree),
-        cmocka_unit_test(the_measure_finds_a_walk_that_goes_to_the_hub),
         cmocka_unit_test(malformed_messages_are_refused_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

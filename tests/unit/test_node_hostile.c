@@ -1,0 +1,152 @@
+/* Goal: what a hostile peer says of members, places, models or neighbours costs it its link at most; of two processes
+ * with one id the later stops.
+ * Method: node_members_fixture.h, word by word. */
+#include "tests/unit/node_members_fixture.h"
+
+#include <string.h>
+
+/* -- what hostile peers say ------------------------------------------------------------------------ */
+
+static void impossible_claims_change_nothing(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t place, claimed;
+    } lies[] = {{2, 0},          {2, UINT64_MAX}, {2, BOOT + (1ull << 48)},
+                {UINT64_MAX, 5}, {5, 5},          {1ull << 32 | 2, 5}};
+    struct fake f;
+    uint64_t sequence = open_training(&f);
+    for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        struct member liar = record_of(3, RANK_NONE, 0, NODE_TRAINING);
+        liar.incarnation += i;
+        liar.meta[META_PLACE] = lies[i].place;
+        liar.meta[META_CLAIMED] = lies[i].claimed;
+        says_swim(&f, 0, sequence++, SWIM_GOSSIP, &liar, 1);
+        assert_int_equal(place_of(&f), 1);
+    }
+    assert_string_equal(f.events, "");
+    assert_int_equal(f.destroyed, 0);
+    fake_close(&f);
+}
+
+enum offence {
+    OVERLAY_WORDS,
+    READY_TWICE,
+    READY_OF_NO_PLACE,
+    CHUNK_WITHOUT_BODY,
+    ASK_WITH_BODY,
+    CHUNK_TOO_LONG,
+    GET_FLOOD,
+    SYNC_OF_NOBODY,
+    OFFENCE_COUNT
+};
+
+static void offend(struct fake *f, enum offence offence, uint64_t sequence)
+{
+    const struct overlay_msg join = {.kind = OVERLAY_JOIN};
+    struct state_msg msg = {.kind = STATE_CHUNK, .snapshot = 1};
+    struct blob *body = blob_new(offence == CHUNK_TOO_LONG ? STATE_CHUNK_SIZE + 1 : 8);
+    memset(body->data, 0, body->size);
+    switch (offence) {
+    case OVERLAY_WORDS:
+        fake_peer_says(f, 0, LANE_CONTROL, wire_encode_overlay(sequence, &join), NULL);
+        break;
+    case READY_TWICE:
+        says_ready(f, 0, sequence, 0, 1);
+        break;
+    case READY_OF_NO_PLACE:
+        fake_peer_up(f, 3, 1, BOOT + 3, false);
+        says_ready(f, 3, 1, FAKE_NODES, 1);
+        break;
+    case CHUNK_WITHOUT_BODY:
+        fake_peer_says(f, 0, LANE_BULK, wire_encode_state(1, &msg), NULL);
+        break;
+    case ASK_WITH_BODY:
+        msg.kind = STATE_ASK;
+        fake_peer_says(f, 0, LANE_BULK, wire_encode_state(1, &msg), body);
+        break;
+    case CHUNK_TOO_LONG:
+        fake_peer_says(f, 0, LANE_BULK, wire_encode_state(1, &msg), body);
+        break;
+    case GET_FLOOD:
+        msg = (struct state_msg){.kind = STATE_GET, .snapshot = 7, .count = 1u << 30};
+        fake_peer_says(f, 0, LANE_CONTROL, wire_encode_state(sequence, &msg), NULL);
+        break;
+    case SYNC_OF_NOBODY:
+        says_swim(f, 0, sequence, (enum swim_kind)99, NULL, 0);
+        break;
+    case OFFENCE_COUNT:
+        break;
+    }
+    blob_unref(body);
+}
+
+static void offender_loses_its_link_and_nothing_else_happens(void **state)
+{
+    (void)state;
+    for (enum offence offence = OVERLAY_WORDS; offence < OFFENCE_COUNT; offence++) {
+        struct fake f;
+        uint64_t sequence = open_training(&f);
+        offend(&f, offence, sequence);
+        struct node_report report;
+        node_report(f.node, &report);
+        bool third = offence == READY_OF_NO_PLACE;
+        if (strstr(f.calls, third ? "disconnect 3 3;" : "disconnect 0 3;") == NULL || f.events[0] != '\0')
+            fail_msg("offence %d: %s %s", (int)offence, f.calls, f.events);
+        assert_int_equal(report.messages_refused, 1);
+        assert_int_equal(report.place, 1);
+        fake_close(&f);
+    }
+}
+
+static void who_does_not_train_yet_has_no_model_to_give(void **state)
+{
+    (void)state;
+    struct fake f;
+    char out[256];
+    open_members(&f, 4);
+    fake_peer_up(&f, 0, 1, BOOT, false);
+    struct member m = record_of(0, RANK_NONE, 0, NODE_JOINING);
+    says_swim(&f, 0, 1, SWIM_SYNC, &m, 1);
+    fake_forget(&f);
+    for (uint64_t i = 0; i < 5; i++) {
+        const struct state_msg ask = {.kind = i == 0 ? STATE_ASK : STATE_GET, .snapshot = i};
+        fake_peer_says(&f, 0, LANE_CONTROL, wire_encode_state(2 + i, &ask), NULL);
+    }
+    assert_string_equal(fake_sent_to(&f, 0, out), "state:5 "); /* BUSY, once */
+    assert_string_equal(f.calls, "");
+    fake_close(&f);
+}
+
+/* -- two processes with one id ----------------------------------------------------------------------- */
+
+static void of_two_processes_with_one_id_the_later_stops(void **state)
+{
+    (void)state;
+    for (int we_are_later = 0; we_are_later <= 1; we_are_later++) {
+        struct fake f;
+        uint64_t sequence = open_training(&f);
+        struct member rival = record_of(1, RANK_NONE, 0, NODE_JOINING);
+        rival.boot = we_are_later ? BOOT - 5 : BOOT + 5;
+        for (uint32_t i = 0; i < 6; i++) {
+            rival.incarnation = membership_self(node_membership(f.node))->incarnation + 1;
+            assert_int_equal(f.failed, 0);
+            says_swim(&f, 0, sequence + i, SWIM_GOSSIP, &rival, 1);
+            if (f.failed) break;
+        }
+        assert_int_equal(f.failed, we_are_later);
+        if (we_are_later) assert_non_null(strstr(f.failure.text, "--id: 20 is in use: a process at host:1"));
+        fake_close(&f);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(impossible_claims_change_nothing),
+        cmocka_unit_test(offender_loses_its_link_and_nothing_else_happens),
+        cmocka_unit_test(who_does_not_train_yet_has_no_model_to_give),
+        cmocka_unit_test(of_two_processes_with_one_id_the_later_stops),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

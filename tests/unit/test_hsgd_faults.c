@@ -124,6 +124,13 @@ static struct graph *complete_new(void)
     return g;
 }
 
+static void end(struct graph *g, struct recorder *rec)
+{
+    free(rec);
+    graph_deinit(g);
+    free(g);
+}
+
 static struct harness *start(const struct graph *g, struct recorder *rec, uint64_t seed)
 {
     static const float x0[NODES] = {0};
@@ -259,9 +266,7 @@ static void all_events(enum fate fate, uint32_t stride)
         for (uint32_t i = first + (uint32_t)v; i < last; i += stride)
             one_fate(g, time_us[i], victims[v], fate, rec);
     free(time_us);
-    free(rec);
-    graph_deinit(g);
-    free(g);
+    end(g, rec);
 }
 
 static void whoever_dies_the_others_share_one_average(void **state)
@@ -305,9 +310,7 @@ static void who_trains_no_more_holds_nobody_up(void **state)
         if (!ends_with_mean_of(rec, others)) fail_msg("node %u holds others up", victim);
         harness_free(h);
     }
-    free(rec);
-    graph_deinit(g);
-    free(g);
+    end(g, rec);
 }
 
 /* -- a lying peer ------------------------------------------------------------------------------- */
@@ -360,9 +363,7 @@ static void a_count_of_rounds_that_cannot_be_is_not_gone_on_from(void **state)
         assert_in_range(state_of(h, 0)->step, before + HIGHEST, STEP_MAX * 100);
         harness_free(h);
     }
-    free(rec);
-    graph_deinit(g);
-    free(g);
+    end(g, rec);
 }
 
 /* The rounds over tell a laggard at which step it is: they must fit the steps, the start counting as one. */
@@ -403,9 +404,7 @@ static void a_cluster_that_restarts_as_a_whole_counts_alike(void **state)
     assert_null(fault_of(rec, 5, false));
     assert_true(ends_with_mean_of(rec, (1u << NODES) - 1));
     harness_free(h);
-    free(rec);
-    graph_deinit(g);
-    free(g);
+    end(g, rec);
 }
 
 /* -- the checker itself ------------------------------------------------------------------------- */
@@ -431,10 +430,8 @@ static void tampered_records_are_caught(void **state)
     assert_string_equal(fault_of(tampered, 5, false),
                         "an average is neither that of all nor that of the others");
     harness_free(h);
-    free(rec);
     free(tampered);
-    graph_deinit(g);
-    free(g);
+    end(g, rec);
 }
 
 int main(void)

@@ -1,5 +1,5 @@
-/* Shared by the files of the cluster of membership machines: swim_cluster.c (links, input of the machines),
- * swim_queue.c (events in order), swim_faults.c (what tests do to it), swim_view.c (what they ask). */
+/* Shared by the files of the cluster of membership machines: swim_make.c (making one), swim_cluster.c (links, input
+ * of the machines), swim_queue.c (events in order), swim_faults.c (what tests do to it), swim_view.c (what they ask). */
 #ifndef GADABOUT_TESTS_SIM_SWIM_INTERNAL_H
 #define GADABOUT_TESTS_SIM_SWIM_INTERNAL_H
 

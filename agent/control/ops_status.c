@@ -92,6 +92,7 @@ int control_status(struct agent *a, struct control_call *call)
     put(o, "address", json_text_or_null(a->address));
     put(o, "directory", json_text_or_null(a->dir.path));
     put(o, "algorithm", json_choice(&a->config->algorithm_params));
+    if (node_rival_at(a->node) != NULL) put(o, "id_also_at", json_text_or_null(node_rival_at(a->node)));
     put(o, "place", place(r.place));
     put(o, "places", json_integer(a->config->nodes));
     put(o, "phase", json_string(phase_name(a, r.phase)));

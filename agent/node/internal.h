@@ -196,6 +196,8 @@ struct node {
     uint64_t keepers_until_us; /* a founder waits for a keeper's model; TIME_NEVER = has not asked */
     struct transfer_actions state_actions;
     uint64_t refused;
+    uint64_t rival_until_us;      /* until then it is reported that another process has our id, .. */
+    char rival[ADDRESS_TEXT_MAX]; /* .. there; "" = it is not known */
     struct trace_limit warned[NODE_WARN_COUNT];
     struct node_job job;
     uint64_t steps; /* local steps that our model has behind it */

@@ -9,7 +9,7 @@
  *  - we were here before: others tell us our former record; its place is the one we want.
  * Failure courses
  *  - a message of a machine that its link cannot take is dropped: the machines repeat what matters.
- *  - another process has our id: of the two the one that was started later fails, the other says so.
+ *  - another process has our id: both say so, at most once a minute, and go on.
  *  - a message that makes no sense: ERR_PROTO, the link is closed. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +20,7 @@
 #include "net/relay/relay.h"
 
 #define PROGRESS_US 5000000u
+#define RIVAL_SHOWN_US 120000000u  /* it is told of once a minute as long as it is there */
 #define PROGRESS_FIRST_US 1000000u /* after training began: from then on the start is no longer common */
 
 /* -- carrying out ------------------------------------------------------------------------------ */
@@ -106,26 +107,17 @@ static void seen_as(struct node *n, const char *address)
     n->self_changed = n->dirty = true;
 }
 
-/* Neither would ever give in; the one that was started later is likelier the mistake. */
+/* Neither ever gives in; but all that we know of the other is what peers say, and that stops nobody. */
 static void rival_found(struct node *n, const struct membership_action *a)
 {
-    unsigned long long id = (unsigned long long)n->config.id;
-    const char *where = a->address[0] != '\0' ? a->address : "an address that is not known";
-    struct err_text why;
-    if (a->boot > n->config.boot) {
-        trace_line(
-            n->config.trace, TRACE_WARN,
-            "--id: %llu, ours, is used by a process at %s too, which was started later and should stop by "
-            "itself; if it does not, stop it, or give it another --id",
-            id, where);
-        return;
-    }
-    err_set(&why, ERR_CLUSTER,
-            "--id: %llu is in use: a process at %s had it before this one; ids must differ: leave --id out "
-            "to draw "
-            "one, or stop the other process (a copied --state directory copies the id)",
-            id, where);
-    node_fail(n, &why);
+    n->rival_until_us = time_after(node_now_us(n), RIVAL_SHOWN_US);
+    memcpy(n->rival, a->address, strlen(a->address) + 1);
+    trace_line(
+        n->config.trace, TRACE_WARN,
+        "--id: %llu is used by another process too, at %s, which was started %s this one: stop one of the "
+        "two, or start it again with another --id (a copied --state directory copies the id)",
+        (unsigned long long)n->config.id, a->address[0] != '\0' ? a->address : "an address not known",
+        a->boot > n->config.boot ? "after" : "before");
 }
 
 static void members_apply(struct node *n)

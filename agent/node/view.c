@@ -33,6 +33,11 @@ uint32_t node_link_views(const struct node *n, struct node_link_view *out, uint3
     return count;
 }
 
+const char *node_rival_at(const struct node *n)
+{
+    return node_now_us(n) < n->rival_until_us ? n->rival : NULL;
+}
+
 /* -- waiting -------------------------------------------------------------------------------------- */
 
 static void fetch_text(const struct node *n, char out[NODE_WAIT_MAX])

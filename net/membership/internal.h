@@ -80,7 +80,7 @@ struct rival {
     uint64_t boot; /* 0 = none was heard of */
     uint64_t since_us;
     uint32_t claims; /* since then */
-    bool told;
+    uint64_t say_us; /* the owner is not told again before, whatever boot comes next */
     char address[ADDRESS_TEXT_MAX];
 };
 
@@ -128,6 +128,7 @@ struct membership {
     uint64_t held_us;
     uint64_t deadline_us; /* as armed at the end of the last step */
     struct membership_totals totals;
+    struct trace_limit refuted; /* lines of what was said of us */
 
     uint32_t *scratch; /* of link_capacity */
     struct update_store store;

@@ -138,8 +138,8 @@ enum membership_action_kind {
     MEMBERSHIP_CHANGED, /* a member's record changed in a way the owner may care for: new, state, address, meta, boot;
                          * or it was forgotten: membership_find has none */
     MEMBERSHIP_SEEN_AS, /* a peer sees us under `address`: the owner may make it ours with SELF */
-    MEMBERSHIP_RIVAL,   /* another process with our id is alive: it takes back what we say of ourselves, again and
-                         * again. At most once a minute */
+    MEMBERSHIP_RIVAL,   /* peers tell that another process with our id is alive: it takes back what we say of
+                         * ourselves, again and again. At most once a minute */
 };
 
 struct membership_action {

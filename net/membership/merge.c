@@ -12,7 +12,8 @@
  *  - somebody says of us what is not so (SUSPECT, DEAD, LEFT, or a former life with a greater incarnation): we go
  *    above it.
  *  - somebody says so of us again and again, each time above our answer, and always of the same other boot: another
- *    process has our id, and neither would ever give in. The owner is told (RIVAL), and may end the later one.
+ *    process has our id, and neither would ever give in. The owner is told (RIVAL), at most once a minute whatever
+ *    comes: it is a peer's word, and no reason to stop.
  *  - impossible values, unfinished or unprintable text, an incarnation more than a day ahead of our own time, a
  *    stranger for whom there is no room: dropped and counted. */
 #include <string.h>
@@ -74,10 +75,14 @@ static void hear_of_rival(struct membership *m, node_id from, const struct membe
 {
     struct rival *r = &m->rival;
     if (u->boot == m->self->m.boot || u->state != MEMBER_ALIVE) return;
-    if (r->boot != u->boot || m->now_us >= time_after(r->since_us, RIVAL_US))
-        *r = (struct rival){.boot = u->boot, .since_us = m->now_us};
-    if (++r->claims < RIVAL_CLAIM_MAX || r->told) return;
-    r->told = true;
+    if (r->boot != u->boot || m->now_us >= time_after(r->since_us, RIVAL_US)) {
+        r->boot = u->boot;
+        r->since_us = m->now_us;
+        r->claims = 0;
+    }
+    if (r->claims < RIVAL_CLAIM_MAX) r->claims++;
+    if (r->claims < RIVAL_CLAIM_MAX || m->now_us < r->say_us) return;
+    r->say_us = time_after(m->now_us, RIVAL_US);
     memcpy(r->address, u->address, sizeof r->address);
     struct membership_action *a = membership_act(m, MEMBERSHIP_RIVAL, from);
     a->boot = u->boot;
@@ -95,10 +100,10 @@ static void hear_of_ourselves(struct membership *m, node_id from, const struct m
     }
     if (m->left) return;
     if (u->state == MEMBER_SUSPECT || u->state == MEMBER_DEAD) membership_health_add(m, 1);
-    trace_line(m->config.trace, TRACE_INFO,
-               "membership: %016llx says that we are %s (accuser %016llx, evidence %s); refuted",
-               (unsigned long long)from, member_state_name(u->state), (unsigned long long)u->accuser,
-               member_evidence_name(u->evidence));
+    trace_limited(&m->refuted, m->now_us, m->config.trace, TRACE_INFO,
+                  "membership: %016llx says that we are %s (accuser %016llx, evidence %s); refuted",
+                  (unsigned long long)from, member_state_name(u->state), (unsigned long long)u->accuser,
+                  member_evidence_name(u->evidence));
     membership_refute(m, u->incarnation, from);
     hear_of_rival(m, from, u);
 }

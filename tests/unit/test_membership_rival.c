@@ -40,6 +40,21 @@ static void a_rival_that_never_gives_in_is_told_of_once_a_minute(void **state)
     }
 }
 
+/* A liar may name as many boots as it likes. */
+static void boots_that_take_turns_are_told_of_once_a_minute_too(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_open(&r);
+    rig_friend(&r, PEER);
+    uint32_t told = 0;
+    for (uint32_t i = 0; i < 11; i++) told += rival_claims(&r, BOOT - 100 - i, 5, SECOND);
+    assert_int_equal(told, 1);
+    for (uint32_t i = 0; i < 11; i++) told += rival_claims(&r, BOOT - 200 - i, 5, SECOND);
+    assert_int_equal(told, 2);
+    rig_close(&r);
+}
+
 /* A former life whose clock was ahead; accusations of our own life; claims that come seldom. */
 static void refuting_what_is_no_rival_tells_nothing(void **state)
 {
@@ -62,6 +77,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_rival_that_never_gives_in_is_told_of_once_a_minute),
+        cmocka_unit_test(boots_that_take_turns_are_told_of_once_a_minute_too),
         cmocka_unit_test(refuting_what_is_no_rival_tells_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -146,6 +146,22 @@ static void what_is_relayed_for_others_and_by_whom_is_said(void **state)
     free(text);
 }
 
+static void another_process_with_its_id_is_said(void **state)
+{
+    (void)state;
+    char *text = print("{\"id\": 4611, \"id_also_at\": \"10.0.0.9:7946\"}", NULL);
+    check_width(text);
+    assert_non_null(strstr(
+        text, "  its id is used by another process at 10.0.0.9:7946: stop one, or give it another --id\n"));
+    free(text);
+    text = print("{\"id\": 4611, \"id_also_at\": \"\"}", NULL);
+    assert_non_null(strstr(text, "  its id is used by another process: stop one, or give it another --id\n"));
+    free(text);
+    text = print("{\"id\": 4611}", NULL);
+    assert_null(strstr(text, "its id is used"));
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -154,6 +170,7 @@ int main(void)
         cmocka_unit_test(every_answer_fits),
         cmocka_unit_test(the_reason_of_a_doubt_is_below_its_member),
         cmocka_unit_test(what_is_relayed_for_others_and_by_whom_is_said),
+        cmocka_unit_test(another_process_with_its_id_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

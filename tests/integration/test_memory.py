@@ -67,11 +67,12 @@ def everybody_moved(folder, since, steps):
 def many_agents_are_small_and_end_at_once():
     with Workplace() as place:
         folder = str(place.path / "run")
-        process = place.start(["up", "-n", str(NODES), "--algorithm", "gossip", "--data", FASHION, "--steps", "0",
+        process = place.start(["up", "-n", str(NODES), "--algorithm", "gossip", "--topology", "regular:d=4",
+                               "--data", FASHION, "--steps", "0",
                                "--report-every", "0.5", "--out", folder], start_new_session=True)
         pids = wait_for_training(process, folder, NODES)
         check(len(pids) == NODES, f"{len(pids)} agents run")
-        degree = 4  # the default topology; connections of the first hello may take a moment to settle
+        degree = 4  # connections of the first hello may take a moment to settle
         wait_for(lambda: set(newest(folder, "links").values()) == {degree}, "all links", process)
         first, steps = sample(pids), newest(folder, "steps")
         wait_for(lambda: everybody_moved(folder, steps, 200), "200 more steps of everybody", process)

@@ -141,9 +141,25 @@ static void fit_address(const char *address, size_t width, char *out)
     snprintf(out + head, width + 1 - head, "..%s", colon);
 }
 
-static void print_cut(const char *line, FILE *to)
+/* Where the part of `line` ends that fits: before the last two spaces, which stand between figures. */
+static size_t fit_figures(const char *line, size_t length, size_t width)
 {
-    fprintf(to, "%.*s\n", STATUS_COLUMNS, line);
+    for (size_t end = length > width ? width : 0; end > 2; end--)
+        if (line[end] == ' ' && line[end + 1] == ' ') return end;
+    return length > width ? width : length;
+}
+
+/* What does not fit goes on in the next line: no figure is lost or cut through, unless it is as wide itself. */
+static void print_figures(const char *line, FILE *to)
+{
+    size_t length = strlen(line), end = fit_figures(line, length, STATUS_COLUMNS);
+    fprintf(to, "%.*s\n", (int)end, line);
+    while (line[end] == ' ') {
+        line += end + strspn(line + end, " ");
+        length = strlen(line);
+        end = fit_figures(line, length, STATUS_COLUMNS - 2);
+        fprintf(to, "  %.*s\n", (int)end, line);
+    }
 }
 
 static void print_agent(const json_t *r, unsigned digits, FILE *to)
@@ -164,7 +180,7 @@ static void print_agent(const json_t *r, unsigned digits, FILE *to)
              " links  %.*s",
              id, place, places, text_of(r, "phase"), steps, model, loss, accuracy, health,
              count_of(r, "links"), (int)strcspn(text_of(r, "algorithm"), ":"), text_of(r, "algorithm"));
-    print_cut(line, to);
+    print_figures(line, to);
     const char *waits = json_string_value(json_object_get(r, "waits_for"));
     if (waits != NULL && waits[0] != '\0') fprintf(to, "  %.*s\n", STATUS_COLUMNS - 2, waits);
     if (!isnan(number_of(r, "fetched")))
@@ -183,7 +199,7 @@ static void print_process(const json_t *r, FILE *to)
     status_seconds(number_of(r, "checkpoint_age_s"), saved);
     snprintf(line, sizeof line, "  at %s  up %s  memory %s  saved %s%s  sent %s  received %s  pid %" PRIu64,
              address, up, memory, saved, saved[0] != '-' ? " ago" : "", sent, received, count_of(r, "pid"));
-    print_cut(line, to);
+    print_figures(line, to);
 }
 
 /* Another process uses its id; nothing when none does. */
@@ -209,7 +225,7 @@ static void print_relays(const json_t *r, FILE *to)
     if (refused > 0)
         snprintf(line + size, sizeof line - (size_t)size,
                  "; refused %" PRIu64 " calls: it has no room for more pairs", refused);
-    print_cut(line, to);
+    print_figures(line, to);
 }
 
 /* Why it is doubted; false when it is not. */

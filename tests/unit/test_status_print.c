@@ -115,6 +115,21 @@ static void every_answer_fits(void **state)
     free(text);
 }
 
+static void what_does_not_fit_goes_on_in_the_next_line(void **state)
+{
+    (void)state;
+    char *text = print(
+        "{\"id\": 4611, \"place\": 0, \"places\": 16, \"phase\": \"training\", \"steps\": 899123, "
+        "\"model_steps\": 1899123, \"loss\": 0.3381, \"accuracy\": 0.432, \"health\": 0, \"links\": 12, "
+        "\"algorithm\": \"digest:streams=path\"}",
+        NULL);
+    check_width(text);
+    assert_non_null(strstr(text,
+                           "agent 4611  place 0 of 16  training  899123 steps (its model 1899123)  loss "
+                           "0.3381  accuracy 43.2 %\n  health 0  12 links  digest\n"));
+    free(text);
+}
+
 static void the_reason_of_a_doubt_is_below_its_member(void **state)
 {
     (void)state;
@@ -168,6 +183,7 @@ int main(void)
         cmocka_unit_test(figures_are_short),
         cmocka_unit_test(ids_are_cut_to_what_tells_them_apart),
         cmocka_unit_test(every_answer_fits),
+        cmocka_unit_test(what_does_not_fit_goes_on_in_the_next_line),
         cmocka_unit_test(the_reason_of_a_doubt_is_below_its_member),
         cmocka_unit_test(what_is_relayed_for_others_and_by_whom_is_said),
         cmocka_unit_test(another_process_with_its_id_is_said),

@@ -34,7 +34,7 @@ static unsigned edit_distance(const char *a, const char *b)
 const char *nearest_word(const char *word, const char *const *candidates, size_t count)
 {
     const char *best = NULL;
-    unsigned best_distance = (unsigned)strlen(word) / 2 + 2;
+    unsigned best_distance = (unsigned)strlen(word) / 3 + 2; /* more is another word, not a slip */
     for (size_t i = 0; i < count; i++) {
         unsigned d = edit_distance(word, candidates[i]);
         if (d < best_distance) {

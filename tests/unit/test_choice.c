@@ -176,6 +176,9 @@ static void near_words_are_found_and_far_ones_not(void **state)
     assert_string_equal(nearest_word("wlak", words, 3), "walk");
     assert_null(nearest_word("quaternion", words, 3));
     assert_null(nearest_word("walk", words, 0));
+    static const char *const options[] = {"nodes", "steps"};
+    assert_null(nearest_word("bogus", options, 2)); /* as long, with three letters of five others */
+    assert_string_equal(nearest_word("stesp", options, 2), "steps");
 }
 
 static void seconds_are_parsed_with_their_units(void **state)

@@ -158,6 +158,12 @@ static int check_agent(const struct config_parse *p, struct err_text *why)
             why, ERR_USAGE,
             "--cluster: '%s' is not the cluster that --join invites to, which is '%s'; leave --cluster out",
             c->cluster, c->invited_cluster);
+    /* Saved addresses of a former life would do, so --state is let through. */
+    if (c->nodes > 1 && strcmp(c->listen, "none") == 0 && c->join_count == 0 && c->state == NULL &&
+        strcmp(c->multicast, "off") == 0)
+        return err_set(why, ERR_USAGE,
+                       "--listen: 'none' without --join meets nobody: this agent cannot be dialled and knows "
+                       "nobody to dial; give a member, as in --join 10.0.0.5:7946, or an invitation");
     return check_keeper(c, why);
 }
 

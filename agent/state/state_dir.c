@@ -139,7 +139,9 @@ int state_dir_attach(const struct disk *disk, const char *path, struct state_dir
     s->good_slot = CHECKPOINT_SLOT_COUNT;
     s->folder = disk->ops->open(disk->ctx, AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0);
     int err = 0;
-    if (s->folder < 0) err = err_set(why, ERR_IO, "--state: cannot open %s: %s", path, strerror(-s->folder));
+    if (s->folder < 0)
+        err = err_set(why, ERR_IO, "--state: cannot open %s: %s; name a directory of this agent", path,
+                      strerror(-s->folder));
     if (err == 0) err = take_lock(s, why);
     if (err == 0) err = clean_up(s, why);
     if (err != 0) {

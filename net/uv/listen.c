@@ -135,6 +135,14 @@ void listen_resume(struct uv_tcp *t, uint64_t now_us)
     uv_poll_start(&t->listener, UV_READABLE, listen_readable_cb);
 }
 
+static const char *remedy_of(int err)
+{
+    if (err == UV_EADDRINUSE) return "; stop what listens there, or choose another port (0 = any free one)";
+    if (err == UV_EADDRNOTAVAIL) return "; give an address of this machine, or 0.0.0.0 for all it has";
+    if (err == UV_EACCES) return "; choose a port from 1024 on";
+    return "";
+}
+
 int listen_open(struct uv_tcp *t, const char *listen, char address[ADDRESS_TEXT_MAX], struct err_text *why)
 {
     struct sockaddr_storage at;
@@ -146,9 +154,7 @@ int listen_open(struct uv_tcp *t, const char *listen, char address[ADDRESS_TEXT_
     int fd = bind_socket(&at);
     if (fd < 0)
         return err_set(why, ERR_IO, "--listen: cannot listen on %s: %s%s", listen, uv_strerror(fd),
-                       fd == UV_EADDRINUSE
-                           ? "; stop what listens there, or choose another port (0 = any free one)"
-                           : "");
+                       remedy_of(fd));
     socklen_t size = sizeof at;
     err = getsockname(fd, (struct sockaddr *)&at, &size) == 0 ? 0 : -errno;
     if (err == 0) err = uv_poll_init(t->loop, &t->listener, fd);

@@ -149,6 +149,8 @@ def too_few_open_files_is_one_line():
 def agents_need_to_know_the_cluster():
     with Workplace() as place:
         check_refused("no -n", ["agent"], 2, ["--nodes"], place)
+        check_refused("dials only, and whom?", ["agent", "-n", "2", "--listen", "none"], 2, ["--listen", "--join"], place)
+        check_refused("not ours", ["agent", "-n", "2", "--listen", "192.0.2.1:0"], 2, ["--listen", "0.0.0.0"], place)
         out = str(place.path / "run")
         for option, value in (("--join", "nowhere"), ("--join", "localhost:0"), ("--advertise", "localhost:0"),
                               ("--advertise", "0.0.0.0:7946")):

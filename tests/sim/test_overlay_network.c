@@ -1,11 +1,7 @@
 /* Goal (bar M-12): 200 nodes that know a few others each stay one graph. Half of them are killed at once: the
  * active views of the survivors form one component within 30 s; four fifths: within 60 s; in 99 of 100 seeds.
- * Before and after, degrees are bounded and, once quiet, views are symmetric. Method: overlay machines alone,
- * no membership beside them, in virtual time over links of this file's own: each link delays and keeps order;
- * whoever dialled closes a link that neither end counts as neighbour after 15 s. Half of the killed hosts
- * refuse connections and reset links, half are silent: a dial is not answered, a link ends after 6 s. Healed
- * halves: a cut of a minute, then the share of neighbours across it. Planted bugs, one per checker: removals
- * that nobody is told of, repairs that never dial, no bound, no exchanges.
+ * Before and after, degrees are bounded and, once quiet, views are symmetric. Method: overlay_net.h. Healed halves: a
+ * cut of a minute, then the share of neighbours across it. A planted bug for each checker.
  *
  * --seeds N: more of them (100). Prints the worst and the distribution. */
 #include <setjmp.h>
@@ -18,345 +14,15 @@
 
 #include <cmocka.h>
 
-#include "base/check.h"
-#include "base/prng.h"
-#include "net/overlay/overlay.h"
+#include "tests/sim/overlay_net.h"
 
-#define NODES 200u
-#define ACTIVE_MAX 5u
-#define SECOND_US 1000000ull
-#define JOIN_GAP_US 20000u
-#define WARM_US (30 * SECOND_US)
-#define SILENT_LINK_US (6 * SECOND_US)
-#define UNUSED_LINK_US (15 * SECOND_US)
 #define CHECK_US (SECOND_US / 2)
 #define PATIENCE_US (2 * SECOND_US)
-
-enum planted {
-    PLANTED_NONE,
-    PLANTED_NO_EXCHANGE,
-    PLANTED_NO_DISCONNECT,
-    PLANTED_NO_REPAIR,
-    PLANTED_NO_BOUND
-};
-
-enum happening {
-    HAPPEN_NONE,
-    HAPPEN_MESSAGE,
-    HAPPEN_DIAL,
-    HAPPEN_DOWN,
-    HAPPEN_UNREACHABLE,
-    HAPPEN_WAKE,
-    HAPPEN_UNUSED
-};
-
-struct event {
-    uint64_t at_us, sequence;
-    enum happening what;
-    uint32_t node,
-        other; /* MESSAGE, DOWN, UNREACHABLE: node hears it of other; DIAL, UNUSED: node dialled other */
-    uint32_t generation; /* of the link */
-    struct overlay_msg msg;
-    struct overlay_peer *list; /* owned */
-};
-
-struct line {            /* between two nodes; indexed by the smaller one first */
-    uint32_t generation; /* odd = up */
-    uint32_t delay_us;
-    bool dialling;
-};
-
-struct cluster {
-    struct prng prng;
-    enum planted planted;
-    struct overlay *node[NODES];
-    bool dead[NODES], silent[NODES];
-    bool cut;                /* between even and odd nodes: no link, no dial */
-    uint64_t wake_us[NODES]; /* the earliest wake that is queued */
-    struct line line[NODES][NODES];
-    struct overlay_actions acts;
-    struct event *heap;
-    size_t count, capacity;
-    uint64_t now_us, sequence;
-    uint64_t events, messages;
-};
-
-/* -- the queue of events ------------------------------------------------------------------------------ */
-
-static bool event_before(const struct event *a, const struct event *b)
-{
-    return a->at_us != b->at_us ? a->at_us < b->at_us : a->sequence < b->sequence;
-}
-
-static void queue_add(struct cluster *c, struct event e)
-{
-    e.sequence = c->sequence++;
-    if (c->count == c->capacity) {
-        c->capacity = c->capacity > 0 ? 2 * c->capacity : 1024;
-        c->heap = mem_resize(c->heap, c->capacity, sizeof *c->heap);
-    }
-    size_t at = c->count++;
-    while (at > 0 && event_before(&e, &c->heap[(at - 1) / 2])) {
-        c->heap[at] = c->heap[(at - 1) / 2];
-        at = (at - 1) / 2;
-    }
-    c->heap[at] = e;
-}
-
-static struct event queue_take(struct cluster *c)
-{
-    struct event first = c->heap[0], last = c->heap[--c->count];
-    size_t at = 0;
-    for (;;) {
-        size_t child = 2 * at + 1;
-        if (child >= c->count) break;
-        if (child + 1 < c->count && event_before(&c->heap[child + 1], &c->heap[child])) child++;
-        if (!event_before(&c->heap[child], &last)) break;
-        c->heap[at] = c->heap[child];
-        at = child;
-    }
-    if (c->count > 0) c->heap[at] = last;
-    return first;
-}
-
-/* -- links -------------------------------------------------------------------------------------------- */
-
-static node_id id_of(uint32_t node)
-{
-    return node; /* 0 is one as well */
-}
-
-static struct overlay_peer peer_of(uint32_t node)
-{
-    struct overlay_peer p = {.id = id_of(node)};
-    snprintf(p.address, sizeof p.address, "h%u:1", node);
-    return p;
-}
-
-static struct line *line_of(struct cluster *c, uint32_t a, uint32_t b)
-{
-    return a < b ? &c->line[a][b] : &c->line[b][a];
-}
-
-static bool line_is_up(struct cluster *c, uint32_t a, uint32_t b)
-{
-    return line_of(c, a, b)->generation % 2 == 1;
-}
-
-static void step(struct cluster *c, uint32_t node, enum overlay_event_kind kind, uint32_t other,
-                 const struct overlay_msg *msg);
-
-static void dial(struct cluster *c, uint32_t from, uint32_t to)
-{
-    struct line *line = line_of(c, from, to);
-    if (line->generation % 2 == 1 || line->dialling) return;
-    line->dialling = true;
-    line->delay_us = 1000 + prng_below(&c->prng, 40000);
-    queue_add(c,
-              (struct event){
-                  .at_us = c->now_us + 2 * line->delay_us, .what = HAPPEN_DIAL, .node = from, .other = to});
-}
-
-static void line_end(struct cluster *c, uint32_t a, uint32_t b, uint64_t wait_us)
-{
-    struct line *line = line_of(c, a, b);
-    CHECK(line->generation % 2 == 1);
-    line->generation++;
-    for (int side = 0; side < 2; side++)
-        queue_add(c, (struct event){.at_us = c->now_us + wait_us,
-                                    .what = HAPPEN_DOWN,
-                                    .node = side == 0 ? a : b,
-                                    .other = side == 0 ? b : a,
-                                    .generation = line->generation});
-}
-
-static bool is_cut(const struct cluster *c, uint32_t a, uint32_t b)
-{
-    return c->cut && a % 2 != b % 2;
-}
-
-static void dial_ends(struct cluster *c, uint32_t from, uint32_t to)
-{
-    struct line *line = line_of(c, from, to);
-    line->dialling = false;
-    if (c->dead[from] || line->generation % 2 == 1) return;
-    if (c->dead[to] || is_cut(c, from, to)) {
-        if (!c->silent[to]) step(c, from, OVERLAY_UNREACHABLE, to, NULL);
-        return; /* a silent host: the machine's own patience ends */
-    }
-    line->generation++;
-    queue_add(c, (struct event){.at_us = c->now_us + UNUSED_LINK_US,
-                                .what = HAPPEN_UNUSED,
-                                .node = from,
-                                .other = to,
-                                .generation = line->generation});
-    step(c, from, OVERLAY_LINK_UP, to, NULL);
-    step(c, to, OVERLAY_LINK_UP, from, NULL);
-}
-
-/* A link that neither end needs is closed, as agents do. */
-static void line_unused(struct cluster *c, const struct event *e)
-{
-    if (line_of(c, e->node, e->other)->generation != e->generation) return;
-    if (c->dead[e->node] || c->dead[e->other]) return;
-    if (!overlay_is_active(c->node[e->node], id_of(e->other)) &&
-        !overlay_is_active(c->node[e->other], id_of(e->node))) {
-        line_end(c, e->node, e->other, 0);
-        return;
-    }
-    struct event again = *e;
-    again.at_us = c->now_us + UNUSED_LINK_US;
-    queue_add(c, again);
-}
-
-/* -- nodes -------------------------------------------------------------------------------------------- */
-
-static void send(struct cluster *c, uint32_t from, const struct overlay_action *action)
-{
-    uint32_t to = (uint32_t)action->id;
-    if (!line_is_up(c, from, to)) return;
-    if (c->planted == PLANTED_NO_DISCONNECT && action->msg.kind == OVERLAY_DISCONNECT) return;
-    const struct line *line = line_of(c, from, to);
-    struct event e = {.at_us = c->now_us + line->delay_us,
-                      .what = HAPPEN_MESSAGE,
-                      .node = to,
-                      .other = from,
-                      .generation = line->generation,
-                      .msg = action->msg};
-    if (e.msg.peer_count > 0) {
-        e.list = mem_new(e.msg.peer_count, sizeof *e.list);
-        memcpy(e.list, e.msg.peer, e.msg.peer_count * sizeof *e.list);
-        e.msg.peer = e.list;
-    }
-    queue_add(c, e);
-    c->messages++;
-}
-
-static void wake_later(struct cluster *c, uint32_t node)
-{
-    uint64_t at_us = overlay_deadline_us(c->node[node]);
-    if (at_us == TIME_NEVER || at_us >= c->wake_us[node]) return;
-    if (at_us < c->now_us) at_us = c->now_us;
-    c->wake_us[node] = at_us;
-    queue_add(c, (struct event){.at_us = at_us, .what = HAPPEN_WAKE, .node = node});
-}
-
-static void step(struct cluster *c, uint32_t node, enum overlay_event_kind kind, uint32_t other,
-                 const struct overlay_msg *msg)
-{
-    if (c->dead[node]) return;
-    struct overlay_event e = {.kind = kind, .now_us = c->now_us, .msg = msg};
-    if (kind != OVERLAY_DEADLINE) e.peer = peer_of(other);
-    overlay_actions_clear(&c->acts);
-    assert_int_equal(overlay_step(c->node[node], &e, &c->acts), 0);
-    c->events++;
-    for (size_t i = 0; i < c->acts.count; i++) {
-        const struct overlay_action *action = &c->acts.item[i];
-        if (action->kind == OVERLAY_SEND) send(c, node, action);
-        if (action->kind == OVERLAY_CONNECT && c->planted != PLANTED_NO_REPAIR)
-            dial(c, node, (uint32_t)action->id);
-    }
-    wake_later(c, node);
-}
-
-static void happen(struct cluster *c, struct event *e)
-{
-    switch (e->what) {
-    case HAPPEN_NONE:
-        break;
-    case HAPPEN_MESSAGE: /* still the same link, or it is lost with it */
-        if (line_of(c, e->node, e->other)->generation == e->generation)
-            step(c, e->node, OVERLAY_MESSAGE, e->other, &e->msg);
-        free(e->list);
-        break;
-    case HAPPEN_DIAL:
-        dial_ends(c, e->node, e->other);
-        break;
-    case HAPPEN_DOWN:
-        step(c, e->node, OVERLAY_LINK_DOWN, e->other, NULL);
-        break;
-    case HAPPEN_UNREACHABLE:
-        step(c, e->node, OVERLAY_UNREACHABLE, e->other, NULL);
-        break;
-    case HAPPEN_WAKE:
-        if (c->wake_us[e->node] != e->at_us) break;
-        c->wake_us[e->node] = TIME_NEVER;
-        step(c, e->node, OVERLAY_DEADLINE, 0, NULL);
-        break;
-    case HAPPEN_UNUSED:
-        line_unused(c, e);
-        break;
-    }
-}
-
-static void run_until(struct cluster *c, uint64_t until_us)
-{
-    while (c->count > 0 && c->heap[0].at_us <= until_us) {
-        struct event e = queue_take(c);
-        c->now_us = e.at_us;
-        happen(c, &e);
-    }
-    c->now_us = until_us;
-}
-
-static struct cluster *cluster_new(uint64_t seed, enum planted planted)
-{
-    struct cluster *c = mem_new_zero(1, sizeof *c);
-    prng_split(&c->prng, seed, "overlay network", 0);
-    struct overlay_config config;
-    overlay_defaults(&config);
-    config.seed = seed;
-    config.active_max = planted == PLANTED_NO_BOUND ? 4 * ACTIVE_MAX : ACTIVE_MAX;
-    if (planted == PLANTED_NO_EXCHANGE) config.exchange_us = TIME_NEVER;
-    for (uint32_t i = 0; i < NODES; i++) {
-        config.id = id_of(i);
-        struct overlay_peer self = peer_of(i);
-        memcpy(config.address, self.address, sizeof self.address);
-        c->node[i] = overlay_new(&config);
-        c->wake_us[i] = TIME_NEVER;
-    }
-    for (uint32_t i = 1; i < NODES; i++) { /* each through somebody who is in already */
-        run_until(c, i * JOIN_GAP_US);
-        dial(c, i, prng_below(&c->prng, i));
-    }
-    run_until(c, NODES * JOIN_GAP_US + WARM_US);
-    c->planted = planted; /* what fails is the healing */
-    return c;
-}
-
-static void cluster_free(struct cluster *c)
-{
-    while (c->count > 0) {
-        struct event e = queue_take(c);
-        free(e.list);
-    }
-    free(c->heap);
-    for (uint32_t i = 0; i < NODES; i++) overlay_free(c->node[i]);
-    overlay_actions_deinit(&c->acts);
-    free(c);
-}
-
-static void kill(struct cluster *c, uint32_t count)
-{
-    uint32_t order[NODES];
-    for (uint32_t i = 0; i < NODES; i++) order[i] = i;
-    prng_shuffle(&c->prng, order, NODES);
-    for (uint32_t i = 0; i < count; i++) {
-        c->dead[order[i]] = true;
-        c->silent[order[i]] = i % 2 == 0;
-    }
-    for (uint32_t a = 0; a < NODES; a++)
-        for (uint32_t b = a + 1; b < NODES; b++) {
-            if (!line_is_up(c, a, b) || (!c->dead[a] && !c->dead[b])) continue;
-            bool silent = (c->dead[a] && c->silent[a]) || (c->dead[b] && c->silent[b]);
-            line_end(c, a, b, silent ? SILENT_LINK_US : line_of(c, a, b)->delay_us);
-        }
-}
 
 /* -- checkers ----------------------------------------------------------------------------------------- */
 
 /* Components of the living, by active views; *isolated: nodes without a living neighbour. */
-static uint32_t components(const struct cluster *c)
+static uint32_t components(const struct overlay_net *c)
 {
     uint32_t root[NODES], count = 0;
     for (uint32_t i = 0; i < NODES; i++) root[i] = i;
@@ -377,7 +43,7 @@ static uint32_t components(const struct cluster *c)
     return count;
 }
 
-static uint32_t degree_worst(const struct cluster *c)
+static uint32_t degree_worst(const struct overlay_net *c)
 {
     uint32_t worst = 0;
     for (uint32_t i = 0; i < NODES; i++) {
@@ -388,7 +54,7 @@ static uint32_t degree_worst(const struct cluster *c)
     return worst;
 }
 
-static double degree_mean(const struct cluster *c)
+static double degree_mean(const struct overlay_net *c)
 {
     uint32_t sum = 0, alive = 0;
     for (uint32_t i = 0; i < NODES; i++) {
@@ -402,7 +68,7 @@ static double degree_mean(const struct cluster *c)
 
 /* Pairs of which one counts the other as neighbour, and the other does not, or is dead; and did PATIENCE_US
  * ago too: what is under way at one moment is no contradiction. */
-static void one_sided_look(const struct cluster *c, bool now[NODES][NODES])
+static void one_sided_look(const struct overlay_net *c, bool now[NODES][NODES])
 {
     for (uint32_t i = 0; i < NODES; i++) {
         const node_id *id;
@@ -411,16 +77,16 @@ static void one_sided_look(const struct cluster *c, bool now[NODES][NODES])
         uint32_t degree = overlay_active(c->node[i], &id);
         for (uint32_t k = 0; k < degree; k++) {
             uint32_t other = (uint32_t)id[k];
-            now[i][other] = c->dead[other] || !overlay_is_active(c->node[other], id_of(i));
+            now[i][other] = c->dead[other] || !overlay_is_active(c->node[other], overlay_net_id(i));
         }
     }
 }
 
-static uint32_t one_sided(struct cluster *c)
+static uint32_t one_sided(struct overlay_net *c)
 {
     static bool before[NODES][NODES], now[NODES][NODES];
     one_sided_look(c, before);
-    run_until(c, c->now_us + PATIENCE_US);
+    overlay_net_run_until(c, c->now_us + PATIENCE_US);
     one_sided_look(c, now);
     uint32_t count = 0;
     for (uint32_t i = 0; i < NODES; i++)
@@ -439,13 +105,13 @@ struct verdict {
 
 static struct verdict judge(uint64_t seed, enum planted planted, uint32_t killed, uint64_t after_us)
 {
-    struct cluster *c = cluster_new(seed, planted);
+    struct overlay_net *c = overlay_net_new(seed, planted);
     struct verdict v = {.whole_before = components(c) == 1, .degree_worst = degree_worst(c)};
     uint64_t start_us = c->now_us;
-    kill(c, killed);
+    overlay_net_kill(c, killed);
     v.healed_us = TIME_NEVER;
     while (c->now_us < start_us + after_us) {
-        run_until(c, c->now_us + CHECK_US);
+        overlay_net_run_until(c, c->now_us + CHECK_US);
         if (components(c) != 1)
             v.healed_us = TIME_NEVER;
         else if (v.healed_us == TIME_NEVER)
@@ -457,12 +123,12 @@ static struct verdict judge(uint64_t seed, enum planted planted, uint32_t killed
     v.degree_mean = degree_mean(c);
     v.events = c->events;
     v.messages = c->messages;
-    cluster_free(c);
+    overlay_net_free(c);
     return v;
 }
 
 /* Pairs of neighbours across the cut, of all pairs. */
-static double share_across(const struct cluster *c)
+static double share_across(const struct overlay_net *c)
 {
     uint32_t across = 0, all = 0;
     for (uint32_t i = 0; i < NODES; i++) {
@@ -479,24 +145,21 @@ static double share_across(const struct cluster *c)
  * it after another minute. */
 static double part_and_heal(uint64_t seed, enum planted planted)
 {
-    struct cluster *c = cluster_new(seed, planted);
+    struct overlay_net *c = overlay_net_new(seed, planted);
     assert_true(share_across(c) > 0.4);
-    c->cut = true;
-    for (uint32_t a = 0; a < NODES; a++)
-        for (uint32_t b = a + 1; b < NODES; b++)
-            if (line_is_up(c, a, b) && is_cut(c, a, b)) line_end(c, a, b, SILENT_LINK_US);
-    run_until(c, c->now_us + 60 * SECOND_US);
+    overlay_net_cut(c);
+    overlay_net_run_until(c, c->now_us + 60 * SECOND_US);
     assert_int_equal(components(c), 2);
     c->cut = false;
     for (uint32_t i = 0; i < NODES; i++)
         for (uint32_t k = 0; k < 10; k++) {
             uint32_t other = prng_below(&c->prng, NODES / 2) * 2 + (i + 1) % 2;
-            step(c, i, OVERLAY_KNOWN, other, NULL);
+            overlay_net_hear_of(c, i, other);
         }
-    run_until(c, c->now_us + 60 * SECOND_US);
+    overlay_net_run_until(c, c->now_us + 60 * SECOND_US);
     double share = share_across(c);
     if (planted == PLANTED_NONE) assert_int_equal(components(c), 1);
-    cluster_free(c);
+    overlay_net_free(c);
     return share;
 }
 

@@ -1,6 +1,6 @@
-/* The faults of a storm of members (member_storm.h): single ones, drawn by weights that the seed gives, and the disks, which are written every
- * now and then and read when a node comes back. Whom a node dials when it comes is somebody who knows others, if there
- * is one: nobody finds a cluster of which no address is left to him. */
+/* The faults of a storm of members (member_storm.h): single ones, drawn by weights that the seed gives; who comes back
+ * reads its disk (member_disk.c). Whom a node dials when it comes is somebody who knows others, if there is one: nobody
+ * finds a cluster of which no address is left to him. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,61 +33,6 @@ void member_faults_disturbed(struct member_storm *s, uint32_t v)
 }
 
 /* -- lives ------------------------------------------------------------------------------------- */
-
-/* It trains, or is a keeper that has fetched a model. */
-static bool anything_to_save(const struct member_storm *s, uint32_t v, const struct node *n)
-{
-    struct node_report r;
-    node_report(n, &r);
-    return node_algo(n) != NULL || (member_storm_keeps(s, v) && r.progress > 0);
-}
-
-static void disk_write(struct member_slot *slot, struct node *n)
-{
-    struct node_report r;
-    node_report(n, &r);
-    uint64_t mark = node_saving(n);
-    blob_unref(slot->disk.method);
-    slot->disk = (struct member_disk){.any = true,
-                                      .id = slot->id,
-                                      .method = node_method_state(n, false),
-                                      .steps = r.progress,
-                                      .claimed = r.claimed,
-                                      .incarnation = r.incarnation,
-                                      .had_place = r.place != RANK_NONE,
-                                      .place = r.place};
-    memcpy(slot->disk.x, node_model(n), sizeof slot->disk.x);
-    node_saved(n, mark);
-}
-
-void member_faults_save(struct member_storm *s)
-{
-    uint64_t now_us = member_storm_now_us(s);
-    for (uint32_t v = 0; v < s->slots; v++) {
-        struct member_slot *slot = &s->slot[v];
-        struct node *n = simulation_node(s->sim, v);
-        if (n == NULL || now_us < slot->save_us || slot->paused) continue;
-        slot->save_us = now_us + s->save_gap_us;
-        if (anything_to_save(s, v, n)) disk_write(slot, n);
-    }
-}
-
-void member_faults_wanted(struct member_storm *s, uint32_t v)
-{
-    s->slot[v].save_now = s->save_now = true;
-}
-
-void member_faults_save_wanted(struct member_storm *s)
-{
-    if (!s->save_now) return;
-    s->save_now = false;
-    for (uint32_t v = 0; v < s->slots; v++) {
-        struct member_slot *slot = &s->slot[v];
-        struct node *n = simulation_node(s->sim, v);
-        if (slot->save_now && n != NULL && anything_to_save(s, v, n)) disk_write(slot, n);
-        slot->save_now = false;
-    }
-}
 
 /* What the agent's discovery does (net/discovery/discovery.h): the address that a node was given is tried again and again while
  * whoever is there is no member for it. */

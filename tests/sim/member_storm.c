@@ -196,7 +196,7 @@ static void observe(void *ctx, const void *bytes, size_t size)
 
 static void save_wanted(void *ctx, uint32_t v)
 {
-    member_faults_wanted(ctx, v);
+    member_disk_wanted(ctx, v);
 }
 
 static void storm_open(struct member_storm *s, const struct member_plan *plan)
@@ -251,8 +251,8 @@ bool member_storm_go_on(struct member_storm *s, uint64_t until_us)
         s->tally->events++;
         if (s->mutant != NULL && s->mutant->tamper != NULL) s->mutant->tamper(s);
         member_checkers_event(s);
-        if (s->healed_us == TIME_NEVER) member_faults_save(s);
-        member_faults_save_wanted(s);
+        if (s->healed_us == TIME_NEVER) member_disk_save(s);
+        member_disk_save_wanted(s);
         member_faults_seek(s);
     }
     if (simulation_failure(s->sim)[0] != '\0') member_storm_fail(s, "%s", simulation_failure(s->sim));
@@ -273,7 +273,7 @@ static bool settle(struct member_storm *s, const char *(*unlike)(struct member_s
     }
     if (what != NULL) {
         member_storm_fail(s, "for %.0f s: %s", (double)within_us / 1e6, what);
-        if (s->loud) member_checkers_print(s);
+        if (s->loud) member_rest_print(s);
         return false;
     }
     uint64_t took_us = member_storm_now_us(s) - since_us;
@@ -289,15 +289,15 @@ static void weather(struct member_storm *s)
     if (!member_faults_blow(s, s->safety_us)) return;
     member_faults_heal(s);
     s->healed_us = member_storm_now_us(s);
-    member_checkers_healed(s);
+    member_rest_begin(s);
     uint64_t within_us = LIVENESS_US + (s->relays ? UNHEARD_US : 0);
-    if (!settle(s, member_checkers_unrest, within_us, &s->tally->quiet_us_max, &s->tally->quiet_seed)) return;
+    if (!settle(s, member_rest_unrest, within_us, &s->tally->quiet_us_max, &s->tally->quiet_seed)) return;
     s->drifting = false;
-    if (!settle(s, member_checkers_disagreement, AGREE_US, &s->tally->agreed_us_max, &s->tally->agreed_seed))
+    if (!settle(s, member_rest_disagreement, AGREE_US, &s->tally->agreed_us_max, &s->tally->agreed_seed))
         return;
     if (!member_storm_go_on(s, member_storm_now_us(s) + STAY_US)) return;
     uint64_t took_us = 0, seed = 0; /* who has just told of its progress is known to all in a moment */
-    settle(s, member_checkers_unrest, LIVENESS_US, &took_us, &seed);
+    settle(s, member_rest_unrest, LIVENESS_US, &took_us, &seed);
 }
 
 bool member_storm_run(uint64_t seed, const struct member_plan *plan, struct member_tally *tally,

@@ -1,7 +1,7 @@
 /* A cluster that learns its members (SWIM, places, joining, fetching: agent/node/node.h) in a storm of comings and goings:
  * everything follows from one seed. First faults of all kinds for a while (safety); then everything is healed, the
  * dead come back, and the cluster must come to rest, go on and, once there is no more drift, agree (liveness).
- * member_checkers.c looks on after every event.
+ * member_checkers.c looks on after every event, member_rest.c when it is healed.
  *
  * In part of the storms up to three slots can only dial out, and all nodes have a relay under them, as agents have.
  *
@@ -203,13 +203,14 @@ void member_faults_init(struct member_storm *s);
 bool member_faults_blow(struct member_storm *s, uint64_t until_us); /* false when there is a problem */
 void member_faults_heal(struct member_storm *s);
 void member_faults_seek(struct member_storm *s);
-void member_faults_save(struct member_storm *s);               /* disks whose time has come */
-void member_faults_wanted(struct member_storm *s, uint32_t v); /* node_sink.on_save of v */
-void member_faults_save_wanted(struct member_storm *s);        /* what those ask for */
-
 void member_faults_say(const struct member_storm *s, const char *what, uint32_t a,
                        uint32_t b);                               /* when loud */
 void member_faults_disturbed(struct member_storm *s, uint32_t v); /* v may not hear that somebody leaves */
+
+/* member_disk.c */
+void member_disk_save(struct member_storm *s);               /* disks whose time has come */
+void member_disk_wanted(struct member_storm *s, uint32_t v); /* node_sink.on_save of v */
+void member_disk_save_wanted(struct member_storm *s);        /* what those ask for */
 
 /* member_shapes.c */
 void member_shapes_init(struct member_storm *s);
@@ -221,11 +222,14 @@ void member_checkers_begun(struct member_storm *s, uint32_t v, const struct memb
 void member_checkers_ended(struct member_storm *s, uint32_t v);
 void member_checkers_resumed(struct member_storm *s, uint32_t v);
 void member_checkers_event(struct member_storm *s);
-void member_checkers_left(struct member_storm *s, uint32_t v); /* before it goes */
-void member_checkers_healed(struct member_storm *s);
-const char *member_checkers_unrest(struct member_storm *s);       /* NULL when at rest */
-const char *member_checkers_disagreement(struct member_storm *s); /* NULL when all agree */
-void member_checkers_print(const struct member_storm *s);         /* who is where, and knows whom */
+void member_checkers_left(struct member_storm *s, uint32_t v);     /* before it goes */
+double member_slack(const struct member_storm *s, uint32_t place); /* of its steps, in float sums */
+
+/* member_rest.c */
+void member_rest_begin(struct member_storm *s);               /* all is healed */
+const char *member_rest_unrest(struct member_storm *s);       /* NULL when at rest */
+const char *member_rest_disagreement(struct member_storm *s); /* NULL when all agree */
+void member_rest_print(const struct member_storm *s);         /* who is where, and knows whom */
 
 /* relay_checkers.c */
 void relay_checkers_event(struct member_storm *s, uint32_t v);

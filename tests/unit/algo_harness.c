@@ -1,11 +1,10 @@
 /* The harness at work: sending, training, stepping, links, delivery, disturbances. */
-#include <inttypes.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "tests/unit/algo_harness_internal.h"
 
-/* -- graph, trace ------------------------------------------------------------------------------ */
+/* -- graph ------------------------------------------------------------------------------------- */
 
 /* Position of `peer` among the neighbours of v, or UINT32_MAX. */
 static uint32_t position_of(const struct graph *g, rank_t v, rank_t peer)
@@ -27,50 +26,6 @@ static struct direction *direction_of(struct harness *h, rank_t receiver, rank_t
 static struct edge *edge_of(struct harness *h, rank_t a, rank_t b)
 {
     return &h->edge[direction_of(h, a, b)->edge];
-}
-
-static void hash_bytes(struct harness *h, const void *data, size_t size)
-{
-    const uint8_t *byte = data;
-    for (size_t i = 0; i < size; i++) h->hash = (h->hash ^ byte[i]) * 0x100000001b3u; /* FNV-1a */
-}
-
-static void hash_word(struct harness *h, uint64_t word)
-{
-    hash_bytes(h, &word, sizeof word);
-}
-
-static void trace_msg(struct harness *h, const char *verb, rank_t a, rank_t b, const struct algo_msg *m)
-{
-    hash_word(h, h->now_us);
-    hash_word(h, ((uint64_t)a << 32) | b);
-    hash_word(h, m->kind);
-    hash_bytes(h, m->field, m->field_count * sizeof m->field[0]);
-    if (m->bits_size > 0) hash_bytes(h, m->bits, m->bits_size);
-    if (m->vec != NULL) hash_bytes(h, m->vec->data, m->vec->size);
-    if (m->packed != NULL) hash_bytes(h, m->packed->data, m->packed->size);
-    if (h->trace == NULL) return;
-    fprintf(h->trace, "%10" PRIu64 " %u %s %u kind %u", h->now_us, a, verb, b, m->kind);
-    for (uint8_t i = 0; i < m->field_count; i++) fprintf(h->trace, " %" PRIu64, m->field[i]);
-    fprintf(h->trace, "%s%s%s\n", m->bits_size > 0 ? " +bits" : "", m->vec != NULL ? " +vec" : "",
-            m->packed != NULL ? " +packed" : "");
-}
-
-static void trace_event(struct harness *h, rank_t r, const struct algo_event *e)
-{
-    static const char *const names[] = {"start", "peer_up", "peer_down", "message", "trained", "deadline"};
-    if (e->kind == ALGO_MESSAGE) {
-        trace_msg(h, "from", r, e->peer, e->msg);
-        return;
-    }
-    hash_word(h, h->now_us);
-    hash_word(h, ((uint64_t)r << 32) | (uint64_t)e->kind);
-    hash_word(h, e->kind == ALGO_TRAINED ? e->trained.steps : e->peer);
-    if (h->trace == NULL) return;
-    fprintf(h->trace, "%10" PRIu64 " %u %s", h->now_us, r, names[e->kind]);
-    if (e->kind == ALGO_TRAINED) fprintf(h->trace, " %u", e->trained.steps);
-    if (e->kind == ALGO_PEER_UP || e->kind == ALGO_PEER_DOWN) fprintf(h->trace, " %u", e->peer);
-    fputc('\n', h->trace);
 }
 
 /* -- sending ----------------------------------------------------------------------------------- */
@@ -116,7 +71,7 @@ static void send_out(struct harness *h, rank_t from, rank_t to, const struct alg
     h->sent_vectors += m->vec != NULL;
     bool dropped = drop_wanted(h, from, to, m->kind);
     bool lost = dropped || !seen->up || !edge->up || seen->epoch != edge->epoch;
-    trace_msg(h, lost ? "loses to" : "to", from, to, m);
+    harness_trace_msg(h, lost ? "loses to" : "to", from, to, m);
     if (lost) {
         h->lost++;
         return;
@@ -186,7 +141,7 @@ static void deadline_schedule(struct harness *h, rank_t r)
 static int step_instance(struct harness *h, rank_t r, const struct algo_event *event)
 {
     struct instance *in = &h->instance[r];
-    trace_event(h, r, event);
+    harness_trace_event(h, r, event);
     int err = h->type->step(in->algo, event, &h->acts);
     CHECK_IMPLIES(err != 0, err == ERR_PROTO && h->acts.count == 0);
     for (size_t i = 0; i < h->acts.count; i++) {
@@ -440,27 +395,6 @@ void harness_restart_at(struct harness *h, rank_t r, bool rejoining, const float
 {
     instance_start(h, r, rejoining, x, NULL);
     links_settle(h, r);
-}
-
-void harness_save(struct harness *h, rank_t r, bool last)
-{
-    struct instance *in = &h->instance[r];
-    CHECK(in->algo != NULL);
-    if (in->saved_x == NULL) in->saved_x = mem_new(h->dim, sizeof *in->saved_x);
-    memcpy(in->saved_x, h->type->model(in->algo), h->dim * sizeof *in->saved_x);
-    blob_unref(in->saved);
-    in->saved = algo_state_save(h->type, in->algo, r, h->dim, last);
-}
-
-void harness_forget_state(struct harness *h, rank_t r)
-{
-    blob_unref(h->instance[r].saved);
-    h->instance[r].saved = NULL;
-}
-
-const struct blob *harness_saved_state(const struct harness *h, rank_t r)
-{
-    return h->instance[r].saved;
 }
 
 void harness_restart_saved(struct harness *h, rank_t r, bool rejoining)

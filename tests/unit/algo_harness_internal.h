@@ -97,4 +97,9 @@ struct harness {
     uint64_t sent[256], sent_vectors, lost, in_flight, hash;
 };
 
+/* -- the trace: hash and lines (algo_harness_trace.c) -------------------------------------------- */
+
+void harness_trace_event(struct harness *h, rank_t r, const struct algo_event *e);
+void harness_trace_msg(struct harness *h, const char *verb, rank_t a, rank_t b, const struct algo_msg *m);
+
 #endif

@@ -211,7 +211,7 @@ static void print_rival(const json_t *r, FILE *to)
     fit_address(at, 24, address);
     snprintf(line, sizeof line, "  its id is used by another process%s%s: stop one, or give it another --id",
              at[0] != '\0' ? " at " : "", address);
-    print_cut(line, to);
+    print_figures(line, to);
 }
 
 /* What it passes on for others; nothing when it has not. */

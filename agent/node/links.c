@@ -258,13 +258,15 @@ static bool seeds_all_refuse(struct node *n, const char *address, int err)
 
 void node_links_refused(struct node *n, const char *address, int err, const char *reason)
 {
-    trace_line(n->config.trace, err == ERR_SELF ? TRACE_DEBUG : TRACE_WARN, "%s: %s: %s", address,
-               err_name(err), reason);
+    bool last = seeds_all_refuse(n, address, err);
+    if (!last) /* else the reason of our end says it */
+        trace_line(n->config.trace, err == ERR_SELF ? TRACE_DEBUG : TRACE_WARN, "%s refuses us: %s", address,
+                   reason);
     if (n->membership == NULL)
         node_redial_refused(n, address);
     else
         node_contacts_refused(n, address);
-    if (!seeds_all_refuse(n, address, err)) return;
+    if (!last) return;
     struct err_text why;
     err_set(&why, err, "--join: %s refused us: %s", address, reason);
     node_fail(n, &why);

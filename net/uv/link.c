@@ -50,12 +50,14 @@ static enum down_reason reason_of(int err)
     return err == ERR_TIMEOUT ? DOWN_SILENT : DOWN_PROTOCOL;
 }
 
-/* Protocol errors are worth a line, at most one a second. The reader of the line may close the transport:
- * callers look at the link's state again. */
+/* Protocol errors are worth a line, at most one a second; not what on_refused tells of a dialled address anyway, nor
+ * that we have called ourselves. The reader of the line may close the transport: callers look at the link's state
+ * again. */
 static void complain(struct link *l, int err)
 {
     struct uv_tcp *t = l->owner;
-    if (reason_of(err) != DOWN_PROTOCOL) return;
+    bool told = l->target != NULL && (err == ERR_CLUSTER || err == ERR_VERSION);
+    if (reason_of(err) != DOWN_PROTOCOL || err == ERR_SELF || told) return;
     trace_limited(&t->complained, tcp_now_us(), t->config.trace, TRACE_WARN, "link with %s ended: %s",
                   l->remote, conn_why(l->conn));
 }

@@ -291,9 +291,9 @@ static bool open_is_good(struct relay *r, const struct relay_frame *f, enum rela
 {
     const struct relay_dial *d = dial_of(r, f->from);
     const struct relay_link *old = relay_link_peer(r, f->from);
-    *why = relay_real_peer(r, f->from) != NULL ? REFUSAL_NOT_NEEDED : REFUSAL_BUSY;
+    bool ours_stays = d != NULL && d->asking && r->config.id < f->from;
+    *why = ours_stays || relay_real_peer(r, f->from) != NULL ? REFUSAL_NOT_NEEDED : REFUSAL_BUSY;
     if (*why == REFUSAL_NOT_NEEDED || r->closing) return false;
-    if (d != NULL && d->asking && r->config.id < f->from) return false; /* our own call stays */
     if (old != NULL && f->boot < old->peer.boot) return false;
     return old != NULL || relay_links_room(r);
 }

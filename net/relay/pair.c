@@ -148,9 +148,10 @@ int relay_pair_open(struct relay *r, const struct relay_real *from, const struct
     struct relay_pair *p = pair_free(r, f->call);
     bool can = r->config.bytes_s > 0 && !r->closing && p != NULL;
     if (r->config.bytes_s > 0 && to != NULL && all_in_use(r)) say_full(r, f);
-    if (!can || to == NULL || relay_say(r, to->id, f) != 0) {
-        struct relay_frame answer = {
-            .kind = RELAY_REFUSE, .call = f->call, .refusal = to == NULL ? REFUSAL_NO_LINK : REFUSAL_BUSY};
+    if (!can || to == NULL || relay_say(r, to->id, f) != 0) { /* the last: its link is going down */
+        struct relay_frame answer = {.kind = RELAY_REFUSE,
+                                     .call = f->call,
+                                     .refusal = can || to == NULL ? REFUSAL_NO_LINK : REFUSAL_BUSY};
         relay_say(r, from->id, &answer); /* unheard, the caller waits for its time */
         return 0;
     }

@@ -75,7 +75,8 @@ const char *node_waits_for(const struct node *n, char out[NODE_WAIT_MAX])
                  n->config.min_nodes);
         break;
     case WAIT_KNOWLEDGE:
-        snprintf(out, NODE_WAIT_MAX, "waiting for the word of one of %u that train", node_trainers(n));
+        snprintf(out, NODE_WAIT_MAX, "waiting to hear from one of those that train: %u known",
+                 node_trainers(n));
         break;
     case WAIT_PLACE:
         snprintf(out, NODE_WAIT_MAX, "all %u places are taken: waiting for one", places);

@@ -145,8 +145,8 @@ static void say_member(struct events *e, const struct member *m, bool is_new, en
         return;
     case MEMBER_DEAD:
         if (confirmations > 0)
-            trace_line(e->trace, TRACE_INFO, "node %llu is taken for dead%s%s; %u others say so too", id,
-                       colon, why, confirmations);
+            trace_line(e->trace, TRACE_INFO, "node %llu is taken for dead%s%s; %u %s so too", id, colon, why,
+                       confirmations, confirmations == 1 ? "other says" : "others say");
         else
             trace_line(e->trace, TRACE_INFO, "node %llu is taken for dead%s%s", id, colon, why);
         return;

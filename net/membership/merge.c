@@ -16,6 +16,7 @@
  *    comes: it is a peer's word, and no reason to stop.
  *  - impossible values, unfinished or unprintable text, an incarnation more than a day ahead of our own time, a
  *    stranger for whom there is no room: dropped and counted. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -100,10 +101,13 @@ static void hear_of_ourselves(struct membership *m, node_id from, const struct m
     }
     if (m->left) return;
     if (u->state == MEMBER_SUSPECT || u->state == MEMBER_DEAD) membership_health_add(m, 1);
+    char by[64] = "";
+    if (u->accuser != 0)
+        snprintf(by, sizeof by, ", as %llu does: %s", (unsigned long long)u->accuser,
+                 member_evidence_name(u->evidence));
     trace_limited(&m->refuted, m->now_us, m->config.trace, TRACE_INFO,
-                  "membership: %016llx says that we are %s (accuser %016llx, evidence %s); refuted",
-                  (unsigned long long)from, member_state_name(u->state), (unsigned long long)u->accuser,
-                  member_evidence_name(u->evidence));
+                  "membership: node %llu says that we are %s%s; told that it is not so",
+                  (unsigned long long)from, member_state_name(u->state), by);
     membership_refute(m, u->incarnation, from);
     hear_of_rival(m, from, u);
 }

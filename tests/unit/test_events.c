@@ -104,6 +104,8 @@ static void members_leave_a_line_for_each_change(void **state)
          "node 42 is suspected: its link with 91 was cut off"},
         {false, MEMBER_SUSPECT, MEMBER_DEAD, 91, EVIDENCE_RESET, 2,
          "node 42 is taken for dead: its link with 91 was cut off; 2 others say so too"},
+        {false, MEMBER_SUSPECT, MEMBER_DEAD, 91, EVIDENCE_RESET, 1,
+         "node 42 is taken for dead: its link with 91 was cut off; 1 other says so too"},
         {false, MEMBER_DEAD, MEMBER_ALIVE, 0, EVIDENCE_NONE, 0, "node 42 is back"},
         {false, MEMBER_ALIVE, MEMBER_DEAD, 91, EVIDENCE_REFUSED, 0,
          "its host refuses 91: the process is gone"},

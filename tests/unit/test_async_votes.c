@@ -1,7 +1,7 @@
 /* Goal: a node of async votes once in a round, also when it restarts within the election: its promise is on disk before
  * the vote leaves. Method: clusters in virtual time (algo_harness.h), whose durable messages leave with a save. One
  * voter is killed right after its vote and asked again; then elections in which voters and candidates die and come
- * back at random, and every vote is noted. Planted: the saved promise is lost with the restart. */
+ * back at random and a link is down, and every vote is noted. Planted: the saved promise is lost with the restart. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -118,7 +118,8 @@ static void come_back(struct harness *h, struct ballot *b, rank_t r, bool plant)
     b->promised[r] = node_of(h, r)->promised;
 }
 
-/* The holder dies; while the others elect, some of them do, and all are back soon. */
+/* The holder dies; while the others elect, some of them do, and all are back soon. Two of them do not hear each other
+ * meanwhile: so that they ask for terms of one round. */
 static void elections(uint64_t seed, bool plant, struct ballot *b)
 {
     struct graph g = graph_make("complete", NODES);
@@ -132,6 +133,9 @@ static void elections(uint64_t seed, bool plant, struct ballot *b)
         if (holder == RANK_NONE) break;
         harness_save(h, holder, false);
         harness_crash(h, holder);
+        rank_t one = (holder + 1 + prng_below(&random, NODES - 1)) % NODES, other = one;
+        while (other == one || other == holder) other = prng_below(&random, NODES);
+        harness_link_down(h, one, other);
         harness_run_until(h, harness_now(h) + PATIENCE / 4 + prng_below(&random, PATIENCE / 4));
         for (int k = 0; k < 6; k++) {
             harness_run_until(h, harness_now(h) + prng_below(&random, 20000));
@@ -140,6 +144,7 @@ static void elections(uint64_t seed, bool plant, struct ballot *b)
             harness_crash(h, r);
             come_back(h, b, r, plant);
         }
+        harness_link_up(h, one, other);
         come_back(h, b, holder, plant);
         harness_run_until(h, harness_now(h) + 6 * PATIENCE);
         b->elections += holder_of(h) != RANK_NONE;

@@ -29,7 +29,8 @@
  *    what it applied with successors of its own side alone meanwhile, if the links go far apart in time
  *    (log.c), gives way to the majority's log. Terms keep the two apart: nothing forks.
  *  - with any single crash after another is over, at n >= 3: nothing logged is lost, nothing applied twice.
- *    With holder and all successors gone at once the run goes on from what the voters hold.
+ *    With holder and all successors gone at once the run goes on from the newest model that a voter has
+ *    seen; what was not in it is lost, and nothing is counted twice (recover.c).
  *  - a malformed message: ERR_PROTO, nothing changed. */
 #include <stdlib.h>
 
@@ -107,13 +108,14 @@ bool async_majority(const struct async *a, uint32_t count)
     return count > a->node_count / 2;
 }
 
-void async_see(struct async *a, struct blob *x, uint64_t t)
+void async_see(struct async *a, struct blob *x, uint64_t term, uint64_t t)
 {
-    if (a->seen != NULL && t <= a->seen_t) return;
+    if (a->seen_term != 0 && t <= a->seen_t) return;
     blob_ref(x);
     async_bury(a, a->seen); /* the node may look at it */
     a->seen = x;
     a->seen_t = t;
+    a->seen_term = term;
     a->report.mixes++;
     if (t > a->report.version) a->report.version = t;
 }
@@ -210,6 +212,19 @@ static int set_order(struct async_rule *rule, const char *text, struct err_text 
                    rule->node_count);
 }
 
+/* Those who begin have the common start, with no gradient in it. Who comes later has a model that others have worked
+ * on: not the start, and their gradients, which they may send once more, are partly in it. */
+static void start_take(struct async *a, const float *x0)
+{
+    struct blob *x = blob_copy(x0, a->dim * sizeof *x0);
+    if (a->holder == RANK_NONE) {
+        a->seen = x;
+        return;
+    }
+    async_ledger_init(&a->replica.base, &a->rule, 1, 0);
+    a->replica.x = x;
+}
+
 static int create(const struct algo_config *config, const struct choice *params, struct algo **out,
                   struct err_text *why)
 {
@@ -248,8 +263,7 @@ static int create(const struct algo_config *config, const struct choice *params,
     }
     err = set_order(&a->rule, choice_text(params, "order"), why);
     async_replica_init(&a->replica);
-    async_ledger_init(&a->replica.base, &a->rule);
-    a->replica.x = blob_copy(config->x0, a->dim * sizeof *a->x);
+    start_take(a, config->x0);
     if (err != 0) {
         destroy((struct algo *)a);
         return err;

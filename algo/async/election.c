@@ -249,24 +249,27 @@ int async_on_ask(struct async *a, rank_t from, const struct algo_msg *m, struct 
     if (a->role == ASYNC_CANDIDATE) give_up(a);
     a->asked = a->promised = term;
     a->quiet_until_us = a->now_us + 2 * a->patience_us;
-    struct algo_msg *vote = async_send(a, acts, from, ASYNC_VOTE, term, 4);
-    vote->field[1] = a->replica.term;
-    vote->field[2] = async_replica_last(&a->replica);
-    vote->field[3] = a->replica.base.index;
+    struct async_extent e = async_extent_of(a);
+    struct algo_msg *vote = async_send(a, acts, from, ASYNC_VOTE, term, 7);
+    vote->field[1] = e.log_term;
+    vote->field[2] = e.log_last;
+    vote->field[3] = e.log_snapshot;
+    vote->field[4] = e.log_t;
+    vote->field[5] = e.seen_term;
+    vote->field[6] = e.seen_t;
     algo_send_durably(acts);
     return 0;
 }
 
 int async_on_vote(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts)
 {
-    if (m->field_count != 4 || m->bits_size != 0 || m->vec != NULL || m->packed != NULL) return ERR_PROTO;
-    if (!async_term_valid(a, m->field[0]) || m->field[3] > m->field[2]) return ERR_PROTO;
+    if (m->field_count != 7 || m->bits_size != 0 || m->vec != NULL || m->packed != NULL) return ERR_PROTO;
+    uint64_t last = m->field[2], snapshot = m->field[3];
+    if (!async_term_valid(a, m->field[0]) || last > UINT64_MAX / 2 || snapshot > last + 1) return ERR_PROTO;
     if (a->role != ASYNC_CANDIDATE || m->field[0] != a->asked) return 0;
     struct async_peer *p = &a->peer[from];
     p->voted = true;
-    p->log_term = m->field[1];
-    p->log_last = m->field[2];
-    p->log_snapshot = m->field[3];
+    p->extent = (struct async_extent){m->field[1], last, snapshot, m->field[4], m->field[5], m->field[6]};
     count_votes(a, acts);
     return 0;
 }

@@ -313,7 +313,7 @@ void async_holder_clear(struct async *a)
 void async_holder_step_down(struct async *a)
 {
     CHECK(a->role == ASYNC_HOLDER);
-    async_see(a, async_model_blob(a), a->ledger.t);
+    async_see(a, async_model_blob(a), a->term, a->ledger.t);
     async_replica_clear(&a->replica);
     a->replica.term = a->term;
     async_ledger_copy(&a->replica.base, &a->ledger);

@@ -83,8 +83,8 @@ bool async_rule_set_order(struct async_rule *r, const char *text);
 rank_t async_rule_next(struct async_rule *r, struct async_ledger *l, rank_t sender);
 uint32_t async_rule_target(const struct async_rule *r, const struct async_ledger *l); /* jobs outstanding */
 
-/* The start: all members, the first jobs assigned at version 0. */
-void async_ledger_init(struct async_ledger *l, struct async_rule *r);
+/* All members, the first jobs assigned at version t with numbers from next_q on. */
+void async_ledger_init(struct async_ledger *l, struct async_rule *r, uint64_t next_q, uint64_t t);
 void async_ledger_deinit(struct async_ledger *l);
 void async_ledger_copy(struct async_ledger *to,
                        const struct async_ledger *from);                       /* to: deinited; no models */
@@ -144,8 +144,9 @@ enum async_kind {
     ASYNC_ALIVE, /* term, t */
     ASYNC_STALE, /* a later term promised */
     ASYNC_ASK,   /* term asked for */
-    ASYNC_VOTE,  /* that term; term of the log, index of its last entry, of its snapshot */
-    ASYNC_FETCH, /* that term: send what you hold */
+    ASYNC_VOTE, /* that term; term of the log, index of its last entry, of its snapshot + 1 (0 = none), t at its
+                    end; of the newest model seen: term, t */
+    ASYNC_FETCH,   /* that term: send what you hold; 1 = the newest model seen, and no log */
     ASYNC_FETCHED, /* that term, index of the last entry, copies of own gradients sent */
 };
 
@@ -159,6 +160,12 @@ enum async_role {
 
 enum async_greeting { ASYNC_GREET_NONE, ASYNC_GREET_ASKED, ASYNC_GREET_HAVE, ASYNC_GREET_DONE };
 enum async_standby { ASYNC_STANDBY_NONE, ASYNC_STANDBY_JOINING, ASYNC_STANDBY_MEMBER };
+
+/* What a voter holds. A model alone does not say which gradients are in it. */
+struct async_extent {
+    uint64_t log_term, log_last, log_snapshot, log_t; /* log_snapshot: index + 1; 0 = there is no log */
+    uint64_t seen_term, seen_t;                       /* newest model seen */
+};
 
 /* What a node knows of another one. */
 struct async_peer {
@@ -180,7 +187,7 @@ struct async_peer {
     uint64_t low, low_pending; /* numbers below are covered by a durable snapshot / by the one on its way */
     /* as a candidate */
     bool voted;
-    uint64_t log_term, log_last, log_snapshot;
+    struct async_extent extent;
 };
 
 struct async_queued {
@@ -188,11 +195,12 @@ struct async_queued {
     struct blob *model; /* x_alpha, owned reference */
 };
 
-/* What is left of a holder that fails: kept by its successors and by a former holder itself. */
+/* What is left of a holder that fails: kept by its successors and by a former holder itself. Who came into a running
+ * cluster has none at first: which gradients are in the model it came with nobody has told it. */
 struct async_replica {
     uint64_t term; /* whose log it is; 0 = the common start */
     struct async_ledger base;
-    struct blob *x;         /* (dim) at base */
+    struct blob *x;         /* (dim) at base; NULL = nothing is known */
     struct async_ops ops;   /* entries after base */
     struct async_grads own; /* copies of holders' own gradients */
 };
@@ -234,6 +242,7 @@ struct async {
     rank_t source;           /* fetching: from whom */
     uint64_t fetch_first, fetch_last, fetch_own;
     bool fetch_told;
+    bool from_seen; /* elected: goes on from the newest model that a voter has seen, no log is as far */
 
     /* worker */
     struct async_queued *queue;
@@ -241,10 +250,10 @@ struct async {
     bool training, discard; /* a TRAIN is out; its job has been cancelled */
     struct blob *progress;  /* (dim) of the job at the head, when the trainer stopped early; NULL = none */
     uint32_t progress_steps;
-    struct async_grads kept; /* sent, or to be sent; until covered */
-    bool greeted;            /* HAVE went out on this link to the holder of this term */
-    struct blob *seen;       /* (dim) newest model seen; NULL = x0 in x */
-    uint64_t seen_t;
+    struct async_grads kept;    /* sent, or to be sent; until covered */
+    bool greeted;               /* HAVE went out on this link to the holder of this term */
+    struct blob *seen;          /* (dim) newest model seen; NULL = x0 in x */
+    uint64_t seen_t, seen_term; /* term 0: brought along */
 
     /* replica; entries of a term whose snapshot has not come */
     struct async_replica replica, fetched;
@@ -278,7 +287,7 @@ void async_send_numbers(struct async *a, struct algo_msg *m, const uint64_t *q, 
 uint64_t async_number_at(const struct algo_msg *m, uint32_t i);
 uint32_t async_up_count(const struct async *a); /* this node among them */
 bool async_majority(const struct async *a, uint32_t count);
-void async_see(struct async *a, struct blob *x, uint64_t t); /* a model, newer or not; borrows */
+void async_see(struct async *a, struct blob *x, uint64_t term, uint64_t t); /* newer or not; borrows */
 const uint64_t *async_shares(const struct algo *a); /* (node_count) by worker; meaningful on the holder */
 
 /* -- state.c ------------------------------------------------------------------------------------- */
@@ -344,6 +353,7 @@ void async_standby_tick(struct async *a);
 void async_replica_init(struct async_replica *r);
 void async_replica_clear(struct async_replica *r);
 uint64_t async_replica_last(const struct async_replica *r);
+uint64_t async_replica_t(const struct async_replica *r); /* at its end */
 int async_on_log(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts);
 int async_on_snapshot(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts);
 int async_on_own(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts);
@@ -367,6 +377,7 @@ void async_lose_holder(struct async *a);
 void async_election_tick(struct async *a, struct algo_actions *acts);
 void async_election_peer_up(struct async *a, rank_t peer, uint64_t boot);
 void async_election_peer_down(struct async *a, rank_t peer);
+struct async_extent async_extent_of(const struct async *a);
 void async_elected(struct async *a,
                    struct algo_actions *acts); /* a candidate whose wait is over: fetch or recover */
 int async_on_stale(struct async *a, const struct algo_msg *m);

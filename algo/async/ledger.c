@@ -70,10 +70,11 @@ uint64_t async_ledger_low(const struct async_ledger *l, rank_t worker)
 
 /* -- life -------------------------------------------------------------------------------------- */
 
-void async_ledger_init(struct async_ledger *l, struct async_rule *r)
+void async_ledger_init(struct async_ledger *l, struct async_rule *r, uint64_t next_q, uint64_t t)
 {
-    *l = (struct async_ledger){.node_count = r->node_count, .member_count = r->node_count};
-    l->next_q = 1; /* 0 stands for none */
+    CHECK(next_q > t); /* 0 stands for none */
+    *l = (struct async_ledger){
+        .t = t, .next_q = next_q, .node_count = r->node_count, .member_count = r->node_count};
     l->member = mem_new(l->node_count, sizeof *l->member);
     memset(l->member, 1, l->node_count);
     uint32_t target = async_rule_target(r, l);

@@ -42,6 +42,13 @@ uint64_t async_replica_last(const struct async_replica *r)
     return r->base.index + r->ops.count;
 }
 
+uint64_t async_replica_t(const struct async_replica *r)
+{
+    uint64_t t = r->base.t;
+    for (uint32_t i = 0; i < r->ops.count; i++) t += r->ops.item[i].kind == ASYNC_OP_UPDATE;
+    return t;
+}
+
 /* -- holder: sending ----------------------------------------------------------------------------- */
 
 static uint64_t flight_last(const struct async *a)
@@ -322,7 +329,7 @@ static void snapshot_take(struct async *a, uint64_t term, struct async_ledger *l
     own_prune(&a->replica);
     async_ops_deinit(&a->early);
     a->early_term = 0;
-    async_see(a, x, l->t);
+    async_see(a, x, term, l->t);
 }
 
 int async_on_snapshot(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts)

@@ -12,7 +12,12 @@
  *  - nobody has it (its worker died, and the holder before any snapshot): the log is cut there, which is said
  *    and counted in left_out. It takes two losses at once: holders store copies of their own gradients with
  *    the successors, and take a snapshot when a worker's link goes.
- *  - an entry that does not fit the table (a lying holder): cut likewise. */
+ *  - an entry that does not fit the table (a lying holder): cut likewise.
+ *  - the holder and all its successors are gone, the voters' logs end before a model that one of them has seen: the
+ *    run goes on from the newest such model. Which gradients are in it nobody knows, so those of before count no
+ *    more, whoever still keeps them: a step or two of each node is lost, and none is counted twice.
+ *  - a voter came back into the running cluster with a model that it fetched: that is such a model, and no log. Taken
+ *    for the common start it would get the first gradients once more. */
 #include <string.h>
 
 #include "algo/async/internal.h"
@@ -20,27 +25,74 @@
 
 /* -- the best replica ------------------------------------------------------------------------------ */
 
-static rank_t best_voter(const struct async *a)
+struct async_extent async_extent_of(const struct async *a)
 {
-    rank_t best = a->rank;
-    uint64_t term = a->replica.term, last = async_replica_last(&a->replica), snapshot = a->replica.base.index;
+    struct async_extent e = {.seen_term = a->seen_term, .seen_t = a->seen_t};
+    if (a->replica.x == NULL) return e;
+    e.log_term = a->replica.term;
+    e.log_last = async_replica_last(&a->replica);
+    e.log_snapshot = a->replica.base.index + 1;
+    e.log_t = async_replica_t(&a->replica);
+    return e;
+}
+
+static bool log_is_longer(const struct async_extent *e, const struct async_extent *than)
+{
+    if (e->log_snapshot == 0 || than->log_snapshot == 0) return than->log_snapshot < e->log_snapshot;
+    if (e->log_term != than->log_term) return e->log_term > than->log_term;
+    if (e->log_last != than->log_last) return e->log_last > than->log_last;
+    return e->log_snapshot > than->log_snapshot;
+}
+
+static bool seen_is_newer(const struct async_extent *e, const struct async_extent *than)
+{
+    return e->seen_term != than->seen_term ? e->seen_term > than->seen_term : e->seen_t > than->seen_t;
+}
+
+/* Entries are applied only when the successors hold them, and models go out after that: as long as one successor is
+ * among the voters no model is ahead of the best log. */
+static bool goes_on_from_model(const struct async_extent *log, const struct async_extent *seen)
+{
+    return log->log_snapshot == 0 || (seen->seen_term >= log->log_term && seen->seen_t > log->log_t);
+}
+
+static rank_t best_voter(const struct async *a, bool *from_seen)
+{
+    rank_t log = a->rank, seen = a->rank;
+    struct async_extent best_log = async_extent_of(a), best_seen = best_log;
     for (rank_t k = 0; k < a->node_count; k++) {
         const struct async_peer *p = &a->peer[k];
         if (k == a->rank || !p->voted || !p->up) continue;
-        if (p->log_term < term || (p->log_term == term && p->log_last < last)) continue;
-        if (p->log_term == term && p->log_last == last && p->log_snapshot <= snapshot) continue;
-        best = k;
-        term = p->log_term;
-        last = p->log_last;
-        snapshot = p->log_snapshot;
+        if (log_is_longer(&p->extent, &best_log)) {
+            log = k;
+            best_log = p->extent;
+        }
+        if (seen_is_newer(&p->extent, &best_seen)) {
+            seen = k;
+            best_seen = p->extent;
+        }
     }
-    return best;
+    *from_seen = goes_on_from_model(&best_log, &best_seen);
+    return *from_seen ? seen : log;
+}
+
+/* The newest model, and first jobs whose numbers nobody has used: whatever was made before belongs to none of them. */
+static struct async_replica replica_from_seen(struct async *a, uint64_t term)
+{
+    struct async_replica r = {.term = a->seen_term, .x = blob_ref(a->seen)};
+    uint64_t first = async_round(a, term) << 32;
+    async_ledger_init(&r.base, &a->rule, first > a->seen_t ? first : a->seen_t + 1, a->seen_t);
+    return r;
 }
 
 void async_elected(struct async *a, struct algo_actions *acts)
 {
-    rank_t best = best_voter(a);
+    rank_t best = best_voter(a, &a->from_seen);
     if (best == a->rank) {
+        if (a->from_seen) {
+            async_replica_clear(&a->replica);
+            a->replica = replica_from_seen(a, a->asked);
+        }
         async_recover_begin(a, acts);
         return;
     }
@@ -49,22 +101,31 @@ void async_elected(struct async *a, struct algo_actions *acts)
     a->stage_us = a->now_us;
     a->fetch_told = false;
     async_replica_clear(&a->fetched);
-    async_send(a, acts, best, ASYNC_FETCH, a->asked, 1);
+    async_send(a, acts, best, ASYNC_FETCH, a->asked, 2)->field[1] = a->from_seen;
+}
+
+static void replica_send(struct async *a, rank_t to, const struct async_replica *r, uint64_t term,
+                         struct algo_actions *acts)
+{
+    async_snapshot_send(a, to, &r->base, r->x, term, r->term, acts);
+    for (uint32_t i = 0; i < r->own.count; i++) async_own_send(a, to, &r->own.item[i], term, acts);
+    async_log_send(a, to, &r->ops, r->base.index + 1, term, acts);
+    struct algo_msg *told = async_send(a, acts, to, ASYNC_FETCHED, term, 3);
+    told->field[1] = async_replica_last(r);
+    told->field[2] = r->own.count;
 }
 
 int async_on_fetch(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts)
 {
-    if (m->field_count != 1 || m->bits_size != 0 || m->vec != NULL || m->packed != NULL) return ERR_PROTO;
-    uint64_t term = m->field[0];
-    if (!async_term_valid(a, term) || term % a->node_count != from) return ERR_PROTO;
-    if (a->role != ASYNC_FOLLOWER || term != a->promised || a->replica.x == NULL) return 0;
-    const struct async_replica *r = &a->replica;
-    async_snapshot_send(a, from, &r->base, r->x, term, r->term, acts);
-    for (uint32_t i = 0; i < r->own.count; i++) async_own_send(a, from, &r->own.item[i], term, acts);
-    async_log_send(a, from, &r->ops, r->base.index + 1, term, acts);
-    struct algo_msg *told = async_send(a, acts, from, ASYNC_FETCHED, term, 3);
-    told->field[1] = async_replica_last(r);
-    told->field[2] = r->own.count;
+    if (m->field_count != 2 || m->bits_size != 0 || m->vec != NULL || m->packed != NULL) return ERR_PROTO;
+    uint64_t term = m->field[0], from_seen = m->field[1];
+    if (!async_term_valid(a, term) || term % a->node_count != from || from_seen > 1) return ERR_PROTO;
+    if (a->role != ASYNC_FOLLOWER || term != a->promised) return 0;
+    if (from_seen == 0 && a->replica.x != NULL) replica_send(a, from, &a->replica, term, acts);
+    if (from_seen == 0 || a->seen == NULL) return 0;
+    struct async_replica r = replica_from_seen(a, term);
+    replica_send(a, from, &r, term, acts);
+    async_replica_clear(&r);
     return 0;
 }
 
@@ -137,12 +198,16 @@ static void replay_all(struct async *a)
     const struct async_replica *r = &a->replica;
     async_ledger_copy(&a->ledger, &r->base);
     memcpy(a->x, r->x->data, a->dim * sizeof *a->x);
+    for (uint32_t i = 0; i < a->ledger.job_count; i++) /* x is the model that these were given */
+        if (a->ledger.job[i].alpha == a->ledger.t) a->ledger.job[i].model = blob_ref(r->x);
     uint32_t done = 0;
     while (done < r->ops.count && can_replay(a, &r->ops.item[done])) replay(a, &r->ops.item[done++]);
     a->report.left_out += r->ops.count - done;
     trace_line(a->trace, done < r->ops.count ? TRACE_WARN : TRACE_INFO,
                "async: holder of term %llu at update %llu; %u of %u logged entries could be replayed",
                (unsigned long long)a->term, (unsigned long long)a->ledger.t, done, r->ops.count);
+    if (a->from_seen)
+        trace_line(a->trace, TRACE_WARN, "async: no voter has the log; goes on from the newest model seen");
 }
 
 void async_recover_begin(struct async *a, struct algo_actions *acts)

@@ -199,7 +199,7 @@ int async_on_job(struct async *a, rank_t from, const struct algo_msg *m, struct 
 {
     if (m->field_count != 4 || m->bits_size != 0 || m->vec == NULL) return ERR_PROTO;
     uint64_t q = m->field[1], alpha = m->field[2];
-    if (!async_term_valid(a, m->field[0]) || q == 0 || alpha >= q) return ERR_PROTO;
+    if (!async_term_valid(a, m->field[0]) || alpha >= q || q > UINT64_MAX / 2) return ERR_PROTO;
     if (!async_heeds(a, from, m->field[0], acts)) return 0;
     if (async_worker_has(a, q)) {
         a->report.duplicates_dropped++;
@@ -207,7 +207,7 @@ int async_on_job(struct async *a, rank_t from, const struct algo_msg *m, struct 
     }
     if (a->queue_count >= ALGO_BITS_MAX / 8) return ERR_PROTO; /* more than any table holds */
     async_worker_covered(a, m->field[3]);
-    async_see(a, m->vec, alpha);
+    async_see(a, m->vec, m->field[0], alpha);
     async_worker_job(a, q, alpha, m->vec, acts);
     return 0;
 }

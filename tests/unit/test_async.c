@@ -342,10 +342,13 @@ static const struct bad_case bad[] = {
     {ASYNC_STALE, 1, false, false, 8, {T}},
     {ASYNC_ASK, 1, false, false, 0, {L}},
     {ASYNC_ASK, 2, false, false, 0, {T, 1}},
-    {ASYNC_VOTE, 4, false, false, 0, {T, 1, 1, 2}}, /* a snapshot beyond the log */
-    {ASYNC_VOTE, 4, true, false, 0, {T, 1, 2, 1}},
-    {ASYNC_FETCH, 1, false, false, 0, {L}},
-    {ASYNC_FETCH, 1, true, false, 0, {T}},
+    {ASYNC_VOTE, 7, false, false, 0, {T, 1, 1, 3, 0, 0, 0}}, /* a snapshot beyond the log */
+    {ASYNC_VOTE, 7, true, false, 0, {T, 1, 2, 1, 0, 0, 0}},
+    {ASYNC_VOTE, 4, false, false, 0, {T, 1, 2, 1}},
+    {ASYNC_FETCH, 2, false, false, 0, {L, 0}},
+    {ASYNC_FETCH, 2, true, false, 0, {T, 0}},
+    {ASYNC_FETCH, 2, false, false, 0, {T, 2}},
+    {ASYNC_FETCH, 1, false, false, 0, {T}},
     {ASYNC_FETCHED, 2, false, false, 0, {T, 1}},
     {ASYNC_FETCHED, 3, false, false, 0, {0, 1, 1}},
 };

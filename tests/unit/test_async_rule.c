@@ -20,7 +20,7 @@ static void begin(struct async_rule *r, struct async_ledger *l, enum async_rule_
                   uint32_t concurrency, uint32_t batch)
 {
     async_rule_init(r, kind, 99, N, concurrency, batch);
-    async_ledger_init(l, r);
+    async_ledger_init(l, r, 1, 0);
 }
 
 static void end(struct async_rule *r, struct async_ledger *l)

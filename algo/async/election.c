@@ -264,9 +264,11 @@ int async_on_ask(struct async *a, rank_t from, const struct algo_msg *m, struct 
 int async_on_vote(struct async *a, rank_t from, const struct algo_msg *m, struct algo_actions *acts)
 {
     if (m->field_count != 7 || m->bits_size != 0 || m->vec != NULL || m->packed != NULL) return ERR_PROTO;
-    uint64_t last = m->field[2], snapshot = m->field[3];
-    if (!async_term_valid(a, m->field[0]) || last > UINT64_MAX / 2 || snapshot > last + 1) return ERR_PROTO;
-    if (a->role != ASYNC_CANDIDATE || m->field[0] != a->asked) return 0;
+    uint64_t term = m->field[0], last = m->field[2], snapshot = m->field[3];
+    if (!async_term_valid(a, term) || last > UINT64_MAX / 2 || snapshot > last + 1) return ERR_PROTO;
+    if (m->field[1] > term || m->field[5] > term || (m->field[4] | m->field[6]) > UINT64_MAX / 2)
+        return ERR_PROTO;
+    if (a->role != ASYNC_CANDIDATE || term != a->asked) return 0;
     struct async_peer *p = &a->peer[from];
     p->voted = true;
     p->extent = (struct async_extent){m->field[1], last, snapshot, m->field[4], m->field[5], m->field[6]};

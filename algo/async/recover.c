@@ -207,7 +207,8 @@ static void replay_all(struct async *a)
                "async: holder of term %llu at update %llu; %u of %u logged entries could be replayed",
                (unsigned long long)a->term, (unsigned long long)a->ledger.t, done, r->ops.count);
     if (a->from_seen)
-        trace_line(a->trace, TRACE_WARN, "async: no voter has the log; goes on from the newest model seen");
+        trace_line(a->trace, TRACE_WARN,
+                   "async: no voter has a log as far as a model seen: goes on from that one");
 }
 
 void async_recover_begin(struct async *a, struct algo_actions *acts)

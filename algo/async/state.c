@@ -10,6 +10,8 @@
  *    job anew.
  *  - the save is older than the last gradient: the residual of then serves for that of the end, which is lost with the
  *    steps since.
+ *  - the model beside it is newer or older than the others' log (a holder that saved and died before it told, or a
+ *    while after): it is no common start and no log, and what was applied is asked of the others (recover.c).
  *  - everybody began anew: the first term is known to all without a word, and the promises of former terms are void. */
 #include <stdlib.h>
 

@@ -345,6 +345,9 @@ static const struct bad_case bad[] = {
     {ASYNC_VOTE, 7, false, false, 0, {T, 1, 1, 3, 0, 0, 0}}, /* a snapshot beyond the log */
     {ASYNC_VOTE, 7, true, false, 0, {T, 1, 2, 1, 0, 0, 0}},
     {ASYNC_VOTE, 4, false, false, 0, {T, 1, 2, 1}},
+    {ASYNC_VOTE, 7, false, false, 0, {T, T + 1, 2, 1, 0, 0, 0}}, /* a log of a later term than is asked for */
+    {ASYNC_VOTE, 7, false, false, 0, {T, 1, 2, 1, 0, T + 1, 0}},
+    {ASYNC_VOTE, 7, false, false, 0, {T, 1, 2, 1, 0, 0, UINT64_MAX}},
     {ASYNC_FETCH, 2, false, false, 0, {L, 0}},
     {ASYNC_FETCH, 2, true, false, 0, {T, 0}},
     {ASYNC_FETCH, 2, false, false, 0, {T, 2}},

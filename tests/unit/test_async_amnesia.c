@@ -1,11 +1,10 @@
 /* Goal: the holder and all its successors die at once, so that nobody has the log: the run goes on from the newest
- * model that a voter has seen, no gradient is applied twice, whoever sends it again, and little is lost. Also where
- * voters came into the running cluster with a fetched model, which is no common start, and where the dead come back
- * with what they saved at the moment they died, a while before, or never. The holder alone likewise: then nothing is lost.
- * Method: clusters in virtual time
- * (algo_harness.h) whose gradients are marked (async_watch.h); times and who comes back from seeds. Planted: the model
- * of a newcomer taken for the common start; nobody looks at the models, so that
- * an older log is taken. */
+ * model that a voter has seen, no gradient is applied twice, whoever sends it again, and little is lost. Also where a
+ * voter came into the running cluster with a fetched model, which is no common start, and where the dead come back,
+ * before the election or after it, with what they saved when they died or a while before. The holder alone likewise:
+ * then nothing is lost at all. Method: clusters in virtual time (algo_harness.h) whose gradients are marked
+ * (async_watch.h); times from seeds. Planted: the model of a newcomer taken for the common start; nobody looks at the
+ * models, so that an older log is taken. */
 #include "tests/unit/async_watch.h"
 
 enum { NODES = 7, SEEDS = 8 };

@@ -44,6 +44,12 @@ void custody_init(struct custody *c, rank_t self, bool here, uint64_t patience_u
     c->lost_us = now_us + FIRST_FACTOR * patience_us;
 }
 
+void custody_begin_behind(struct custody *c, uint64_t sequence)
+{
+    CHECK(c->place == CUSTODY_HELD && c->last.generation == 0 && c->last.sequence == 0);
+    c->last.sequence = c->known.sequence = sequence;
+}
+
 void custody_await_first(struct custody *c, bool missing, uint64_t now_us)
 {
     if (c->place != CUSTODY_AWAY || c->seeking || c->known.generation > 0 || c->known.sequence > 0) return;

@@ -62,6 +62,9 @@ struct custody {
 /* `here`: this node begins as the holder of generation 0. */
 void custody_init(struct custody *c, rank_t self, bool here, uint64_t patience_us, uint64_t now_us);
 
+/* HELD, and new: the stamps of generation 0 go on behind `sequence`, which those of a former life have not reached. */
+void custody_begin_behind(struct custody *c, uint64_t sequence);
+
 /* The token has not been heard of yet and begins at another node. That one is `missing`, or has begun without it:
  * a search starts after twice `patience`. It is there: after eight times, as how long a tour takes is not known. */
 void custody_await_first(struct custody *c, bool missing, uint64_t now_us);

@@ -73,6 +73,15 @@ static void destroy(struct algo *a)
     free(d);
 }
 
+/* Who begins anew with a model of a former life begins with stamps that are greater than all of that one: more syncs
+ * than 2^32 between two steps of its own are not possible. Claims (32 bits) are saturated by them, as they should: what
+ * a node has handed over in the former life may be in the model. */
+static uint64_t stamps_behind(const struct algo_config *config)
+{
+    static const uint64_t steps_max = (UINT64_C(1) << 30) - 2;
+    return ((config->steps < steps_max ? config->steps : steps_max) + 1) << 32;
+}
+
 /* Streams: built from the graph, or read from a file and then checked against it. */
 static int streams_choose(struct digest *d, const struct choice *params, struct err_text *why)
 {
@@ -101,6 +110,7 @@ static int create(const struct algo_config *config, const struct choice *params,
     d->trace = config->trace;
     d->rejoining = d->late = config->rejoining;
     d->restored = config->start != NULL && !config->rejoining;
+    if (d->restored) d->stamps_behind = stamps_behind(config);
     d->unsure = config->start != NULL || config->rejoining;
     d->hop = choice_integer(params, "hop") == 0 ? HOP_DFS : HOP_WALK;
     d->sync_every = choice_integer(params, "sync_every");
@@ -145,6 +155,7 @@ static void on_start(struct digest *d, struct algo_actions *acts)
         struct stream_seat *m = &d->own[i];
         bool here = m->custody.place == CUSTODY_HELD;
         custody_init(&m->custody, d->rank, here, d->patience_us, d->now_us);
+        if (here) custody_begin_behind(&m->custody, d->stamps_behind);
         if (here) digest_token_park(d, m);
         digest_await_first(d, m);
     }
@@ -298,7 +309,7 @@ const struct algo_type digest_type = {
     .deadline_us = deadline_us,
     .model = model,
     .report = report,
-    .state_version = 1,
+    .state_version = 2, /* 1 had no number of a plan */
     .state_save = digest_state_save,
     .state_restore = digest_state_restore,
 };

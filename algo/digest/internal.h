@@ -130,6 +130,8 @@ struct digest {
     bool reweigh;        /* divide weights by their sum over the living part */
     bool rejoining;
     bool restored;           /* we are the first to train again after all have stopped: nobody has a token */
+    uint32_t former_plan;    /* the greatest number of a plan in a former life */
+    uint64_t stamps_behind;  /* restored: the sequence that our tokens of plan 0 begin behind; else 0 */
     bool late;               /* rejoining, and not known yet whether our plan is the present one */
     uint64_t blank_until_us; /* a node without a sync in a running plan proposes nothing before */
     struct stream_set given; /* streams read from a file; count 0 = built from the graph */
@@ -283,6 +285,9 @@ bool digest_plan_blank(const struct digest *d);
 double digest_data_behind(
     const struct digest *d); /* share of all data that our aggregate speaks for; 0 when blank */
 double digest_part_weight(const struct digest *d); /* sum of w over our part */
+
+/* rebase.c: the number that our next plan has. Plans of a former life are older, so far as peers believe it. */
+uint32_t digest_plan_number(const struct digest *d);
 
 /* state.c */
 void digest_state_save(const struct algo *a, struct state_writer *out);

@@ -17,6 +17,9 @@
  *  - an average of two parts may hold what either does: its lineage is both of theirs.
  *  - a node whose start is another than the common one does not know what it holds (unsure) until its first sync;
  *    a plan that it proposes before has no lineage.
+ *  - all stopped and began again, and somebody who was away has entries of the former life, with the same plans and
+ *    stamps: stamps of plan 0 are greater then (digest.c) and say that anything may be held; a plan that is proposed
+ *    after it has no lineage and a greater number than those of the former life (state.c).
  *  - compressed tokens: what they leave behind counts as handed over.
  *  - more streams than a token can tell of: plans have no lineage.
  */
@@ -162,6 +165,14 @@ static uint32_t lineage_trim(uint32_t *lineage, uint32_t words, uint32_t edges)
     return words - at;
 }
 
+/* Does our reference come from stamps beyond what claims can tell, as those of a restored model? */
+static bool is_beyond_claims(const struct digest *d)
+{
+    for (uint32_t s = 0; s < d->plan.streams.count; s++)
+        if (d->heard[s] == UINT32_MAX) return true;
+    return false;
+}
+
 uint32_t *digest_lineage_own(const struct digest *d, uint32_t edges, uint32_t *words)
 {
     const struct plan *p = &d->plan;
@@ -173,7 +184,7 @@ uint32_t *digest_lineage_own(const struct digest *d, uint32_t edges, uint32_t *w
     own[1] = p->epoch.proposer;
     own[2] = streams;
     if (streams > 0) memcpy(own + ANCESTOR_HEAD, d->heard, streams * sizeof *own);
-    bool known = !d->unsure && (!several(d) || digest_claims_size_max(d) > 0);
+    bool known = !d->unsure && !is_beyond_claims(d) && (!several(d) || digest_claims_size_max(d) > 0);
     *words = !known ? 0 : lineage_trim(lineage, p->lineage_words + ANCESTOR_HEAD + streams, edges);
     return lineage;
 }

@@ -176,10 +176,16 @@ static struct blob *base_average(const struct digest *d)
     return base;
 }
 
+uint32_t digest_plan_number(const struct digest *d)
+{
+    uint32_t now = d->plan.epoch.number, former = d->former_plan;
+    return (former > now && former - now < EPOCH_STEP_MAX ? former : now) + 1;
+}
+
 /* Adopts the next plan. Takes down. */
 static void plan_make(struct digest *d, struct edge *down, uint32_t count)
 {
-    struct epoch epoch = {d->plan.epoch.number + 1, d->rank};
+    struct epoch epoch = {digest_plan_number(d), d->rank};
     bool average = d->offer != NULL && !offer_is_little(d);
     uint32_t words;
     uint32_t *lineage =

@@ -223,7 +223,8 @@ static void arrive(struct digest *d, struct stream_seat *m, rank_t from, const s
     m->along = msg->field[FIELD_NUMBER] > 0;
     sync_with(d, m, blob_floats(token));
     d->counters.mixes++;
-    if (m->custody.last.sequence > d->counters.version) d->counters.version = m->custody.last.sequence;
+    uint32_t syncs = (uint32_t)m->custody.last.sequence; /* of this life: digest.stamps_behind */
+    if (syncs > d->counters.version) d->counters.version = syncs;
 }
 
 int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *msg, struct algo_actions *acts)

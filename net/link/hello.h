@@ -25,7 +25,7 @@
 #include "base/ids.h"
 #include "base/limits.h"
 
-#define PROTOCOL_VERSION 2u
+#define PROTOCOL_VERSION 3u
 #define HELLO_FIXED_SIZE 56u
 #define HELLO_SIZE_MAX (HELLO_FIXED_SIZE + ADDRESS_TEXT_MAX)
 #define GOODBYE_FIXED_SIZE 18u

@@ -20,7 +20,7 @@ from resource import RLIMIT_NOFILE, setrlimit
 from harness import Skipped, Workplace, check, clean_environment, main, program, wait_for
 
 EXPERIMENT = ["--task", "quadratic", "--data", "mixture:rows=200,features=8", "--steps", "0", "--pace", "100"]
-VERSION = 2
+VERSION = 3
 
 
 def doctor(*arguments, inside=None, **options):

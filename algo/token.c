@@ -3,6 +3,8 @@
 
 #include "base/check.h"
 
+static const uint32_t generation_top = UINT32_MAX / 2; /* so that the next one never wraps */
+
 enum { LOST_FACTOR = 4, FIRST_FACTOR = 8, MISSING_FACTOR = 2, FRUITLESS_MAX = 6 };
 
 int token_stamp_compare(const struct token_stamp *a, const struct token_stamp *b)
@@ -54,6 +56,13 @@ void custody_await_first(struct custody *c, bool missing, uint64_t now_us)
 {
     if (c->place != CUSTODY_AWAY || c->seeking || c->known.generation > 0 || c->known.sequence > 0) return;
     c->lost_us = now_us + (missing ? MISSING_FACTOR : FIRST_FACTOR) * c->patience_us;
+}
+
+bool custody_stamp_fits(const struct custody *c, const struct token_stamp *stamp)
+{
+    uint32_t known = c->known.generation;
+    bool near = stamp->generation <= known || stamp->generation - known <= TOKEN_GENERATION_AHEAD_MAX;
+    return near && stamp->generation <= generation_top && stamp->sequence < UINT64_MAX / 2;
 }
 
 enum custody_verdict custody_receive(struct custody *c, const struct token_stamp *stamp, uint64_t now_us)

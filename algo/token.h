@@ -35,6 +35,9 @@ struct token_stamp {
     uint64_t sequence;
 };
 
+/* How far a generation may be ahead for who knows of one: searches that found nothing. */
+#define TOKEN_GENERATION_AHEAD_MAX (UINT32_C(1) << 20)
+
 int token_stamp_compare(const struct token_stamp *a, const struct token_stamp *b); /* <0, 0, >0 */
 
 enum custody_place { CUSTODY_AWAY, CUSTODY_HELD, CUSTODY_SENT };
@@ -68,6 +71,9 @@ void custody_begin_behind(struct custody *c, uint64_t sequence);
 /* The token has not been heard of yet and begins at another node. That one is `missing`, or has begun without it:
  * a search starts after twice `patience`. It is there: after eight times, as how long a tour takes is not known. */
 void custody_await_first(struct custody *c, bool missing, uint64_t now_us);
+
+/* Whether a peer that says so may be honest; else it is ERR_PROTO: it would use up the generations there are. */
+bool custody_stamp_fits(const struct custody *c, const struct token_stamp *stamp);
 
 enum custody_verdict {
     CUSTODY_ACCEPT, /* new: store, then acknowledge; place is HELD */

@@ -44,6 +44,7 @@ int digest_seek_message(struct digest *d, rank_t from, const struct algo_msg *ms
                                 msg->field[FIELD_SEQUENCE]};
     rank_t claimant = (rank_t)msg->field[FIELD_CLAIMANT];
     struct custody *c = &m->custody;
+    if (!custody_stamp_fits(c, &stamp)) return ERR_PROTO;
     switch (
         custody_heard(c, &stamp, claimant, msg->field[FIELD_LIVING] == 1, msg->field[FIELD_AGE], d->now_us)) {
     case CUSTODY_QUIET:

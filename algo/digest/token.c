@@ -235,6 +235,7 @@ int digest_token_message(struct digest *d, rank_t from, const struct algo_msg *m
     if (m == NULL || !seat_has(m, from) || !digest_claims_are_sound(d, msg)) return ERR_PROTO;
     struct token_stamp stamp = {(uint32_t)msg->field[FIELD_GENERATION], (rank_t)msg->field[FIELD_MAKER],
                                 msg->field[FIELD_SEQUENCE]};
+    if (!custody_stamp_fits(&m->custody, &stamp)) return ERR_PROTO;
     struct blob *token;
     int err = digest_line_receive(d, m, from, msg, &token); /* before the fence: the sender's line goes on */
     if (err != 0) return err;

@@ -112,6 +112,7 @@ static int take_model(struct walk *w, struct walk_peer *from, const struct algo_
     uint32_t t;
     struct blob *model;
     if (msg->field_count != STAMP_FIELDS || !stamp_read(w, msg, &stamp, &t)) return ERR_PROTO;
+    if (!custody_stamp_fits(&w->walk[t].custody, &stamp)) return ERR_PROTO;
     int err = mirror_receive(&from->in, msg, &model);
     if (err != 0) return err;
     struct walking *k = &w->walk[t];
@@ -148,7 +149,8 @@ static int take_seek(struct walk *w, rank_t from, const struct algo_msg *msg, st
     struct token_stamp stamp;
     uint32_t t;
     if (msg->field_count != SEEK_FIELDS || !stamp_read(w, msg, &stamp, &t) ||
-        msg->field[FIELD_CLAIMANT] >= w->node_count || msg->field[FIELD_LIVING] > 1)
+        !custody_stamp_fits(&w->walk[t].custody, &stamp) || msg->field[FIELD_CLAIMANT] >= w->node_count ||
+        msg->field[FIELD_LIVING] > 1)
         return ERR_PROTO;
     rank_t claimant = (rank_t)msg->field[FIELD_CLAIMANT];
     switch (custody_heard(&w->walk[t].custody, &stamp, claimant, msg->field[FIELD_LIVING] == 1,

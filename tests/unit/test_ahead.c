@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "algo/async/internal.h"
+#include "algo/token.h"
 #include "tests/unit/algo_harness.h"
 
 enum { NODES = 4, DIM = 8, PATIENCE_US = 200000, RUN_US = 1000000 };
@@ -47,6 +48,8 @@ static const struct row {
      2 * NUMBER_AHEAD_MAX,
      false},
     {"hsgd:periods=10-5", {.kind = 8 + 3, .field_count = 3}, 2, 10, NUMBER_AHEAD_MAX, false},
+    {"digest:streams=single", {.kind = 3, .field_count = 9}, 3, 1, 2 * TOKEN_GENERATION_AHEAD_MAX, false},
+    {"walk", {.kind = 3, .field_count = 7}, 0, 1, 2 * TOKEN_GENERATION_AHEAD_MAX, false},
     {"async", {.kind = ASYNC_ALIVE, .field_count = 2}, 0, NODES, 2 * ASYNC_ROUND_AHEAD_MAX, true},
 };
 

@@ -362,7 +362,9 @@ bool allreduce_contributed(const struct allreduce *a)
 
 uint64_t allreduce_counted(const struct allreduce *a)
 {
-    return a->member[a->self].contribution.round;
+    uint32_t round = a->member[a->self].contribution.round; /* cut: the last one like it that is over */
+    uint32_t ago = (uint32_t)a->history.round - round;
+    return round == 0 || ago > a->history.round ? 0 : a->history.round - ago;
 }
 
 const float *allreduce_copy(const struct allreduce *a)

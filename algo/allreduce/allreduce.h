@@ -113,7 +113,7 @@ double allreduce_weight(const struct allreduce *a);    /* sum of their weights *
 uint32_t allreduce_contributors(const struct allreduce *a); /* how many */
 bool allreduce_contributed(const struct allreduce *a);      /* ours is in what SUM gave or COPY stands for */
 /* After ALLREDUCE_COPY: rounds that were over with the latest sum that holds a vector of this member's, be it of a
- * former life; 0 = none, or not told. */
+ * former life; 0 = none. Not told, as there are too many members: all that are over. */
 uint64_t allreduce_counted(const struct allreduce *a);
 /* After ALLREDUCE_SUM: the view it was taken in. Who copies does so in a new view: rounds that ended in the same
  * view are those of the same members, and they all took part in each. */

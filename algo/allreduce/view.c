@@ -305,6 +305,7 @@ int on_state(struct allreduce *a, uint32_t from, const struct algo_msg *m)
     a->counts.contributed += a->contributed;
     for (uint32_t i = 0; i < count; i++)
         a->member[i].contribution = entry_read(m->bits + (size_t)i * ENTRY_SIZE);
+    if (a->self >= count) a->member[a->self].contribution = history_mark(history);
     a->history = history;
     a->begun = false;
     blob_unref(a->copy);

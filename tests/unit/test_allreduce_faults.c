@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -183,6 +184,67 @@ static void who_waits_elsewhere_is_taken_in_at_once(void **state)
     assert_int_equal(told_status(a, 2, 0, 3, OUTSIDE | READY), 2);
     allreduce_free(a);
     graph_deinit(&g);
+}
+
+static struct allreduce *newcomer_new(const rank_t *member, uint32_t count, const struct graph *g)
+{
+    struct allreduce_config config = {.rank = count - 1,
+                                      .node_count = count,
+                                      .graph = g,
+                                      .member = member,
+                                      .member_count = count,
+                                      .size_max = 4,
+                                      .state_dim = 4,
+                                      .patience_us = 1000000,
+                                      .first_kind = KIND_FIRST,
+                                      .rejoining = true};
+    return allreduce_new(&config);
+}
+
+/* Of a newcomer's former life a STATE tells the rounds that hold its vectors: in 32 bits, and not to everybody when
+ * there are many. What is not told of counts as held: rather lost than twice. */
+static void a_newcomer_learns_which_rounds_hold_its_vectors(void **state)
+{
+    (void)state;
+    enum { MANY = 700, ENTRY = 12, TOLD_MAX = ALGO_BITS_MAX / ENTRY, NEW = 8 };
+    static const struct {
+        uint32_t count;
+        uint64_t round, counted;
+    } rows[] = {{4, 9, 7}, {4, (UINT64_C(1) << 33) + 1, (UINT64_C(1) << 33) - 1}, {MANY, 9, 9}};
+    static uint8_t maps[2 * (MANY + 7) / 8 + 2], entries[TOLD_MAX * ENTRY];
+    static rank_t member[MANY];
+    for (rank_t r = 0; r < MANY; r++) member[r] = r;
+    memset(maps, 0, sizeof maps);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint32_t n = rows[i].count, size = (n + 7) / 8, told_of = n < TOLD_MAX ? n : TOLD_MAX;
+        struct graph g = graph_make("star", n);
+        struct allreduce *a = newcomer_new(member, n, &g);
+        for (rank_t r = 0; r < n; r++) maps[r / 8] |= (uint8_t)(1u << r % 8);
+        memset(entries, 0, sizeof entries);
+        uint32_t last = (uint32_t)(rows[i].round - 2);
+        memcpy(entries + (size_t)(told_of - 1) * ENTRY, &last, sizeof last);
+        float x[4] = {0};
+        struct algo_msg status = {.kind = KIND_STATUS,
+                                  .field_count = 6,
+                                  .field = {1, 0, rows[i].round, 1, 0, NEW},
+                                  .bits = maps,
+                                  .bits_size = 2 * size};
+        struct algo_msg copy = {.kind = KIND_STATE,
+                                .field_count = 5,
+                                .field = {1, 0, rows[i].round, 1, 0},
+                                .bits = entries,
+                                .bits_size = told_of * ENTRY,
+                                .vec = blob_copy(x, sizeof x)};
+        told(a, ALGO_PEER_UP, 0, NULL);
+        told(a, ALGO_MESSAGE, 0, &status);
+        told(a, ALGO_MESSAGE, 0, &copy);
+        assert_int_equal(allreduce_round(a), rows[i].round);
+        assert_int_equal(allreduce_counted(a), rows[i].counted);
+        blob_unref(copy.vec);
+        allreduce_free(a);
+        graph_deinit(&g);
+        memset(maps, 0, sizeof maps);
+    }
 }
 
 /* They have ended the round, and train for long, when one stops that has not passed all of its sums on: who waits
@@ -377,6 +439,7 @@ int main(void)
         cmocka_unit_test(a_restarted_member_copies_and_goes_on),
         cmocka_unit_test(a_silent_member_is_left_out_and_taken_in_again),
         cmocka_unit_test(who_waits_elsewhere_is_taken_in_at_once),
+        cmocka_unit_test(a_newcomer_learns_which_rounds_hold_its_vectors),
         cmocka_unit_test(who_has_ended_the_round_is_not_taken_for_silent),
         cmocka_unit_test(two_halves_go_on_and_become_one_again),
         cmocka_unit_test(a_lone_member_goes_on_alone),

@@ -20,7 +20,7 @@ struct living_edge {
 
 /* The edges that vacancies add: none is in base, none twice, ascending by (a, b). vacant (node_count): != 0 where
  * nobody is. Returns the count; *edge is owned by the caller (free), NULL when there are none. Costs the degrees of
- * the vacant vertices. */
+ * the vacant vertices and one pass over all. */
 uint32_t living_edges(const struct graph *base, const uint8_t *vacant, struct living_edge **edge);
 
 /* The whole graph: base without the vacant vertices' edges, with these. Vacant vertices stay in it, alone. It is

@@ -1,66 +1,14 @@
-/* See fuzz_nodes.h. Transport and host of each node only note what is asked; the loop carries it out, so that no
- * callback nests (net/transport.h, clause 6). */
-#include "tests/fuzz/fuzz_nodes.h"
+/* See fuzz_nodes.h. What the nodes ask of transport and host is noted (fuzz_nodes_transport.c) and carried out by the
+ * loop here. */
+#include "tests/fuzz/fuzz_nodes_internal.h"
 
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/node/node.h"
 #include "agent/node/places.h"
-#include "agent/wire/wire.h"
-#include "algo/topology/topology.h"
 #include "base/check.h"
-#include "base/prng.h"
 #include "tests/fuzz/fuzz_lies.h"
-
-enum { DIM = 24, QUEUE_MAX = 24, WANTED_MAX = 64, SECOND_US = 1000000 };
-
-struct parcel {
-    enum lane lane;
-    struct blob *head, *body; /* owned */
-};
-
-/* What is under way from one node to another. */
-struct pipe {
-    struct parcel parcel[QUEUE_MAX];
-    uint32_t count;
-    bool full; /* the sender waits for on_writable */
-};
-
-/* The link between two nodes, as both ends see it. */
-struct pair {
-    bool up, ending;
-    uint32_t generation, dialler, ended_by;
-    enum down_reason why;
-};
-
-struct life {
-    struct transport transport; /* first */
-    struct host host;
-    struct net *net;
-    uint32_t number;
-    struct node *node;
-    uint64_t boot, deadline_us, steps, lives;
-    struct job *job;
-    char wanted[WANTED_MAX][ADDRESS_TEXT_MAX];
-    uint32_t wanted_count;
-};
-
-struct net {
-    const struct fuzz_nodes_plan *plan;
-    struct fuzz_nodes_tally *tally;
-    struct prng prng;
-    uint64_t now_us;
-    bool evil;
-    const struct algo_type *algo;
-    struct choice algo_params, topology;
-    float x0[DIM];
-    struct life life[FUZZ_CLUSTER_MAX];
-    struct pair pair[FUZZ_CLUSTER_MAX][FUZZ_CLUSTER_MAX]; /* [smaller][greater] */
-    struct pipe pipe[FUZZ_CLUSTER_MAX][FUZZ_CLUSTER_MAX]; /* from, to */
-};
 
 static node_id id_of(uint32_t number)
 {
@@ -71,102 +19,6 @@ static uint64_t now_boot(const struct net *w)
 {
     return (1ull << 50) + w->now_us * BOOT_UNITS_PER_US;
 }
-
-static struct pair *pair_of(struct net *w, uint32_t a, uint32_t b)
-{
-    return a < b ? &w->pair[a][b] : &w->pair[b][a];
-}
-
-/* -- transport and host ------------------------------------------------------------------------ */
-
-static struct life *of_transport(const struct transport *t)
-{
-    return (struct life *)(uintptr_t)t;
-}
-
-static struct life *of_host(const struct host *h)
-{
-    return (struct life *)((uintptr_t)h - offsetof(struct life, host));
-}
-
-static int net_send(struct transport *t, struct link_id to, enum lane lane, struct blob *head,
-                    struct blob *body)
-{
-    struct life *l = of_transport(t);
-    struct pair *p = pair_of(l->net, l->number, to.slot);
-    struct pipe *q = &l->net->pipe[l->number][to.slot];
-    if (!p->up || p->ending || p->generation != to.generation) return ERR_NO_LINK;
-    if (q->count == QUEUE_MAX) {
-        q->full = true;
-        return ERR_FULL;
-    }
-    q->parcel[q->count++] = (struct parcel){lane, blob_ref(head), blob_ref(body)};
-    return 0;
-}
-
-static int net_dial(struct transport *t, const char *address)
-{
-    struct life *l = of_transport(t);
-    if (strchr(address, ':') == NULL || strstr(address, ":0") != NULL) return ERR_USAGE;
-    for (uint32_t i = 0; i < l->wanted_count; i++)
-        if (strcmp(l->wanted[i], address) == 0) return 0;
-    if (l->wanted_count == WANTED_MAX) return ERR_LIMIT;
-    snprintf(l->wanted[l->wanted_count++], ADDRESS_TEXT_MAX, "%s", address);
-    return 0;
-}
-
-static void net_undial(struct transport *t, const char *address)
-{
-    struct life *l = of_transport(t);
-    for (uint32_t i = 0; i < l->wanted_count; i++) {
-        if (strcmp(l->wanted[i], address) != 0) continue;
-        memmove(l->wanted[i], l->wanted[--l->wanted_count], ADDRESS_TEXT_MAX);
-        return;
-    }
-}
-
-static void net_disconnect(struct transport *t, struct link_id link, enum down_reason why)
-{
-    struct life *l = of_transport(t);
-    struct pair *p = pair_of(l->net, l->number, link.slot);
-    if (!p->up || p->ending || p->generation != link.generation) return;
-    p->ending = true;
-    p->ended_by = l->number;
-    p->why = why;
-    l->net->tally->refused += why == DOWN_PROTOCOL;
-}
-
-static void net_totals(const struct transport *t, struct transport_totals *out)
-{
-    (void)t;
-    *out = (struct transport_totals){0};
-}
-
-static const struct transport_ops transport_ops = {.send = net_send,
-                                                   .dial = net_dial,
-                                                   .undial = net_undial,
-                                                   .disconnect = net_disconnect,
-                                                   .totals = net_totals};
-
-static uint64_t net_now_us(const struct host *h)
-{
-    return of_host(h)->net->now_us;
-}
-
-static void net_deadline(struct host *h, uint64_t at_us)
-{
-    of_host(h)->deadline_us = at_us;
-}
-
-static int net_start_job(struct host *h, struct job *j)
-{
-    CHECK(of_host(h)->job == NULL);
-    of_host(h)->job = j;
-    return 0;
-}
-
-static const struct host_ops host_ops = {
-    .now_us = net_now_us, .set_deadline = net_deadline, .start_job = net_start_job};
 
 /* -- what the node asks its owner -------------------------------------------------------------- */
 
@@ -296,12 +148,12 @@ static void dial_one(struct net *w, struct life *l, const char *address)
     bool known = sscanf(text, "h%u:1", &number) == 1 && number < w->plan->nodes && number % 3 != 2;
     struct transport_sink s = node_transport_sink(l->node);
     if (known && number == l->number) {
-        net_undial(&l->transport, text);
+        fuzz_undial(&l->transport, text);
         s.on_refused(s.ctx, text, ERR_SELF, "it has our own node id");
     } else if (known) {
         if (!pair_of(w, l->number, number)->up) link_begin(w, l->number, number);
     } else if (w->evil && text[0] != 'h' && prng_below(&w->prng, 8) == 0) { /* no seed */
-        net_undial(&l->transport, text);
+        fuzz_undial(&l->transport, text);
         s.on_refused(s.ctx, text, ERR_CLUSTER, "it belongs to another cluster");
     } else if (prng_below(&w->prng, 4) == 0) {
         s.on_unreachable(s.ctx, text, prng_below(&w->prng, 2) == 0 ? ERR_CLOSED : ERR_TIMEOUT);
@@ -455,8 +307,8 @@ int fuzz_nodes_run(const struct fuzz_nodes_plan *plan, struct fuzz_nodes_tally *
     for (uint32_t v = 0; v < plan->nodes; v++) {
         struct life *l = &w->life[v];
         *l = (struct life){.net = w, .number = v};
-        l->transport.ops = &transport_ops;
-        l->host.ops = &host_ops;
+        l->transport.ops = &fuzz_transport_ops;
+        l->host.ops = &fuzz_host_ops;
     }
     for (uint32_t v = 0; v < plan->nodes; v++) life_begin(w, v);
     w->evil = true;

@@ -15,6 +15,7 @@
 
 #include "base/check.h"
 #include "net/sim/internal.h"
+#include "tests/sim/counter.h"
 
 enum {
     LIVENESS_US = 120 * MEMBER_SECOND,
@@ -68,39 +69,23 @@ static void print_line(void *ctx, enum trace_level level, const char *text)
 
 /* -- trainers that count ----------------------------------------------------------------------- */
 
-struct counter {
-    struct trainer base;
-    struct member_storm *storm;
-    uint32_t place;
-};
-
 static uint32_t counter_run(struct trainer *t, const float *x, uint32_t max_steps, float *delta, double *loss)
 {
-    struct counter *c = (struct counter *)t;
+    const struct counter *c = (const struct counter *)t;
+    struct member_storm *s = c->owner;
     (void)x;
     memset(delta, 0, MEMBER_DIM * sizeof *delta);
     *loss = 1;
-    if (!c->storm->drifting) return max_steps;
+    if (!s->drifting) return max_steps;
     delta[c->place] = (float)max_steps;
-    c->storm->counted[c->place] += max_steps;
+    s->counted[c->place] += max_steps;
     return max_steps;
-}
-
-static void counter_free(struct trainer *t)
-{
-    free(t);
 }
 
 static int counter_new(void *ctx, uint32_t place, struct trainer **out, struct err_text *why)
 {
     (void)why;
-    struct counter *c = mem_new_zero(1, sizeof *c);
-    c->base.run = counter_run;
-    c->base.free = counter_free;
-    c->storm = ctx;
-    c->place = place;
-    *out = &c->base;
-    return 0;
+    return counter_make(counter_run, ctx, place, out);
 }
 
 /* -- what the seed says ------------------------------------------------------------------------ */
@@ -174,21 +159,14 @@ static void draw_relays(struct member_storm *s, const struct member_plan *plan)
 
 /* -- the cluster ------------------------------------------------------------------------------- */
 
-static uint64_t word_at(const uint8_t *bytes, size_t at)
-{
-    uint64_t word;
-    memcpy(&word, bytes + 8 * at, sizeof word);
-    return word;
-}
-
 static void observe(void *ctx, const void *bytes, size_t size)
 {
     struct member_storm *s = ctx;
     CHECK(size >= 24 && size % 8 == 0);
-    s->touched |= 1u << (word_at(bytes, 2) >> 32);
+    s->touched |= 1u << (observed_word(bytes, 2) >> 32);
     uint64_t print = s->tally->fingerprint;
     for (size_t i = 0; i < size / 8; i++) {
-        print = (print ^ word_at(bytes, i)) * 0x9e3779b97f4a7c15u;
+        print = (print ^ observed_word(bytes, i)) * 0x9e3779b97f4a7c15u;
         print ^= print >> 29;
     }
     s->tally->fingerprint = print;

@@ -16,6 +16,7 @@
 
 #include "base/check.h"
 #include "net/sim/internal.h"
+#include "tests/sim/counter.h"
 #include "tests/sim/laws.h"
 
 enum {
@@ -73,12 +74,6 @@ static void print_line(void *ctx, enum trace_level level, const char *text)
 
 /* -- trainers that count ----------------------------------------------------------------------- */
 
-struct counter {
-    struct trainer base;
-    struct storm *storm;
-    uint32_t v;
-};
-
 static size_t slice_now(const struct storm *s, rank_t v)
 {
     uint64_t slice = simulation_now_us(s->sim) / STORM_SLICE_US;
@@ -87,55 +82,39 @@ static size_t slice_now(const struct storm *s, rank_t v)
 
 static uint32_t counter_run(struct trainer *t, const float *x, uint32_t max_steps, float *delta, double *loss)
 {
-    struct counter *c = (struct counter *)t;
+    const struct counter *c = (const struct counter *)t;
+    struct storm *s = c->owner;
+    rank_t v = c->place;
     (void)x;
-    memset(delta, 0, c->storm->setup.dim * sizeof *delta);
+    memset(delta, 0, s->setup.dim * sizeof *delta);
     *loss = 1;
-    c->storm->under_way[c->v] = c->storm->drifting ? max_steps : 0;
-    if (!c->storm->drifting) return max_steps;
-    delta[c->v] = (float)max_steps;
-    c->storm->counted[c->v] += max_steps;
-    c->storm->counted_life[c->v] += max_steps;
-    if (c->storm->slices) {
-        size_t i = slice_now(c->storm, c->v);
+    s->under_way[v] = s->drifting ? max_steps : 0;
+    if (!s->drifting) return max_steps;
+    delta[v] = (float)max_steps;
+    s->counted[v] += max_steps;
+    s->counted_life[v] += max_steps;
+    if (s->slices) {
+        size_t i = slice_now(s, v);
         delta[STORM_NODES + i] = (float)max_steps;
-        c->storm->sliced[i] += max_steps;
+        s->sliced[i] += max_steps;
     }
     return max_steps;
-}
-
-static void counter_free(struct trainer *t)
-{
-    free(t);
 }
 
 static int counter_new(void *ctx, uint32_t v, struct trainer **out, struct err_text *why)
 {
     (void)why;
-    struct counter *c = mem_new_zero(1, sizeof *c);
-    c->base.run = counter_run;
-    c->base.free = counter_free;
-    c->storm = ctx;
-    c->v = v;
-    *out = &c->base;
-    return 0;
+    return counter_make(counter_run, ctx, v, out);
 }
 
 /* -- the cluster ------------------------------------------------------------------------------- */
-
-static uint64_t word_at(const uint8_t *bytes)
-{
-    uint64_t word;
-    memcpy(&word, bytes, sizeof word);
-    return word;
-}
 
 static void observe(void *ctx, const void *bytes, size_t size)
 {
     struct storm *s = ctx;
     CHECK(size >= 24);
-    rank_t v = (rank_t)(word_at((const uint8_t *)bytes + 16) >> 32);
-    bool done = word_at((const uint8_t *)bytes + 8) == SIM_JOB_DONE;
+    rank_t v = (rank_t)(observed_word(bytes, 2) >> 32);
+    bool done = observed_word(bytes, 1) == SIM_JOB_DONE;
     if (done) s->under_way[v] = 0;
     s->training_ended |= done;
     s->touched |= 1u << v;

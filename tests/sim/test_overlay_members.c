@@ -20,6 +20,7 @@
 #include "agent/simulation/simulation.h"
 #include "algo/gossip/internal.h"
 #include "base/check.h"
+#include "tests/sim/counter.h"
 
 enum { DIM = 16, ACTIVE_MAX = 5, MIX_S = 20 };
 #define SECOND UINT64_C(1000000)
@@ -36,34 +37,21 @@ struct cluster {
     bool drifting;
 };
 
-struct counter {
-    struct trainer base;
-    struct cluster *cluster;
-    uint32_t place;
-};
-
 static uint32_t counter_run(struct trainer *t, const float *x, uint32_t max_steps, float *delta, double *loss)
 {
-    struct counter *c = (struct counter *)t;
+    const struct counter *c = (const struct counter *)t;
+    const struct cluster *cluster = c->owner;
     (void)x;
     memset(delta, 0, DIM * sizeof *delta);
     *loss = 1;
-    if (c->cluster->drifting) delta[c->place % DIM] = (float)max_steps;
+    if (cluster->drifting) delta[c->place % DIM] = (float)max_steps;
     return max_steps;
-}
-
-static void counter_free(struct trainer *t)
-{
-    free(t);
 }
 
 static int counter_new(void *ctx, uint32_t place, struct trainer **out, struct err_text *why)
 {
     (void)why;
-    struct counter *c = mem_new_zero(1, sizeof *c);
-    *c = (struct counter){{.run = counter_run, .free = counter_free}, ctx, place};
-    *out = &c->base;
-    return 0;
+    return counter_make(counter_run, ctx, place, out);
 }
 
 static void cluster_open(struct cluster *c)

@@ -72,6 +72,9 @@ extern const struct contract_factory contract_relayed_uv;
 /* Runs every test against the factory. Returns the number of failures: the exit code. */
 int contract_run(const struct contract_factory *factory);
 
+/* link_contract.c: those of clauses 7 to 9, a part of contract_run. */
+int contract_run_links(const struct contract_factory *factory);
+
 /* fault_contract.c: those of clauses 12 to 15, a part of contract_run. */
 int contract_run_faults(const struct contract_factory *factory);
 

@@ -17,13 +17,12 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include <uv.h>
 
 #include "base/prng.h"
 #include "net/discovery/beacon.h"
 #include "net/uv/multicast.h"
+#include "tests/contract/loop_fixture.h"
 
-#define WAIT_MAX_US 20000000u
 #define MEMBER_MAX 12u
 
 /* -- the datagram ------------------------------------------------------------------------------------ */
@@ -138,30 +137,6 @@ static void world_close(struct world *w)
     assert_int_equal(uv_loop_close(&w->loop), 0);
 }
 
-static void wake_cb(uv_timer_t *timer)
-{
-    (void)timer;
-}
-
-static void turn(struct world *w)
-{
-    uv_timer_t timer;
-    uv_timer_init(&w->loop, &timer);
-    uv_timer_start(&timer, wake_cb, 5, 0);
-    uv_run(&w->loop, UV_RUN_ONCE);
-    uv_close((uv_handle_t *)&timer, NULL);
-    uv_run(&w->loop, UV_RUN_NOWAIT);
-}
-
-#define RUN_UNTIL(w, condition)                                                                              \
-    do {                                                                                                     \
-        uint64_t limit_us = uv_hrtime() / 1000 + WAIT_MAX_US;                                                \
-        while (!(condition)) {                                                                               \
-            assert_true(uv_hrtime() / 1000 < limit_us);                                                      \
-            turn(w);                                                                                         \
-        }                                                                                                    \
-    } while (0)
-
 static struct uv_multicast_totals totals_of(const struct member *m)
 {
     struct uv_multicast_totals t;
@@ -221,7 +196,7 @@ static void those_in_company_ask_nothing_and_answer_seldom(void **state)
     uv_multicast_alone(newcomer->m, false); /* it has a link: it asks no more */
     uint64_t asked = totals_of(newcomer).asked;
     unsigned found = newcomer->found;
-    for (int i = 0; i < 20; i++) turn(&w);
+    for (int i = 0; i < 20; i++) loop_turn(&w.loop);
     assert_true(totals_of(newcomer).asked == asked);
     assert_int_equal(newcomer->found, found);
     world_close(&w);
@@ -244,7 +219,7 @@ static void foreign_datagrams_are_counted_and_nothing_else(void **state)
         for (size_t k = 0; k < size; k++) data[k] = (uint8_t)prng_next(&prng);
         if (i % 4 == 0) beacon_encode(&b, data), size = BEACON_SIZE + 1 + i; /* a good one with a tail */
         assert_true(throw_in(&w, data, size));
-        if (i % 20 == 0) turn(&w);
+        if (i % 20 == 0) loop_turn(&w.loop);
     }
     RUN_UNTIL(&w, totals_of(a).dropped == expected);
     assert_int_equal(a->found, 0);
@@ -252,8 +227,8 @@ static void foreign_datagrams_are_counted_and_nothing_else(void **state)
     assert_true(throw_in(&w, data, BEACON_SIZE));
     RUN_UNTIL(&w, a->found == 1);
     for (uint32_t i = 0; i < 100; i++) assert_true(throw_in(&w, data, BEACON_SIZE)); /* a flood */
-    turn(&w);
-    turn(&w);
+    loop_turn(&w.loop);
+    loop_turn(&w.loop);
     assert_in_range(a->found, 1, 64); /* 32 in a second */
     world_close(&w);
 }

@@ -17,12 +17,11 @@
 #include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include <uv.h>
 
 #include "agent/daemon/search.h"
 #include "net/uv/uv.h"
+#include "tests/contract/loop_fixture.h"
 
-#define WAIT_MAX_US 20000000u
 #define AGENT_MAX 6u
 
 struct agent {
@@ -56,23 +55,6 @@ static void on_down(void *ctx, struct link_id link, enum down_reason why)
     (void)why;
     a->downs++;
     if (a->searching) search_down(a->search);
-}
-
-static void on_message(void *ctx, struct link_id link, enum lane lane, const uint8_t *head, size_t size,
-                       struct blob *body)
-{
-    (void)ctx;
-    (void)link;
-    (void)lane;
-    (void)head;
-    (void)size;
-    (void)body;
-}
-
-static void on_writable(void *ctx, struct link_id link)
-{
-    (void)ctx;
-    (void)link;
 }
 
 static void on_refused(void *ctx, const char *address, int err, const char *reason)
@@ -129,8 +111,8 @@ static struct agent *agent_start(struct world *w, const struct start *how)
     struct transport_sink sink = {.ctx = a,
                                   .on_up = on_up,
                                   .on_down = on_down,
-                                  .on_message = on_message,
-                                  .on_writable = on_writable,
+                                  .on_message = ignore_message,
+                                  .on_writable = ignore_writable,
                                   .on_refused = on_refused,
                                   .on_closed = on_closed};
     a->world = w;
@@ -160,30 +142,6 @@ static struct agent *agent_start(struct world *w, const struct start *how)
     search_start(a->search);
     return a;
 }
-
-static void wake_cb(uv_timer_t *timer)
-{
-    (void)timer;
-}
-
-static void turn(struct world *w)
-{
-    uv_timer_t timer;
-    uv_timer_init(&w->loop, &timer);
-    uv_timer_start(&timer, wake_cb, 5, 0);
-    uv_run(&w->loop, UV_RUN_ONCE);
-    uv_close((uv_handle_t *)&timer, NULL);
-    uv_run(&w->loop, UV_RUN_NOWAIT);
-}
-
-#define RUN_UNTIL(w, condition)                                                                              \
-    do {                                                                                                     \
-        uint64_t limit_us = uv_hrtime() / 1000 + WAIT_MAX_US;                                                \
-        while (!(condition)) {                                                                               \
-            assert_true(uv_hrtime() / 1000 < limit_us);                                                      \
-            turn(w);                                                                                         \
-        }                                                                                                    \
-    } while (0)
 
 static void agent_stop(struct agent *a)
 {

@@ -21,12 +21,11 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include <uv.h>
 
 #include "net/uv/resolve.h"
 #include "net/uv/uv.h"
+#include "tests/contract/loop_fixture.h"
 
-#define WAIT_MAX_US 20000000u
 #define REDIAL_MAX_US 20000u
 #define PEER_MAX 10u
 #define NAME_ADDRESS_MAX 64u
@@ -155,23 +154,6 @@ static void on_down(void *ctx, struct link_id link, enum down_reason why)
     p->downs++;
 }
 
-static void on_message(void *ctx, struct link_id link, enum lane lane, const uint8_t *head, size_t size,
-                       struct blob *body)
-{
-    (void)ctx;
-    (void)link;
-    (void)lane;
-    (void)head;
-    (void)size;
-    (void)body;
-}
-
-static void on_writable(void *ctx, struct link_id link)
-{
-    (void)ctx;
-    (void)link;
-}
-
 static void on_refused(void *ctx, const char *address, int err, const char *reason)
 {
     struct peer *p = ctx;
@@ -205,8 +187,8 @@ static void peer_start(struct world *w, uint32_t i)
     struct transport_sink sink = {.ctx = p,
                                   .on_up = on_up,
                                   .on_down = on_down,
-                                  .on_message = on_message,
-                                  .on_writable = on_writable,
+                                  .on_message = ignore_message,
+                                  .on_writable = ignore_writable,
                                   .on_refused = on_refused,
                                   .on_closed = on_closed};
     snprintf(listen, sizeof listen, "127.0.4.%u:%u", i + 1, w->port);
@@ -222,30 +204,6 @@ static void world_open(struct world *w, uint32_t count)
     w->count = count;
     for (uint32_t i = 0; i < count; i++) peer_start(w, i);
 }
-
-static void wake_cb(uv_timer_t *timer)
-{
-    (void)timer;
-}
-
-static void turn(struct world *w)
-{
-    uv_timer_t timer;
-    uv_timer_init(&w->loop, &timer);
-    uv_timer_start(&timer, wake_cb, 5, 0);
-    uv_run(&w->loop, UV_RUN_ONCE);
-    uv_close((uv_handle_t *)&timer, NULL);
-    uv_run(&w->loop, UV_RUN_NOWAIT);
-}
-
-#define RUN_UNTIL(w, condition)                                                                              \
-    do {                                                                                                     \
-        uint64_t limit_us = uv_hrtime() / 1000 + WAIT_MAX_US;                                                \
-        while (!(condition)) {                                                                               \
-            assert_true(uv_hrtime() / 1000 < limit_us);                                                      \
-            turn(w);                                                                                         \
-        }                                                                                                    \
-    } while (0)
 
 static bool all_closed(const struct world *w)
 {
@@ -364,7 +322,7 @@ static void the_loop_goes_on_while_resolvers_hang(void **state)
     w.peer[0].transport->ops->dial(w.peer[0].transport, w.peer[1].address);
     RUN_UNTIL(&w, links_of(&w.peer[0]) == 1 && links_of(&w.peer[1]) == 1);
     dial(&w.peer[0], "peers.test", w.port);
-    for (int i = 0; i < 20; i++) turn(&w);
+    for (int i = 0; i < 20; i++) loop_turn(&w.loop);
     assert_int_equal(resolver_count(&resolver.inside), RESOLVE_AT_ONCE_MAX);
     hang_no_more();
     RUN_UNTIL(&w, links_of(&w.peer[0]) == 2);
@@ -417,7 +375,7 @@ static void at_most_sixteen_of_a_name_are_called_at_once_and_all_in_turn(void **
     dial(&w.peer[0], "peers.test", ntohs(at.sin_port));
     uint32_t count = 0;
     RUN_UNTIL(&w, (count = accept_all(listener, fd, count)) >= 16);
-    for (int i = 0; i < 20; i++) turn(&w); /* many back-offs long */
+    for (int i = 0; i < 20; i++) loop_turn(&w.loop); /* many back-offs long */
     assert_int_equal(accept_all(listener, fd, count), 16);
     for (uint32_t i = 0; i < 16; i++)
         close(fd[i]); /* they hang up: it is the turn of others, and theirs again */
@@ -426,7 +384,7 @@ static void at_most_sixteen_of_a_name_are_called_at_once_and_all_in_turn(void **
     uint64_t limit_us = uv_hrtime() / 1000 + WAIT_MAX_US;
     while (distinct < 40) {
         assert_true(uv_hrtime() / 1000 < limit_us);
-        turn(&w);
+        loop_turn(&w.loop);
         for (int one; (one = accept(listener, NULL, NULL)) >= 0; close(one)) {
             struct sockaddr_in local;
             size = sizeof local;

@@ -14,6 +14,7 @@
 
 #include "tests/unit/allreduce_fixture.h"
 #include "tests/unit/gossip_fixture.h"
+#include "tests/unit/harness_faults.h"
 
 /* -- one fault at every point ------------------------------------------------------------------- */
 
@@ -350,26 +351,6 @@ static void a_lost_message_is_made_up_for(void **state)
 
 /* -- many faults at random ---------------------------------------------------------------------- */
 
-static void disturb(struct harness *h, struct prng *random, uint32_t n)
-{
-    rank_t a = prng_below(random, n), b = (a + 1 + prng_below(random, n - 1)) % n;
-    switch (prng_below(random, 8)) {
-    case 0:
-        if (harness_algo(h, a) != NULL) harness_crash(h, a);
-        break;
-    case 1:
-    case 2:
-        if (harness_algo(h, a) == NULL) harness_restart(h, a, true);
-        break;
-    case 3:
-    case 4:
-        harness_link_down(h, a, b);
-        break;
-    default:
-        harness_link_up(h, a, b);
-    }
-}
-
 static struct verdict storm(const char *params, uint64_t seed, uint32_t n, size_t dim)
 {
     struct graph g = graph_make("complete", n);
@@ -381,7 +362,7 @@ static struct verdict storm(const char *params, uint64_t seed, uint32_t n, size_
     if (slow) harness_set_delay(h, 1000, 250000);
     for (int i = 0; i < 40; i++) {
         harness_run_until(h, harness_now(h) + prng_below(&random, i % 7 == 0 ? 2000000 : 60000));
-        disturb(h, &random, n);
+        harness_disturb(h, &random, n);
     }
     for (rank_t a = 0; a < n; a++) {
         if (harness_algo(h, a) == NULL) harness_restart(h, a, true);

@@ -15,6 +15,7 @@
 #include "algo/def/internal.h"
 #include "base/check.h"
 #include "tests/unit/gossip_fixture.h"
+#include "tests/unit/harness_faults.h"
 
 extern const struct algo_type def_type;
 extern const struct algo_type def_a_type;
@@ -237,19 +238,7 @@ static void workers_agree_after_faults(void **state)
     for (uint64_t seed = 0; seed < 40; seed++) {
         struct harness *h = harness_make(&def_type, "def", &g, seed);
         harness_set_compress(h, seed % 2 == 0 ? "block:fraction=0.3" : "bernoulli:p=0.1");
-        struct prng random;
-        prng_split(&random, seed, "faults", 0);
-        for (int i = 0; i < 12; i++) {
-            harness_run_until(h, harness_now(h) + prng_below(&random, 400000));
-            rank_t a = prng_below(&random, N), b = (a + 1) % N;
-            if (i % 3 == 0 && harness_algo(h, a) != NULL) harness_crash(h, a);
-            if (i % 3 == 1 && harness_algo(h, a) == NULL) harness_restart(h, a, true);
-            if (i % 3 == 2) harness_link_down(h, a, b);
-        }
-        for (rank_t a = 0; a < N; a++) {
-            if (harness_algo(h, a) == NULL) harness_restart(h, a, true);
-            harness_link_up(h, a, (a + 1) % N);
-        }
+        harness_disturb_and_heal(h, seed, N);
         harness_run_until(h, harness_now(h) + 20 * PATIENCE);
         harness_stop_training(h);
         harness_run_until(h, harness_now(h) + PATIENCE * 9 / 10);

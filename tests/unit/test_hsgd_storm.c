@@ -14,34 +14,13 @@
 #include "algo/allreduce/internal.h"
 #include "algo/hsgd/internal.h"
 #include "base/check.h"
-#include "base/prng.h"
-#include "tests/unit/algo_harness.h"
+#include "tests/unit/harness_faults.h"
 
 extern const struct algo_type hsgd_type;
 
 enum { NODES = 8, FAULTS = 40 };
 
 static const uint64_t patience_us = 400000;
-
-static void disturb(struct harness *h, struct prng *random)
-{
-    rank_t a = prng_below(random, NODES), b = (a + 1 + prng_below(random, NODES - 1)) % NODES;
-    switch (prng_below(random, 8)) {
-    case 0:
-        if (harness_algo(h, a) != NULL) harness_crash(h, a);
-        break;
-    case 1:
-    case 2:
-        if (harness_algo(h, a) == NULL) harness_restart(h, a, true);
-        break;
-    case 3:
-    case 4:
-        harness_link_down(h, a, b);
-        break;
-    default:
-        harness_link_up(h, a, b);
-    }
-}
 
 static void heal(struct harness *h)
 {
@@ -79,7 +58,7 @@ static bool storm(const char *params, uint64_t seed, uint32_t patience_max)
     prng_split(&random, seed, "storm", 0);
     for (int i = 0; i < FAULTS; i++) {
         harness_run_until(h, harness_now(h) + prng_below(&random, i % 7 == 0 ? 2000000 : 60000));
-        disturb(h, &random);
+        harness_disturb(h, &random, NODES);
     }
     heal(h);
     uint32_t since = 0;

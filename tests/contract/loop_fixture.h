@@ -1,5 +1,5 @@
-/* A libuv loop that a test turns until something holds, and the parts of a transport's sink that it has no use for. Waits
- * are bounded and on the loop. */
+/* A libuv loop that a test turns until something holds, and the parts of a transport's sink that it has no use for.
+ * Waits are bounded and on the loop. */
 #ifndef GADABOUT_TESTS_CONTRACT_LOOP_FIXTURE_H
 #define GADABOUT_TESTS_CONTRACT_LOOP_FIXTURE_H
 

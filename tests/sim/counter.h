@@ -1,5 +1,5 @@
-/* A trainer of a simulated cluster that counts its steps instead of learning: what it adds to its owner's coordinates is
- * the test's to say. */
+/* A trainer of a simulated cluster that counts its steps instead of learning: what it adds to its owner's coordinates
+ * is the test's to say. */
 #ifndef GADABOUT_TESTS_SIM_COUNTER_H
 #define GADABOUT_TESTS_SIM_COUNTER_H
 

@@ -2,7 +2,8 @@
  * disk, with none, under another id, leaves, stops, cuts, partitions, injected faults, in any order. Afterwards
  * everybody knows the same members, each has a place of its own, trains on from what it had, and models agree.
  * Method: whole clusters (node, membership, transfer, wire format, simulated transport) from random seeds; the phases
- * are in member_storm.h, what must hold in member_checkers.c and member_rest.c. A failure prints the seed and how to replay it:
+ * are in member_storm.h, what must hold in member_checkers.c and member_rest.c. A failure prints the
+ * seed and how to replay it:
  *   test_member_storm --seed S [--count N] [--algorithm TEXT] [--relays] [--trace]     runs these seeds only, without cmocka.
  */
 #include <setjmp.h>

@@ -1,5 +1,5 @@
-/* Goal: one machine's courses, each by itself: joining, walks, priorities, a full view, contradictions, malformed lists.
- * Method: events by hand, the actions looked at one by one; virtual time is a number. The network of many nodes is
+/* Goal: one machine's courses, each by itself: joining, walks, priorities, a full view, contradictions, malformed
+ * lists. Method: events by hand, the actions looked at one by one; virtual time is a number. The network of many nodes is
  * tests/sim/test_overlay_network.c. */
 #include "tests/unit/overlay_fixture.h"
 

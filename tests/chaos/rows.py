@@ -143,6 +143,15 @@ class Run:
         ended = {a.index: a.process.returncode for a in agents or c.agents if not a.alive}
         self.check("no agent crashed", not ended, ended or None)
 
+    def whole_again(self, c, since=None):
+        """The end of most rows: one view within 40 s, training goes on, nobody crashed; with `since` (time) nobody
+        was declared dead since then."""
+        self.same_views(c, 40)
+        self.goes_on(c)
+        if since is not None:
+            self.nobody_dead(c, since)
+        self.alive_still(c)
+
     def loops_run(self, slow=1.0):
         """Bar C-8: no loop came late, but those of agents whose lag the row makes (c.late). A machine that took `slow`
         times the reference's time for a fixed piece of work is not judged by it: others had the processors. Nor is a

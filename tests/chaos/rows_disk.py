@@ -91,9 +91,7 @@ def after_it(r, c, agent):
     healed, _ = wait_for(lambda: checkpoint_ok(agent) == 1, 20, 0.1)
     r.check("it saves again", healed and wait_more_saves(agent))
     resumes(r, c, agent, max([g for ok, g in saves(agent) if ok], default=0))
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.alive_still(c)
+    r.whole_again(c)
 
 
 @row("29", "disk full", ("netns", "loop ext4"), pr=True, backend="FS")

@@ -36,6 +36,13 @@ def wait_link(a, b, state, timeout):
     return wait_for(lambda: linked(a, b) is state and linked(b, a) is state, timeout, 0.05)
 
 
+def linked_again(r, c, a, b, since):
+    up, took = wait_link(a, b, True, 30)
+    r.check("the two are linked again within 30 s", up)
+    r.figure("reconnect_s", took)
+    r.whole_again(c, since)
+
+
 @row("1", "link dropped, both ways", ("netns", "iptables"), pr=True)
 def link_dropped(r):
     net, c = r.trained(8, **COMPLETE)
@@ -49,13 +56,7 @@ def link_dropped(r):
     r.nobody_dead(c, since)
     caught = net.heal()
     r.proof("packets dropped at both ends", caught[2] > 0 and caught[5] > 0, (caught[2], caught[5]))
-    up, took = wait_link(a, b, True, 30)
-    r.check("the two are linked again within 30 s", up)
-    r.figure("reconnect_s", took)
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.nobody_dead(c, since)
-    r.alive_still(c)
+    linked_again(r, c, a, b, since)
 
 
 @row("2", "one-way drop A to B", ("netns", "iptables"), pr=True)
@@ -72,13 +73,7 @@ def one_way(r):
     r.nobody_dead(c, since)
     caught = net.heal()
     r.proof("packets from A dropped at B", caught[6] > 0, caught[6])
-    up, took = wait_link(a, b, True, 30)
-    r.check("the two are linked again within 30 s", up)
-    r.figure("reconnect_s", took)
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.nobody_dead(c, since)
-    r.alive_still(c)
+    linked_again(r, c, a, b, since)
 
 
 def spread(c):
@@ -136,9 +131,7 @@ def majorities_ring(r):
     caught = net.heal()
     r.proof("each node dropped packets of the three opposite", all(n > 0 for n in caught.values()),
             sum(caught.values()))
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.alive_still(c)
+    r.whole_again(c)
 
 
 @row("5", "one node isolated", ("netns", "iptables"), pr=True)
@@ -197,10 +190,7 @@ def fixed_delay(r):
     r.check("nobody is suspected", not doubts, doubts[:5] or None)
     r.proof("frames delayed by the relay", relay.total("delayed") > 1000, relay.total("delayed"))
     relay.set("")
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.nobody_dead(c, since)
-    r.alive_still(c)
+    r.whole_again(c, since)
 
 
 @row("7", "jitter, 50 +- 50 ms", ("netns", "tap"), pr=True)
@@ -228,10 +218,7 @@ def jitter(r):
     well, took = wait_for(lambda: health() == 0, 20, 0.2)
     r.check("the score falls back to 0", well)
     r.figure("well_again_s", took)
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.nobody_dead(c, since)
-    r.alive_still(c)
+    r.whole_again(c, since)
 
 
 @row("8", "loss of 5 % and 20 %", ("netns", "tap"), pr=True)
@@ -253,9 +240,7 @@ def loss(r):
         r.proof(f"the relay lost about {share:.0%} of the frames", abs(lost / max(frames, 1) - share) < share / 3,
                 f"{lost} of {frames}")
     relay.set("")
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.alive_still(c)
+    r.whole_again(c)
 
 
 @row("9", "burst loss, blackouts of 2 s", ("netns", "tap"))
@@ -269,9 +254,7 @@ def bursts(r):
     r.figure("suspicions", len(suspicions(c, since)))
     r.proof("frames lost in bursts", relay.total("burst_lost") > 100, relay.total("burst_lost"))
     relay.set("")
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.alive_still(c)
+    r.whole_again(c)
 
 
 @row("10", "reordered and duplicated packets", ("netns", "tap"), pr=True)
@@ -289,9 +272,7 @@ def reorder(r):
     dropped = sum(a.newest("duplicates_dropped") for a in c.agents)
     r.check("the agents see no duplicate", dropped == 0, dropped)
     relay.set("")
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.alive_still(c)
+    r.whole_again(c)
 
 
 @row("11", "bit errors with matching TCP checksums", ("netns", "tap"), pr=True)
@@ -342,9 +323,7 @@ def narrow(r):
     r.proof("tbf held packets back", over > 100, (over, dropped))
     r.nobody_dead(c, since)
     net.unlimit(4)
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.alive_still(c)
+    r.whole_again(c)
 
 
 @row("14", "half-open: a peer's host vanishes in the middle of a transfer", ("netns", "iptables", "tbf"), pr=True)
@@ -374,9 +353,7 @@ def half_open(r):
     caught = net.heal()
     r.proof("packets dropped", sum(caught.values()) > 0, sum(caught.values()))
     net.unlimit(2)
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.alive_still(c)
+    r.whole_again(c)
 
 
 @row("15", "lost FIN", ("netns", "iptables"), pr=True)
@@ -424,10 +401,7 @@ def resets(r):
     up, took = wait_link(c[1], c[4], True, 30)
     r.check("the two are linked again within 30 s", up)
     r.figure("reconnect_s", took)
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.nobody_dead(c, since)
-    r.alive_still(c)
+    r.whole_again(c, since)
 
 
 @row("48", "MTU black hole: packets over 1200 bytes vanish", ("netns", "iptables"), pr=True)
@@ -454,7 +428,4 @@ def black_hole(r):
     up, took = wait_link(c[1], c[4], True, 30)
     r.check("the two are linked again within 30 s", up)
     r.figure("reconnect_s", took)
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.nobody_dead(c, since)
-    r.alive_still(c)
+    r.whole_again(c, since)

@@ -185,9 +185,7 @@ def starved(r):
         accused = [e["id"] for o, e in c.changes(since, "suspect") if e["accuser"] in (c[2].id, c[6].id)]
         r.figure("accusations by the starved", len(accused))
         r.goes_on(c, [a for a in c.agents if a.index not in (2, 6)])
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.alive_still(c)
+    r.whole_again(c)
 
 
 @row("24", "one computer ten times slower", ("netns", "cpu quota"), pr=True, lag=False)
@@ -211,9 +209,7 @@ def slow_computer(r):
         r.check("the others keep 95 % of their step rate", share >= 0.95, f"{share:.2f}")
         r.goes_on(c, others)
         r.nobody_dead(c, since, others)
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.alive_still(c)
+    r.whole_again(c)
 
 
 @row("28", "all are suspended at once", ("netns",), lag=False)
@@ -227,9 +223,7 @@ def suspend(r):
     r.proof("all were stopped", all(held), len(held))
     time.sleep(10)
     r.nobody_dead(c, since)
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.alive_still(c)
+    r.whole_again(c)
 
 
 @row("47", "descriptors run out (RLIMIT_NOFILE)", ("netns",))

@@ -111,9 +111,7 @@ def new_address(r):
     time.sleep(window)
     dials = sum(net.dials(a.index) for a in others)
     r.check("the old address is not dialled any more", dials == 0, f"{dials} dials in {window} s")
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.alive_still(c)
+    r.whole_again(c)
 
 
 @row("42", "all seeds are down", ("netns", "iptables"), pr=True)

@@ -28,9 +28,7 @@ def frozen_third(r):
     r.figure("least share of it, over the whole 60 s", min(share.values()))
     r.check("the other two keep 90 % of their exchange rate", min(share.values()) >= 0.9, share)
     c[1].go_on()
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.alive_still(c)
+    r.whole_again(c)
 
 
 class Mixes:

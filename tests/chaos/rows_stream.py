@@ -52,9 +52,7 @@ def slow_receiver(r):
     r.goes_on(c, others)
     r.nobody_dead(c, since)
     doors.rule(3)
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.alive_still(c)
+    r.whole_again(c)
 
 
 def sweep(r, net, doors, c):
@@ -119,9 +117,7 @@ def slicer(r):
     time.sleep(20)
     r.goes_on(c, [a for a in c.agents if a.index != 2])
     doors.rule(2)
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.alive_still(c)
+    r.whole_again(c)
 
 
 @row("18", "connections flap: cut every 2 s", ("netns",), pr=True, backend="PX")
@@ -146,6 +142,4 @@ def flapping(r):
     back, took = wait_for(lambda: any(m["linked"] for m in (c[2].members() or {}).values()), 30)
     r.check("its links come back within 30 s", back)
     r.figure("reconnect_s", took)
-    r.same_views(c, 40)
-    r.goes_on(c)
-    r.alive_still(c)
+    r.whole_again(c)

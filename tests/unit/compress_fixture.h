@@ -11,6 +11,7 @@
 
 #include "algo/compress/compress.h"
 #include "base/prng.h"
+#include "tests/unit/compress_make.h"
 
 enum { DIM_MAX = 1000, BYTES_MAX = 5 * DIM_MAX };
 
@@ -44,15 +45,6 @@ static const char *const choices[] = {
     "powersgd:rank=3",
 };
 enum { CHOICE_COUNT = sizeof choices / sizeof choices[0] };
-
-static inline struct compressor *make(const char *text)
-{
-    struct choice choice;
-    struct err_text why;
-    if (choice_parse(compress_table, compress_table_count, "--compress", text, &choice, &why) != 0)
-        fail_msg("%s", why.text);
-    return compressor_new(&choice);
-}
 
 static inline struct compress_context context_at(uint64_t round, size_t dim)
 {

@@ -17,6 +17,7 @@
 
 #include "algo/compress/compress.h"
 #include "base/prng.h"
+#include "tests/unit/compress_make.h"
 
 enum { DIM_MAX = 1000, BYTES_MAX = 4 * DIM_MAX + 64 };
 
@@ -43,15 +44,6 @@ static const char *const choices[] = {
     "powersgd:rank=2",
 };
 enum { CHOICE_COUNT = sizeof choices / sizeof choices[0] };
-
-static struct compressor *make(const char *text)
-{
-    struct choice choice;
-    struct err_text why;
-    if (choice_parse(compress_table, compress_table_count, "--compress", text, &choice, &why) != 0)
-        fail_msg("%s", why.text);
-    return compressor_new(&choice);
-}
 
 static struct compress_context context_for(size_t dim)
 {

@@ -17,32 +17,9 @@
 
 #include "algo/compress/feedback.h"
 #include "base/prng.h"
+#include "tests/unit/compress_make.h"
 
 enum { DIM = 100, ROUNDS = 1000, BYTES_MAX = 5 * DIM + 64 };
-
-static const char *const choices[] = {
-    "none",
-    "fp16",
-    "bf16",
-    "int8:block=16",
-    "topk:fraction=0.05",
-    "randk:fraction=0.05",
-    "block:fraction=0.05",
-    "bernoulli:p=0.05",
-    "sign",
-    "qsgd:bits=2",
-    "powersgd:rank=1",
-};
-enum { CHOICE_COUNT = sizeof choices / sizeof choices[0] };
-
-static struct compressor *make(const char *text)
-{
-    struct choice choice;
-    struct err_text why;
-    if (choice_parse(compress_table, compress_table_count, "--compress", text, &choice, &why) != 0)
-        fail_msg("%s", why.text);
-    return compressor_new(&choice);
-}
 
 static struct compress_context context_at(uint64_t round)
 {
@@ -96,15 +73,16 @@ static double worst_leak(encoder *encode, struct compressor *c, bool whole, doub
 static void sent_and_residual_make_up_what_was_produced(void **state)
 {
     (void)state;
-    for (size_t t = 0; t < CHOICE_COUNT; t++) {
-        struct compressor *c = make(choices[t]);
+    for (size_t t = 0; t < EACH_KIND_COUNT; t++) {
+        struct compressor *c = make(each_kind[t]);
         assert_true(compressor_omega(c, DIM) > 0);
         double residual_max, leak = worst_leak(feedback_encode, c, true, &residual_max);
-        if (compressor_copies_values(c) && leak != 0) fail_msg("%s loses %g", choices[t], leak);
-        if (leak > 0.05 || leak > residual_max) fail_msg("%s loses %g of %g", choices[t], leak, residual_max);
+        if (compressor_copies_values(c) && leak != 0) fail_msg("%s loses %g", each_kind[t], leak);
+        if (leak > 0.05 || leak > residual_max)
+            fail_msg("%s loses %g of %g", each_kind[t], leak, residual_max);
         leak = worst_leak(feedback_encode, c, false, &residual_max);
         if (leak > ROUNDS * (double)FLT_EPSILON * (residual_max + 10))
-            fail_msg("%s loses %g", choices[t], leak);
+            fail_msg("%s loses %g", each_kind[t], leak);
         compressor_free(c);
     }
 }
@@ -139,8 +117,8 @@ static void planted_wrappers_that_lose_or_repeat_are_caught(void **state)
 static void copied_values_leave_no_rounding(void **state)
 {
     (void)state;
-    for (size_t t = 0; t < CHOICE_COUNT; t++) {
-        struct compressor *c = make(choices[t]);
+    for (size_t t = 0; t < EACH_KIND_COUNT; t++) {
+        struct compressor *c = make(each_kind[t]);
         struct feedback f;
         feedback_init(&f, c, DIM);
         struct prng p;
@@ -283,8 +261,8 @@ static double distance(const float *x, const float *y)
 static void ef21_ends_agree_and_close_in_on_the_target(void **state)
 {
     (void)state;
-    for (size_t t = 0; t < CHOICE_COUNT; t++) {
-        struct compressor *c = make(choices[t]);
+    for (size_t t = 0; t < EACH_KIND_COUNT; t++) {
+        struct compressor *c = make(each_kind[t]);
         struct ef21 sender, receiver;
         struct prng p;
         float start[DIM], target[DIM];
@@ -305,7 +283,7 @@ static void ef21_ends_agree_and_close_in_on_the_target(void **state)
             assert_memory_equal(sender.known, receiver.known, sizeof start);
         }
         if (distance(target, sender.known) > 0.01 * first)
-            fail_msg("%s: %g of %g left", choices[t], distance(target, sender.known), first);
+            fail_msg("%s: %g of %g left", each_kind[t], distance(target, sender.known), first);
         ef21_deinit(&sender);
         ef21_deinit(&receiver);
         compressor_free(c);

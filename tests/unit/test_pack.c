@@ -16,35 +16,12 @@
 
 #include "algo/compress/pack.h"
 #include "base/prng.h"
+#include "tests/unit/compress_make.h"
 
 enum { DIM = 2 * 300 + 7 * 11 + 11 + 1, BYTES_MAX = 5 * DIM + 256 };
 
 static const struct tensor layers[] = {{0, 2, 300}, {600, 7, 11}, {677, 1, 11}, {688, 1, 1}};
 enum { LAYER_COUNT = sizeof layers / sizeof layers[0] };
-
-static const char *const choices[] = {
-    "none",
-    "fp16",
-    "bf16",
-    "int8:block=16",
-    "topk:fraction=0.05",
-    "randk:fraction=0.05",
-    "block:fraction=0.05",
-    "bernoulli:p=0.05",
-    "sign",
-    "qsgd:bits=2",
-    "powersgd:rank=1",
-};
-enum { CHOICE_COUNT = sizeof choices / sizeof choices[0] };
-
-static struct choice choose(const char *text)
-{
-    struct choice choice;
-    struct err_text why;
-    if (choice_parse(compress_table, compress_table_count, "--compress", text, &choice, &why) != 0)
-        fail_msg("%s", why.text);
-    return choice;
-}
 
 static void fill(uint64_t seed, float *x)
 {
@@ -112,8 +89,8 @@ static bool equals_by_hand(const char *text, const struct tensor *tensor, uint32
 static void a_model_by_tensor_is_the_sum_of_its_tensors(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < CHOICE_COUNT; i++)
-        if (!equals_by_hand(choices[i], layers, LAYER_COUNT)) fail_msg("%s differs", choices[i]);
+    for (size_t i = 0; i < EACH_KIND_COUNT; i++)
+        if (!equals_by_hand(each_kind[i], layers, LAYER_COUNT)) fail_msg("%s differs", each_kind[i]);
     assert_false(equals_by_hand("sign", NULL, 0)); /* one scale for all: the comparison sees it */
 }
 
@@ -121,8 +98,8 @@ static void one_vector_gives_the_bytes_of_the_compressor(void **state)
 {
     (void)state;
     static const struct tensor whole = {0, 1, DIM};
-    for (size_t i = 0; i < CHOICE_COUNT; i++) {
-        struct choice choice = choose(choices[i]);
+    for (size_t i = 0; i < EACH_KIND_COUNT; i++) {
+        struct choice choice = choose(each_kind[i]);
         struct compressor *c = compressor_new(&choice);
         float x[DIM];
         fill(9, x);
@@ -136,7 +113,8 @@ static void one_vector_gives_the_bytes_of_the_compressor(void **state)
             assert_int_equal(size, expected_size);
             assert_memory_equal(bytes, expected, size);
             assert_int_equal(pack_bound(&choice, DIM, NULL, 0), pack_size_max(p));
-            assert_true(fabs(pack_omega(p) - (i + 1 < CHOICE_COUNT ? compressor_omega(c, DIM) : 1)) < 1e-12);
+            assert_true(fabs(pack_omega(p) - (i + 1 < EACH_KIND_COUNT ? compressor_omega(c, DIM) : 1)) <
+                        1e-12);
             pack_free(p);
         }
         compressor_free(c);
@@ -161,8 +139,8 @@ static void omega_and_sizes_know_the_shapes(void **state)
 static void a_bad_tensor_leaves_all_others_alone(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < CHOICE_COUNT; i++) {
-        struct choice choice = choose(choices[i]);
+    for (size_t i = 0; i < EACH_KIND_COUNT; i++) {
+        struct choice choice = choose(each_kind[i]);
         struct pack *p = pack_new(&choice, DIM, layers, LAYER_COUNT);
         float x[DIM], out[DIM], before[DIM];
         fill(5, x);
@@ -174,27 +152,27 @@ static void a_bad_tensor_leaves_all_others_alone(void **state)
         assert_int_equal(pack_encode(p, &context, x, bytes, &size, NULL), 0);
         for (size_t cut = 0; cut < size; cut += cut < size - 40 ? 13 : 1)
             if (pack_check(p, &context, bytes, cut) == 0 || pack_decode(p, &context, bytes, cut, out) == 0)
-                fail_msg("%s: %zu bytes", choices[i], cut);
+                fail_msg("%s: %zu bytes", each_kind[i], cut);
         assert_int_equal(pack_check(p, &context, bytes, size), 0);
         assert_int_not_equal(pack_decode_add(p, &context, bytes, size + 1, 1, out), 0);
         context.norm_max = 1; /* each tensor's norm may be below, that of the whole is not */
         assert_int_not_equal(pack_decode_add(p, &context, bytes, size, 1, out), 0);
         context.norm_max = 0;
-        if (strstr(choices[i], "bernoulli") != NULL) {
+        if (strstr(each_kind[i], "bernoulli") != NULL) {
             bytes[0] += 4; /* the first length */
-        } else if (strstr(choices[i], "fp16") != NULL || strstr(choices[i], "bf16") != NULL) {
+        } else if (strstr(each_kind[i], "fp16") != NULL || strstr(each_kind[i], "bf16") != NULL) {
             bytes[size - 1] = 0x7f; /* infinite or not a number */
             bytes[size - 2] = 0x80;
-        } else if (strstr(choices[i], "int8") != NULL || strstr(choices[i], "qsgd") != NULL ||
-                   strstr(choices[i], "sign") != NULL) {
+        } else if (strstr(each_kind[i], "int8") != NULL || strstr(each_kind[i], "qsgd") != NULL ||
+                   strstr(each_kind[i], "sign") != NULL) {
             bytes[size - 2] = 0x7f; /* the scale, before one byte of code */
             bytes[size - 3] = 0x80;
         } else {
             bytes[size - 1] = 0x7f;
             bytes[size - 2] = 0x80;
         }
-        if (pack_check(p, &context, bytes, size) == 0) fail_msg("%s: was found good", choices[i]);
-        if (pack_decode_add(p, &context, bytes, size, 1, out) == 0) fail_msg("%s: was taken", choices[i]);
+        if (pack_check(p, &context, bytes, size) == 0) fail_msg("%s: was found good", each_kind[i]);
+        if (pack_decode_add(p, &context, bytes, size, 1, out) == 0) fail_msg("%s: was taken", each_kind[i]);
         assert_memory_equal(out, before, sizeof out);
         pack_free(p);
     }

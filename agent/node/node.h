@@ -44,8 +44,7 @@
 #include "net/membership/membership.h"
 #include "net/transport.h"
 
-#define STATE_CHUNK_SIZE                                                                                     \
-    (1024u * 1024u) /* bytes of a chunk of the model: a transport must admit it as a body */
+#define STATE_CHUNK_SIZE (1024u * 1024u) /* bytes of a chunk of the model: a transport admits it as a body */
 #define NODE_WAIT_MAX 128u
 #define NODE_SEEK_MAX 16u
 
@@ -63,7 +62,7 @@ struct node_config {
     uint64_t samples;       /* told to the others as META_SAMPLES */
     bool keeper;            /* no place, no training: holds the model for the others; without `members` */
     uint64_t keep_every_us; /* keeper: between two fetches of the model; 0 = 30 s */
-    uint64_t listen_us; /* a founder without steps waits so long for word of a keeper; 0 = there is none */
+    uint64_t listen_us;     /* how long a founder without steps listens for a keeper; 0 = there is none */
     /* the members of the active view (net/overlay/overlay.h) are the neighbours: for methods that take any
      * peers */
     bool overlay;
@@ -98,9 +97,8 @@ struct node_config {
     uint64_t start_after_us;  /* how long to wait once the experiment could begin; normally 0 */
     const char *const *seeds; /* addresses to dial first; borrowed during node_start */
     size_t seed_count;
-    struct blob
-        *method; /* of algo_state_save in a former life, for the first algorithm; NULL = none. Borrowed during
-                          * node_new, which takes a reference */
+    /* Of algo_state_save in a former life, for the first algorithm; NULL = none. node_new takes a reference */
+    struct blob *method;
     uint64_t give_bytes_s; /* of the model, to all newcomers together; 0 = no cap */
     const struct trace *trace;
 };

@@ -13,8 +13,9 @@
  *  - one generation is damaged: told, the other is used. Both: told, the node begins anew under its old identity.
  *  - no still moment comes for a while (a step takes long, a frozen trainer): what is there is saved; the trainer's
  *    state may be one job ahead of the model, or behind it.
- *  - a save fails: saver.h. The disk hangs: the next save waits for it, and so does the end of the program: the third
- *    signal ends it at once. */
+ *  - a save fails: saver.h; no attempt comes earlier because a message waits for it.
+ *  - the disk hangs: the next save waits for it, and so does the end of the program; the third signal ends it at once.
+ */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -190,6 +191,12 @@ static uint64_t now_us(struct agent_state *s)
 
 static void arm(struct agent_state *s, uint64_t wait_us);
 
+static void arm_due(struct agent_state *s)
+{
+    uint64_t at_us = now_us(s);
+    arm(s, s->saver.due_us > at_us ? s->saver.due_us - at_us : 0);
+}
+
 static void work_done_cb(uv_work_t *work, int status)
 {
     struct agent_state *s = work->data;
@@ -200,7 +207,10 @@ static void work_done_cb(uv_work_t *work, int status)
     if (s->saver.ok) s->saved_at_s = wall_clock_s();
     events_saved(s->agent->events, s->saver.generation, err != 0 ? why.text : NULL);
     if (err == 0 && s->agent->stopped_by == NULL) node_saved(s->agent->node, s->mark);
-    arm(s, s->urgent ? 0 : s->saver.due_us - now_us(s));
+    if (s->urgent && s->saver.ok)
+        arm(s, 0);
+    else
+        arm_due(s);
 }
 
 /* Begins a save with what is there now; not while one is written. False: a step is in the trainer. */
@@ -245,7 +255,7 @@ void agent_state_hurry(struct agent *a)
     struct agent_state *s = a->state;
     if (s == NULL || s->urgent) return;
     s->urgent = true;
-    if (!s->saver.writing) arm(s, 0);
+    if (!s->saver.writing && s->saver.ok) arm(s, 0);
 }
 
 static void arm(struct agent_state *s, uint64_t wait_us)

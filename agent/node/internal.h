@@ -189,6 +189,8 @@ struct node {
     struct fetch *fetch;       /* NULL unless FETCHING */
     float *fetched;            /* (dim) where it goes */
     uint64_t fetch_us;         /* when it began */
+    uint64_t came_us;          /* when a chunk of it came last, or it began */
+    uint64_t came_chunks;      /* until then */
     bool fetched_once;         /* another one was before it */
     struct donor *donor;       /* NULL unless training, or a keeper with a model */
     uint64_t keep_at_us;       /* a keeper's next fetch, at the earliest */
@@ -286,7 +288,8 @@ void node_members_leave(struct node *n);
 /* -- node/state.c */
 void node_fetch_begin(struct node *n);
 void node_fetch_end(struct node *n);               /* with what has come, if all has, as x0 */
-uint64_t node_progress_best(const struct node *n); /* of those who train, as far as they have told */
+/* Of those who train, as far as they have told; 0 while a fetch stalls: then any donor will do. */
+uint64_t node_progress_best(const struct node *n);
 bool node_member_gives(const struct node *n, const struct member *m, uint64_t best); /* it is worth asking */
 void node_donor_begin(struct node *n);
 void node_donor_end(struct node *n);
@@ -310,7 +313,8 @@ bool node_member_keeps(const struct node *n, const struct member *m); /* another
 uint64_t node_kept_best(const struct node *n);   /* progress of the other keepers, as far as told */
 bool node_founder_listens(struct node *n);       /* enough are known, but a keeper may not be yet */
 bool node_keeper_is_ahead(const struct node *n); /* a founder should begin with what a keeper has */
-void node_keeper_await(struct node *n);          /* from now on, but not for ever */
+void node_keeper_await(struct node *n);          /* from now on, but not for ever: */
+void node_keeper_gives(struct node *n);          /* a chunk has come: so much longer */
 void node_keep_review(struct node *n);
 void node_keep_text(const struct node *n, char out[NODE_WAIT_MAX]);
 

@@ -197,7 +197,7 @@ static void node_begin(struct node *n, bool rejoining)
     n->phase = NODE_TRAINING;
     n->wait = WAIT_NONE;
     n->founding = false;
-    n->begin_at_us = TIME_NEVER;
+    n->begin_at_us = n->keepers_until_us = TIME_NEVER; /* another founding waits as long */
     n->asked_in_vain = false;
     node_neighbours_build(n);
     trace_line(n->config.trace, TRACE_DEBUG, "training begins at place %u of %u with %u neighbours", n->rank,

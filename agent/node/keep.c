@@ -13,7 +13,8 @@
  *  - what was fetched has no more steps behind it than what we hold: it is dropped (node/state.c). A keeper never
  *    goes back.
  *  - whoever gives is gone before all has come: the fetch ends, the next one follows when somebody is ahead.
- *  - no keeper gives anything for FOUNDER_WAIT_US: the founder begins without, and says so. */
+ *  - no keeper gives anything for FOUNDER_WAIT_US, or no more after its first chunks: the founder begins without, and
+ *    says so. */
 #include <stdio.h>
 
 #include "agent/node/internal.h"
@@ -53,16 +54,17 @@ bool node_founder_listens(struct node *n)
 bool node_keeper_is_ahead(const struct node *n)
 {
     if (n->config.algo->own_start && n->steps > 0) return false;
-    if (node_kept_best(n) <= n->steps) return false;
-    uint64_t chunks = 0, of = 0;
-    uint32_t donors = 0;
-    if (n->fetch != NULL) fetch_progress(n->fetch, &chunks, &of, &donors);
-    return chunks > 0 || node_now_us(n) < n->keepers_until_us;
+    return node_kept_best(n) > n->steps && node_now_us(n) < n->keepers_until_us;
 }
 
 void node_keeper_await(struct node *n)
 {
     if (n->keepers_until_us == TIME_NEVER) n->keepers_until_us = time_after(node_now_us(n), FOUNDER_WAIT_US);
+}
+
+void node_keeper_gives(struct node *n)
+{
+    if (n->keepers_until_us != TIME_NEVER) n->keepers_until_us = time_after(node_now_us(n), FOUNDER_WAIT_US);
 }
 
 /* -- a keeper ---------------------------------------------------------------------------------- */

@@ -9,6 +9,7 @@
  * Failure courses
  *  - we are asked and do not train (yet): BUSY, for a second.
  *  - what has come has no more steps behind it than what we have: a keeper, or a founder, keeps its own.
+ *  - those with most progress give nothing for STALL_US: whoever trains is asked, however far behind.
  *  - what comes after the fetch is over: dropped.
  *  - a fetch ends before all has come: links on which an answer may be on its way are closed, so that it is not taken
  *    for one to the next fetch.
@@ -24,6 +25,7 @@
 #define NEWCOMER_MAX 4u
 #define WINDOW 4u
 #define KEEPER_AFTER_US 1000000u /* links to those who train may be on their way */
+#define STALL_US 30000000u       /* a fetch that nothing comes from for so long takes any donor */
 #define QUEUE_MAX 16u
 #define SILENCE_US 2000000u
 #define SNAPSHOT_US 3000000u /* who comes later gets a newer model */
@@ -47,9 +49,15 @@ static void state_apply(struct node *n)
 
 /* -- fetching ---------------------------------------------------------------------------------- */
 
+static bool fetch_stalls(const struct node *n)
+{
+    return n->fetch != NULL && node_now_us(n) >= time_after(n->came_us, STALL_US);
+}
+
 uint64_t node_progress_best(const struct node *n)
 {
     uint64_t best = 0;
+    if (fetch_stalls(n)) return 0;
     for (uint32_t i = 0; i < membership_count(n->membership); i++) {
         const struct member *m = membership_at(n->membership, i);
         if (node_member_trains(n, m) && m->meta[META_PROGRESS] > best) best = m->meta[META_PROGRESS];
@@ -90,7 +98,8 @@ void node_fetch_begin(struct node *n)
     };
     n->fetch = fetch_new(&config);
     n->fetched_once = true;
-    n->fetch_us = node_now_us(n);
+    n->fetch_us = n->came_us = node_now_us(n);
+    n->came_chunks = 0;
     node_state_members(n);
 }
 
@@ -192,10 +201,23 @@ static int donor_asked(struct node *n, struct link *from, const struct state_msg
     return err;
 }
 
+/* Looks whether anything has come. */
+static void fetch_note(struct node *n)
+{
+    uint64_t chunks, of;
+    uint32_t donors;
+    fetch_progress(n->fetch, &chunks, &of, &donors);
+    if (chunks == n->came_chunks) return;
+    n->came_chunks = chunks;
+    n->came_us = node_now_us(n);
+    node_keeper_gives(n);
+}
+
 static int fetch_told(struct node *n, const struct link *from, const struct state_msg *msg)
 {
     if (n->fetch == NULL) return 0;
     int err = fetch_message(n->fetch, from->peer, msg, node_now_us(n), &n->state_actions);
+    fetch_note(n);
     state_apply(n);
     return err;
 }

@@ -105,6 +105,7 @@ static int take_offer(struct fetch *f, struct giver *g, const struct state_msg *
 {
     struct chunk_grid grid;
     if (m->snapshot == 0 || m->size != f->config.dim * sizeof(float)) return ERR_PROTO;
+    if (m->progress > NUMBER_TOP) return ERR_PROTO; /* we would count on from there */
     if (chunk_grid_set(&grid, (size_t)m->size, m->chunk_size) != 0) return ERR_PROTO;
     if (g->asks == 0) return unasked(f);
     g->asks--;

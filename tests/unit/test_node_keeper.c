@@ -244,6 +244,44 @@ static void a_founder_does_not_wait_for_a_keeper_for_ever(void **state)
     fake_close(&s.f);
 }
 
+/* One chunk of three: all of a model of one float. */
+static void peer_gives_one_third(struct scene *s)
+{
+    struct blob *body = blob_new(sizeof(float));
+    blob_floats_own(body)[0] = 4;
+    peer_says(s, &(struct state_msg){.kind = STATE_OFFER,
+                                     .snapshot = SNAPSHOT,
+                                     .size = FAKE_DIM * sizeof(float),
+                                     .chunk_size = sizeof(float),
+                                     .progress = 500});
+    peer_says(s, &(struct state_msg){.kind = STATE_CHUNK,
+                                     .snapshot = SNAPSHOT,
+                                     .hash = XXH3_64bits_withSeed(body->data, body->size, SNAPSHOT),
+                                     .body = body});
+    blob_unref(body);
+}
+
+/* It begins to give, and goes on to live. What came is dropped with the fetch. */
+static void a_founder_does_not_wait_for_the_rest_of_a_model_for_ever(void **state)
+{
+    (void)state;
+    static struct scene s;
+    scene_open(&s, false, 0);
+    peer_is(&s, NODE_KEEPING, 500);
+    uint32_t seconds = 0;
+    while (report_of(&s).phase != NODE_TRAINING) {
+        assert_true(seconds++ < 90);
+        fake_deadline_comes(&s.f, s.f.now_us + SECOND);
+        peer_is(&s, NODE_KEEPING, 500);
+        if (seconds == 20) peer_gives_one_third(&s);
+        if (seconds == 20) assert_int_equal(report_of(&s).fetch_chunks, 1);
+        if (report_of(&s).phase != NODE_TRAINING) fake_forget(&s.f);
+    }
+    assert_in_range(seconds, 50, 53); /* the chunk gave it as much time again */
+    assert_true(node_model(s.f.node)[0] == 1.0f);
+    fake_close(&s.f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -253,6 +291,7 @@ int main(void)
         cmocka_unit_test(a_founder_begins_with_the_keepers_model),
         cmocka_unit_test(what_the_method_kept_goes_with_the_model_it_belongs_to),
         cmocka_unit_test(a_founder_does_not_wait_for_a_keeper_for_ever),
+        cmocka_unit_test(a_founder_does_not_wait_for_the_rest_of_a_model_for_ever),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -387,6 +387,26 @@ static void malformed_words_to_a_donor_leave_no_trace(void **state)
     donor_free(d);
 }
 
+/* Our own count of steps goes on from what the donor tells. */
+static void an_offer_of_more_steps_than_can_be_is_refused(void **state)
+{
+    (void)state;
+    static const uint64_t steps[] = {NUMBER_TOP, NUMBER_TOP + 1, UINT64_MAX};
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        struct scene s;
+        scene_open(&s);
+        fetch_donor_up(s.f, 8, 3, 0, &s.acts);
+        transfer_actions_clear(&s.acts);
+        struct state_msg offer = good_offer;
+        offer.progress = steps[i];
+        if (i == 0)
+            assert_int_equal(fetch_message(s.f, 8, &offer, 20, &s.acts), 0);
+        else
+            expect_refused(&s, 8, &offer, "an offer of too many steps");
+        scene_close(&s);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -399,6 +419,7 @@ int main(void)
         cmocka_unit_test(a_busy_donor_is_asked_again_after_the_time_it_names_but_not_never),
         cmocka_unit_test(a_donor_that_cuts_otherwise_is_let_go_until_it_is_alone),
         cmocka_unit_test(malformed_words_to_a_donor_leave_no_trace),
+        cmocka_unit_test(an_offer_of_more_steps_than_can_be_is_refused),
     };
     return cmocka_run_group_tests_name("transfer bad", tests, NULL, NULL);
 }

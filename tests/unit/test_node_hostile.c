@@ -144,6 +144,43 @@ static void another_process_with_our_id_is_shown_and_both_go_on(void **state)
     }
 }
 
+/* -- fetching the model ------------------------------------------------------------------------------ */
+
+static bool was_asked_for_the_model(struct fake *f, rank_t rank)
+{
+    char sent[256];
+    return strstr(fake_sent_to(f, rank, sent), "state:1") != NULL;
+}
+
+/* One tells of a hundred times the steps of the other, and gives nothing. */
+static void a_member_that_boasts_does_not_keep_a_newcomer_waiting_for_ever(void **state)
+{
+    (void)state;
+    struct fake f;
+    open_members(&f, 4);
+    struct member far = record_of(0, 0, BOOT + 1, NODE_TRAINING), near = record_of(2, 2, BOOT + 1, NODE_TRAINING);
+    far.meta[META_PROGRESS] = 1000;
+    near.meta[META_PROGRESS] = 10;
+    far.meta[META_UNDER_WAY] = near.meta[META_UNDER_WAY] = 1;
+    fake_peer_up(&f, 0, 1, BOOT, false);
+    fake_peer_up(&f, 2, 1, BOOT + 2, false);
+    uint32_t asked_s = 0;
+    for (uint32_t s = 1; s <= 40 && asked_s == 0; s++) {
+        far.incarnation++;
+        near.incarnation++;
+        says_swim(&f, 0, s, s == 1 ? SWIM_SYNC : SWIM_GOSSIP, &far, 1);
+        says_swim(&f, 2, s, s == 1 ? SWIM_SYNC : SWIM_GOSSIP, &near, 1);
+        if (s == 1) assert_true(was_asked_for_the_model(&f, 0));
+        if (was_asked_for_the_model(&f, 2)) asked_s = s;
+        fake_forget(&f);
+        fake_deadline_comes(&f, f.now_us + 2 * HALF_SECOND);
+        if (was_asked_for_the_model(&f, 2)) asked_s = s;
+        fake_forget(&f);
+    }
+    assert_in_range(asked_s, 30, 33);
+    fake_close(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -151,6 +188,7 @@ int main(void)
         cmocka_unit_test(offender_loses_its_link_and_nothing_else_happens),
         cmocka_unit_test(who_does_not_train_yet_has_no_model_to_give),
         cmocka_unit_test(another_process_with_our_id_is_shown_and_both_go_on),
+        cmocka_unit_test(a_member_that_boasts_does_not_keep_a_newcomer_waiting_for_ever),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -242,8 +242,8 @@ void node_neighbours_build(struct node *n);
 void node_neighbours_list(struct node *n, uint64_t now_us); /* anew */
 struct neighbour *node_neighbour_find(const struct node *n,
                                       rank_t rank); /* NULL; good until they are listed */
-uint32_t
-node_neighbour_count(const struct node *n); /* as reported: with bridges or an overlay those that are held */
+/* As reported: with bridges or an overlay those that are held. */
+uint32_t node_neighbour_count(const struct node *n);
 void node_neighbours_free(struct node *n);
 
 /* -- node/redial.c */

@@ -1,5 +1,5 @@
-/* Shared by simulation.c (the cluster), simulation/relayed.c (nodes with a relay) and simulation/models.c (what its
- * models amount to). Not for others. */
+/* Shared by simulation.c (the cluster), simulation/world.c (the network it lives in), simulation/relayed.c (nodes with
+ * a relay) and simulation/models.c (what its models amount to). Not for others. */
 #ifndef GADABOUT_AGENT_SIMULATION_INTERNAL_H
 #define GADABOUT_AGENT_SIMULATION_INTERNAL_H
 
@@ -36,6 +36,12 @@ struct simulation {
     double *sum; /* (dim) scratch of averages */
     float *mean; /* (dim) scratch */
 };
+
+/* -- simulation/world.c */
+
+/* Makes s->world, s->hash, and the times; writes the mean delays of links into s->graph, unless dynamic. Returns 0, or
+ * an error of the speeds with why. */
+int simulated_world(struct simulation *s, struct err_text *why);
 
 /* -- simulation/relayed.c */
 void simulated_relay(struct simulated *e, const struct transport_config *transport,

@@ -34,20 +34,19 @@ struct simulation_setup {
     uint64_t patience_us;       /* 0 = 60 times (mean step + mean delay of a message with a body) */
     uint64_t bandwidth_bytes_s; /* 0 = unlimited */
     bool dynamic; /* members are learnt; otherwise all are known from the start and training begins at 0 */
-    uint32_t
-        start_count;    /* dynamic: nodes from this one on are started by simulation_join; 0 = all start at 0,
-                            * dialling node (v - 1) / 8 */
-    uint32_t places;    /* dynamic: places of the experiment; 0 = node_count. weight and site are theirs */
-    uint32_t min_nodes; /* dynamic: 0 = places */
-    uint64_t give_bytes_s; /* dynamic: as node_config.give_bytes_s */
-    uint32_t keepers;   /* dynamic: the last so many nodes are keepers (node_config.keeper) */
+    /* dynamic: nodes from this one on are started by simulation_join; 0 = all start at 0, dialling node (v - 1) / 8 */
+    uint32_t start_count;
+    uint32_t places;        /* dynamic: places of the experiment; 0 = node_count. weight and site are theirs */
+    uint32_t min_nodes;     /* dynamic: 0 = places */
+    uint64_t give_bytes_s;  /* dynamic: as node_config.give_bytes_s */
+    uint32_t keepers;       /* dynamic: the last so many nodes are keepers (node_config.keeper) */
     uint64_t keep_every_us; /* dynamic: as node_config.keep_every_us */
     bool overlay;           /* dynamic: as node_config.overlay */
-    uint64_t
-        relay_bytes_s; /* dynamic: each node has a relay (net/relay/relay.h) under it, as agents have, which passes
-                             * on so much for others; 0 = no relays */
-    const bool
-        *dial_only; /* (node_count) whom nobody can dial; NULL = none; borrowed during simulation_new */
+    /* dynamic: each node has a relay (net/relay/relay.h) under it, as agents have, which passes on so much for others;
+     * 0 = no relays */
+    uint64_t relay_bytes_s;
+    /* (node_count) whom nobody can dial; NULL = none; borrowed during simulation_new */
+    const bool *dial_only;
     const struct membership_config *membership; /* dynamic: NULL = defaults; borrowed for life */
     /* Makes the trainer of node v; called again when v restarts. *out is owned by the simulation. */
     int (*trainer_new)(void *ctx, uint32_t v, struct trainer **out, struct err_text *why);

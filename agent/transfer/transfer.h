@@ -77,8 +77,8 @@ struct fetch_config {
     uint32_t window;     /* chunks asked ahead of each donor, 4; at most TRANSFER_AHEAD_MAX */
     uint64_t silence_us; /* 2 s */
     uint64_t seed;
-    bool
-        again; /* answers to an earlier fetch may be under way: what was not asked for is dropped, no error */
+    /* answers to an earlier fetch may be under way: what was not asked for is dropped, no error */
+    bool again;
 };
 
 struct fetch;

@@ -42,9 +42,8 @@ struct discovery {
     uint32_t links;
     bool ever_linked;
     uint64_t linked_us, alone_us; /* since when there are links, or none; 0 = not told yet */
-    uint64_t
-        early_until_us; /* we have not been alone for long until then; links that did not last count not */
-    uint64_t again_us;  /* linked: when seeds are asked again */
+    uint64_t early_until_us; /* we have not been alone for long until then; links that did not last do not count */
+    uint64_t again_us;       /* linked: when seeds are asked again */
     uint64_t again_wait_us;
     uint64_t say_us;
 };

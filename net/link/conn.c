@@ -25,6 +25,7 @@
 #include "base/check.h"
 #include "net/link/frame.h"
 #include "net/link/inbox.h"
+#include "net/link/stall.h"
 
 #define FRAME_SILENCES 15u /* 30 s: the largest frame at 2 kB/s */
 #define MEASURE_BEATS 8u   /* heartbeats after which the round trip is measured again */
@@ -53,10 +54,7 @@ struct conn {
 
     uint64_t born_us, last_word_us, ping_at_us, now_us;
     uint64_t measured_us; /* when the round trip was */
-    uint64_t ticked_us;   /* the last conn_tick */
-    uint64_t body_seen[2],
-        body_quiet_us[2];           /* by lane: progress of the open body at the last tick, and since */
-    uint64_t frames_seen, frame_us; /* frames at the last tick; since when the open one is open */
+    struct stall stall;
 
     struct link_stats stats;
 };
@@ -67,7 +65,8 @@ struct conn *conn_new(const struct transport_config *config, bool dialler, uint1
     c->config = config;
     c->dialler = dialler;
     c->port = port;
-    c->born_us = c->last_word_us = c->now_us = c->ticked_us = now_us;
+    c->born_us = c->last_word_us = c->now_us = now_us;
+    stall_init(&c->stall, now_us);
     c->ping_at_us = now_us + config->heartbeat_us;
     inbox_init(&c->in, config->body_size_max);
     outbox_init(&c->out);
@@ -384,35 +383,6 @@ void conn_sent(struct conn *c, size_t bytes)
 
 /* -- time -------------------------------------------------------------------------------------- */
 
-/* Time counts only as far as ticks saw it: while this process stood still, the bytes waited in the socket. */
-static uint64_t ticks_passed_us(struct conn *c, uint64_t now_us)
-{
-    uint64_t passed_us = now_us - c->ticked_us;
-    if (passed_us > c->config->heartbeat_us) passed_us = c->config->heartbeat_us;
-    c->ticked_us = now_us;
-    return passed_us;
-}
-
-static bool frame_is_stuck(struct conn *c, uint64_t passed_us)
-{
-    bool same = inbox_frame_open(&c->in) && c->in.frames == c->frames_seen;
-    c->frames_seen = c->in.frames;
-    c->frame_us = same ? c->frame_us + passed_us : 0;
-    return c->frame_us >= FRAME_SILENCES * c->config->silence_us;
-}
-
-static bool body_is_stuck(struct conn *c, uint64_t passed_us)
-{
-    bool stuck = false;
-    for (int lane = 0; lane < 2; lane++) {
-        bool still = inbox_body_open(&c->in, lane) && c->in.gained[lane] == c->body_seen[lane];
-        c->body_seen[lane] = c->in.gained[lane];
-        c->body_quiet_us[lane] = still ? c->body_quiet_us[lane] + passed_us : 0;
-        if (c->body_quiet_us[lane] >= c->config->silence_us) stuck = true;
-    }
-    return stuck;
-}
-
 int conn_tick(struct conn *c, uint64_t now_us)
 {
     c->now_us = now_us;
@@ -423,11 +393,11 @@ int conn_tick(struct conn *c, uint64_t now_us)
     }
     if (now_us >= c->last_word_us + c->config->silence_us)
         return fail(c, ERR_TIMEOUT, "no word for %.3g s", (double)(now_us - c->last_word_us) / 1e6);
-    uint64_t passed_us = ticks_passed_us(c, now_us);
-    if (frame_is_stuck(c, passed_us))
+    stall_tick(&c->stall, &c->in, now_us, c->config->heartbeat_us);
+    if (c->stall.frame_us >= FRAME_SILENCES * c->config->silence_us)
         return fail(c, ERR_TIMEOUT, "a frame was begun, and is not whole after %.3g s",
-                    (double)c->frame_us / 1e6);
-    if (body_is_stuck(c, passed_us))
+                    (double)c->stall.frame_us / 1e6);
+    if (stall_body_us(&c->stall) >= c->config->silence_us)
         return fail(c, ERR_TIMEOUT, "a body was announced, and no byte of it for %.3g s",
                     (double)c->config->silence_us / 1e6);
     if (now_us >= c->ping_at_us) {
@@ -443,11 +413,9 @@ uint64_t conn_deadline_us(const struct conn *c)
 {
     if (c->state == CONN_ENDED) return TIME_NEVER;
     if (c->state == CONN_WAITING) return c->born_us + c->config->hello_us;
-    uint64_t at_us = c->last_word_us + c->config->silence_us,
-             tick_us = c->ticked_us + c->config->heartbeat_us;
-    bool open = inbox_body_open(&c->in, LANE_CONTROL) || inbox_body_open(&c->in, LANE_BULK) ||
-                inbox_frame_open(&c->in);
-    if (open && tick_us < at_us) at_us = tick_us;
+    uint64_t at_us = c->last_word_us + c->config->silence_us;
+    uint64_t tick_us = stall_deadline_us(&c->stall, &c->in, c->config->heartbeat_us);
+    if (tick_us < at_us) at_us = tick_us;
     return c->ping_at_us < at_us ? c->ping_at_us : at_us;
 }
 

@@ -51,8 +51,7 @@ void relay_attach_transport(struct relay *r, struct transport *inner); /* borrow
 void relay_attach_host(struct relay *r, struct host *inner);           /* likewise */
 struct transport *relay_transport(struct relay *r);                    /* borrowed from r */
 struct host *relay_host(struct relay *r);                              /* likewise */
-void relay_free(
-    struct relay *r); /* after on_closed, or when the inner transport will call no more; may be NULL */
+void relay_free(struct relay *r); /* when the inner transport will call no more; may be NULL */
 
 /* What dial() takes for the member `id`. No host and port reads like it. */
 void relay_address(node_id id, char out[ADDRESS_TEXT_MAX]);

@@ -182,18 +182,15 @@ static void resolved(void *ctx, int status, struct addrinfo *found)
     uint64_t now_us = tcp_now_us();
     if (status == 0) {
         take_addresses(n, found, now_us);
+        freeaddrinfo(found);
         n->failures = 0;
         n->resolved_us = now_us;
         n->next_us = now_us + backoff_us(t, UINT32_MAX); /* seldom: only to see what has changed */
         tcp_wake_at(t, now_us);
-    } else {
-        n->next_us = now_us + backoff_us(t, n->failures++);
-        tcp_wake_at(t, n->next_us);
-    }
-    if (status == 0) {
-        freeaddrinfo(found);
         return;
     }
+    n->next_us = now_us + backoff_us(t, n->failures++);
+    tcp_wake_at(t, n->next_us);
     if (n->failures == 1)
         trace_line(t->config.trace, TRACE_DEBUG, "cannot resolve %s: %s; trying again", n->host,
                    gai_strerror(status));

@@ -31,9 +31,9 @@
 struct link_fault {
     struct fault_lens *in, *out;
     long ended; /* what the socket said when it ended, 0 = not yet: told when the line is empty */
-    uint64_t
-        held_most; /* of what goes out, since it is blocked: a conn that gives up forgets its queue first */
-    bool reading;  /* uv_read is on */
+    /* of what goes out, since it is blocked: a conn that gives up forgets its queue first */
+    uint64_t held_most;
+    bool reading; /* uv_read is on */
     bool lens_write;
     bool buries; /* when it closes, even if only what comes in is held: nobody has ever answered */
     bool resets; /* when it closes */

@@ -18,7 +18,7 @@ struct question {
     struct resolver *resolver;
     struct question *next;
     char host[ADDRESS_TEXT_MAX], port[8];
-    bool asked, dropped; /* the loop's */
+    bool asked, dropped; /* the loop's: a thread asks or has asked; nobody wants the answer */
     int status;
     struct addrinfo *found;
     void (*answered)(void *ctx, int status, struct addrinfo *found);
@@ -118,10 +118,7 @@ static void ask_next(struct resolver *r)
     while (r->first != NULL && r->running < RESOLVE_AT_ONCE_MAX) {
         struct question *q = r->first;
         r->first = q->next;
-        if (q->dropped)
-            question_free(q);
-        else
-            question_begin(r, q);
+        question_begin(r, q);
     }
     if (r->first == NULL) r->last = NULL;
 }
@@ -173,10 +170,22 @@ struct question *resolver_ask(struct resolver *r, const char *host, const char *
     return q;
 }
 
+/* One that waits goes at once: behind names that hang, those that are given up again and again would pile up. */
 void resolver_drop(struct resolver *r, struct question *q)
 {
-    (void)r;
-    q->dropped = true; /* whoever finds it next frees it */
+    if (q->asked) {
+        q->dropped = true; /* whoever has it last frees it */
+        return;
+    }
+    struct question **place = &r->first, *before = NULL;
+    while (*place != q) {
+        CHECK(*place != NULL);
+        before = *place;
+        place = &before->next;
+    }
+    *place = q->next;
+    if (r->last == q) r->last = before;
+    question_free(q);
 }
 
 /* -- life -------------------------------------------------------------------------------------- */

@@ -214,18 +214,6 @@ static void print_rival(const json_t *r, FILE *to)
     print_figures(line, to);
 }
 
-/* Another process uses its id; nothing when none does. */
-static void print_rival(const json_t *r, FILE *to)
-{
-    char line[512], address[STATUS_COLUMNS + 1];
-    const char *at = json_string_value(json_object_get(r, "id_also_at"));
-    if (at == NULL) return;
-    fit_address(at, 24, address);
-    snprintf(line, sizeof line, "  its id is used by another process%s%s: stop one, or give it another --id",
-             at[0] != '\0' ? " at " : "", address);
-    print_cut(line, to);
-}
-
 /* What it passes on for others; nothing when it has not. */
 static void print_relays(const json_t *r, FILE *to)
 {

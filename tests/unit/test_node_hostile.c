@@ -1,5 +1,5 @@
-/* Goal: what a hostile peer says of members, places, models or neighbours costs it its link at most; of two processes
- * with one id the later stops.
+/* Goal: what a hostile peer says of members, places, models or neighbours costs it its link at most, and nobody waits
+ * for it for ever; two processes with one id are told of, and neither stops.
  * Method: node_members_fixture.h, word by word. */
 #include "tests/unit/node_members_fixture.h"
 

@@ -149,7 +149,8 @@ void agent_join_start(struct agent *a);    /* after node_start */
 void agent_join_close(struct agent *a);    /* keeps the book */
 void agent_join_up(struct agent *a, const struct peer_info *peer);
 void agent_join_down(struct agent *a);
-void agent_join_refused(struct agent *a, const char *address, int err, const char *reason);
+/* True: nobody is left to join, and the agent ends with that as its reason. Comes before the node has had it. */
+bool agent_join_refused(struct agent *a, const char *address, int err, const char *reason);
 void agent_join_unreachable(struct agent *a, const char *address, int err);
 void agent_join_member(struct agent *a, const struct member *m); /* its record has changed */
 uint32_t agent_join_book(const struct agent *a, char out[][ADDRESS_TEXT_MAX], uint32_t max);

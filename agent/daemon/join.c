@@ -88,14 +88,15 @@ void agent_join_down(struct agent *a)
     if (looks(a)) search_down(a->search);
 }
 
-void agent_join_refused(struct agent *a, const char *address, int err, const char *reason)
+bool agent_join_refused(struct agent *a, const char *address, int err, const char *reason)
 {
     struct err_text why;
-    if (!looks(a)) return;
+    if (!looks(a)) return false;
     search_refused(a->search, address, err);
-    if (search_verdict(a->search, NULL) == 0) return;
+    if (search_verdict(a->search, NULL) == 0) return false;
     err_set(&why, err, "--join: %s refused us: %s", address, reason);
     agent_fail(a, &why);
+    return true;
 }
 
 void agent_join_unreachable(struct agent *a, const char *address, int err)

@@ -38,8 +38,8 @@ static void on_writable(void *ctx, struct link_id link)
 static void on_refused(void *ctx, const char *address, int err, const char *reason)
 {
     struct agent *a = ctx;
+    if (agent_join_refused(a, address, err, reason)) return; /* it says why it ends */
     a->node_sink.on_refused(a->node_sink.ctx, address, err, reason);
-    agent_join_refused(a, address, err, reason);
 }
 
 static void on_unreachable(void *ctx, const char *address, int err)

@@ -203,6 +203,7 @@ static int open_events(struct agent *a, struct err_text *why)
 static int run_opened(struct agent *a)
 {
     struct err_text why = {""};
+    interrupt_hold(); /* its threads inherit that: none of them is to be ended by what the loop will be told */
     int err = agent_loop_open(a, &why);
     if (err == 0) err = rundir_open(a->config, &a->dir, &why);
     if (err == 0) err = open_events(a, &why);

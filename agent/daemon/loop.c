@@ -350,6 +350,7 @@ static void watch_signals(struct agent *a)
         uv_signal_start(&a->interrupt, signal_cb, SIGINT);
     }
     uv_signal_start(&a->terminate, signal_cb, SIGTERM);
+    interrupt_release(); /* held since there is a run directory */
 }
 
 void agent_loop_run(struct agent *a)

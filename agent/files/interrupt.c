@@ -12,6 +12,25 @@ static void on_signal(int number)
     flag = 1;
 }
 
+static void mask(int how)
+{
+    sigset_t both;
+    sigemptyset(&both);
+    sigaddset(&both, SIGINT);
+    sigaddset(&both, SIGTERM);
+    pthread_sigmask(how, &both, NULL);
+}
+
+void interrupt_hold(void)
+{
+    mask(SIG_BLOCK);
+}
+
+void interrupt_release(void)
+{
+    mask(SIG_UNBLOCK);
+}
+
 void interrupt_catch(void)
 {
     if (flag != 0) return; /* the next signal is the second one */
@@ -19,6 +38,7 @@ void interrupt_catch(void)
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    interrupt_release();
 }
 
 bool interrupted(void)

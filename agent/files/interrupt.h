@@ -9,4 +9,9 @@
 void interrupt_catch(void);
 bool interrupted(void); /* a signal has come */
 
+/* Between the making of a run directory and whoever ends it as a whole, both signals wait. rundir.h holds them;
+ * interrupt_catch lets them go, and so do owners of an event loop once their own handlers are in place. */
+void interrupt_hold(void);
+void interrupt_release(void);
+
 #endif

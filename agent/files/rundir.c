@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "agent/files/atomic_file.h"
+#include "agent/files/interrupt.h"
 #include "agent/files/safetensors.h"
 #include "base/check.h"
 
@@ -174,9 +175,10 @@ static int fill_folder(struct rundir *r, const struct config *config, struct err
 
 static int make_folder(const char *named, const char *stem, char **path, size_t *kept, struct err_text *why)
 {
-    if (named == NULL) return make_default(stem, path, kept, why);
-    int err = make_named(named, kept, why);
-    if (err == 0) *path = mem_copy_text(named);
+    interrupt_hold();
+    int err = named != NULL ? make_named(named, kept, why) : make_default(stem, path, kept, why);
+    if (err == 0 && named != NULL) *path = mem_copy_text(named);
+    if (err != 0) interrupt_release();
     return err;
 }
 
@@ -196,6 +198,7 @@ int rundir_open(const struct config *config, struct rundir *out, struct err_text
     if (err == 0) return 0;
     remove_made(out->path, kept);
     rundir_close(out);
+    interrupt_release();
     return err;
 }
 

@@ -76,7 +76,8 @@ struct rundir {
 
 /* Makes the directory (parents too) and writes config.yml. Errors: ERR_IO naming --out and the path, before
  * anything is started. An existing non-empty directory is refused with ERR_USAGE, as is a name of more than
- * RUNDIR_PATH_MAX bytes: what the run puts into it has longer ones. */
+ * RUNDIR_PATH_MAX bytes: what the run puts into it has longer ones. Once there is a directory, Ctrl-C and SIGTERM
+ * wait for interrupt_catch or interrupt_release: a directory half made would stay behind. */
 #define RUNDIR_PATH_MAX 4000u
 /* The directory alone, `out` or runs/<time>-<stem> when that is NULL: owned in *path. Errors likewise. */
 int rundir_make(const char *out, const char *stem, char **path, struct err_text *why);

@@ -282,6 +282,7 @@ static int open_handles(struct launcher *l)
     if (err == 0) err = take_handle(l, uv_signal_init(&l->loop, &l->terminate), (uv_handle_t *)&l->terminate);
     if (err == 0) err = uv_signal_start(&l->interrupt, signal_cb, SIGINT);
     if (err == 0) err = uv_signal_start(&l->terminate, signal_cb, SIGTERM);
+    interrupt_release(); /* held since there is a run directory */
     return err;
 }
 

@@ -5,6 +5,7 @@
  */
 #include <jansson.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -16,6 +17,7 @@
 
 #include <cmocka.h>
 
+#include "agent/files/interrupt.h"
 #include "agent/files/safetensors.h"
 #include "tests/unit/rundir_fixture.h"
 
@@ -277,6 +279,31 @@ static void a_summary_that_cannot_be_written_is_not_there(void **state)
     remove_run("run");
 }
 
+/* Ctrl-C between the making of the directory and the handlers of who runs would leave half a directory. */
+static void a_signal_waits_from_the_directory_on(void **state)
+{
+    (void)state;
+    struct config c;
+    struct rundir r;
+    struct err_text why = {""};
+    sigset_t pending;
+    rundir_make_config(COMMAND_SIM, "run", &c);
+    open_good(&c, &r);
+    assert_int_equal(raise(SIGTERM), 0); /* would end this process */
+    assert_int_equal(sigpending(&pending), 0);
+    assert_true(sigismember(&pending, SIGTERM));
+    assert_false(interrupted());
+    interrupt_catch();
+    assert_true(interrupted());
+    rundir_close(&r);
+    assert_int_equal(rundir_open(&c, &r, &why), ERR_USAGE); /* not empty: the signals are free again */
+    sigset_t held;
+    assert_int_equal(pthread_sigmask(SIG_SETMASK, NULL, &held), 0);
+    assert_false(sigismember(&held, SIGTERM) || sigismember(&held, SIGINT));
+    config_deinit(&c);
+    remove_run("run");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +319,7 @@ int main(void)
                                         leave_folder),
         cmocka_unit_test_setup_teardown(default_names_do_not_collide, enter_folder, leave_folder),
         cmocka_unit_test_setup_teardown(lost_metrics_lines_are_reported, enter_folder, leave_folder),
+        cmocka_unit_test_setup_teardown(a_signal_waits_from_the_directory_on, enter_folder, leave_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

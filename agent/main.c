@@ -115,6 +115,11 @@ int main(int argc, char **argv)
         print_overview(stderr);
         return EXIT_USAGE;
     }
+    char ask[] = "--help", *of_command[] = {argv[0], argc > 2 ? argv[2] : NULL, ask, NULL};
+    if (argc > 2 && strcmp(argv[1], "help") == 0) { /* help up: up --help */
+        argc = 3;
+        argv = of_command;
+    }
     const char *word = argv[1];
     if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0) {
         print_overview(stdout);

@@ -175,6 +175,7 @@ def help_fits_a_screen_and_its_example_works():
         done = run([command, "--help"])
         lines = done.stdout.splitlines()
         check(done.returncode == 0 and done.stderr == "", f"{command} --help: {done.stderr}")
+        check(run(["help", command]).stdout == done.stdout, f"help {command} is not {command} --help")
         check(len(lines) <= 40, f"{command} --help has {len(lines)} lines")
         check(all(len(line) <= 80 for line in lines), f"{command} --help: a line of over 80 columns")
         example = "\n".join(lines[lines.index("Example:") + 1:])

@@ -202,11 +202,21 @@ static void count_held(struct relay *r, uint64_t now_us, int id)
     }
 }
 
+static void say_ended(const struct relay *r, const struct fault_status *f)
+{
+    static const struct fault_counts none;
+    char did[FAULT_TEXT_MAX];
+    if (memcmp(&f->counts, &none, sizeof none) == 0) return;
+    fault_counts_print(&f->counts, did);
+    trace_line(r->config.trace, TRACE_INFO, "fault %d ends on links through other members: %s", f->id, did);
+}
+
 void relay_faults_tick(struct relay *r, uint64_t now_us)
 {
     if (r->faults.live > 0 && fault_set_next_us(&r->faults) <= now_us) {
         count_held(r, now_us, -1);
-        while (fault_set_expire(&r->faults, now_us) != NULL) continue;
+        for (const struct fault_status *f; (f = fault_set_expire(&r->faults, now_us)) != NULL;)
+            say_ended(r, f);
         look_all(r);
     }
     r->faults_changed = false;
@@ -242,7 +252,7 @@ int relay_heal(struct transport *t, int id)
     int healed = r->inner->ops->heal(r->inner, id);
     if (r->faults.live == 0) return healed;
     count_held(r, 0, id);
-    while (fault_set_heal(&r->faults, id) != NULL) continue;
+    for (const struct fault_status *f; (f = fault_set_heal(&r->faults, id)) != NULL;) say_ended(r, f);
     look_all(r);
     relay_settle(r);
     return healed;

@@ -25,6 +25,8 @@
  *  - a node that still hears the holder does not answer: one bad link deposes nobody.
  *  - no majority, or a candidate that dies: the candidature is given up, the next one asks for a greater
  *    term. A candidate's vote for itself binds nobody once it gave up.
+ *  - many ask at once and share the votes of a round: nobody has a majority, and all are quiet for the same time. They ask
+ *    again one after the other, as at first, or the same would happen for ever.
  *  - an old holder speaks to a node that has promised a later term: STALE. It steps down; what it holds
  *    becomes a replica.
  *  - an OWN or SNAPSHOT comes before the TERM that was sent first (other lane): it is obeyed likewise.
@@ -190,8 +192,11 @@ void async_election_tick(struct async *a, struct algo_actions *acts)
     switch (a->role) {
     case ASYNC_FOLLOWER: {
         uint64_t since = lost_since(a);
-        if (since == TIME_NEVER || a->now_us < a->quiet_until_us) return;
-        if (a->now_us - since < a->patience_us / 4 + place_of(a) * (a->patience_us / 8)) return;
+        if (since == TIME_NEVER) return;
+        uint64_t first_us = since + a->patience_us / 4;
+        if (first_us < a->quiet_until_us)
+            first_us = a->quiet_until_us; /* the same for all who voted together */
+        if (a->now_us < first_us + place_of(a) * (a->patience_us / 8)) return;
         if (!async_majority(a, async_up_count(a))) return;
         candidate_begin(a, acts);
         count_votes(a, acts); /* alone it is elected at once */

@@ -195,6 +195,9 @@ static void seeds_that_found_bugs_are_weathered(void **state)
         const struct storm_plan plan = {.algorithm = "async:rule=pure", .pillars = true};
         if (!storm_run(overtaken[i], &plan, NULL, &why)) fail_msg("%s", why.text);
     }
+    struct err_text why = {""}; /* all candidates asked at once, again and again, and nobody had a majority */
+    const struct storm_plan plan = {.algorithm = "async"};
+    if (!storm_run(1258, &plan, NULL, &why)) fail_msg("%s", why.text);
 }
 
 /* What one fault of an ordinary kind costs, in steps of those handed over. A crash: little more than the dead

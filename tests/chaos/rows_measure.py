@@ -392,6 +392,7 @@ def m9(r):
             time.sleep(r.random.uniform(0.5, 4))
             c[i].start([c[0].address()])
         elif what == 1:
+            c.late.add(i)
             stops += c[i].stop()
             time.sleep(r.random.uniform(0.5, 6))
             c[i].go_on()

@@ -80,7 +80,11 @@ static int run_fault(struct agent *a, struct control_call *call)
 {
     if (a->stopped_by != NULL) return err_set(&call->why, ERR_CLOSED, "fault: the agent is stopping");
     json_object_set_new(call->reply, "id", json_count_or_null(a->id));
-    return fault_request(a->transport, a->host->ops->now_us(a->host), call->request, call->reply, &call->why);
+    uint64_t now_us = a->host->ops->now_us(a->host);
+    int err = fault_request(a->transport, now_us, call->request, call->reply, &call->why);
+    a->disturbed = true;
+    agent_tell_faults(a);
+    return err;
 }
 
 /* -- leave ------------------------------------------------------------------------------------- */

@@ -70,6 +70,7 @@ struct agent {
     bool loaded; /* the job of `load` is done */
 
     double began_s, ranked_s; /* wall_clock_s; ranked_s is NAN while joining */
+    bool disturbed;           /* faults were asked for */
     bool finished;            /* the steps are done */
     const char *stopped_by;   /* NULL while running */
     bool reached;             /* the target */
@@ -94,6 +95,7 @@ void agent_loop_close(struct agent *a);
 
 /* Begins the end, once; a later call changes nothing. The transport is closed from the loop, so this may be
  * called from within its callbacks. stopped_by is static. */
+void agent_tell_faults(struct agent *a); /* injected ones that have begun or ended since, into events.jsonl */
 void agent_stop(struct agent *a, const char *stopped_by);
 
 bool agent_target_asked(const struct config *c);

@@ -57,6 +57,14 @@ static void end_cb(uv_timer_t *timer)
     a->transport->ops->close(a->transport);
 }
 
+void agent_tell_faults(struct agent *a)
+{
+    if (a->stopped_by != NULL || !a->disturbed) return;
+    struct fault_status *all = mem_new(FAULT_RULE_MAX, sizeof *all);
+    events_faults(a->events, all, a->transport->ops->faults(a->transport, all, FAULT_RULE_MAX));
+    free(all);
+}
+
 void agent_stop(struct agent *a, const char *stopped_by)
 {
     if (a->stopped_by != NULL) return;
@@ -145,6 +153,7 @@ static void report_cb(uv_timer_t *timer)
     struct node_report r;
     node_report(a->node, &r);
     events_report(a->events, &r);
+    agent_tell_faults(a);
     control_members_listen(a);
     bool alone = a->finished && r.neighbours_up == 0 && !a->config->launched;
     if (alone) agent_stop(a, "steps");

@@ -36,6 +36,8 @@ static void take_order(struct agent *a, const char *text)
         err = err_set(&why, ERR_USAGE, "an order must be {\"op\": \"fault\", ...}");
     else
         err = fault_request(a->transport, a->host->ops->now_us(a->host), order, answer, &why);
+    a->disturbed = true;
+    agent_tell_faults(a);
     if (err != 0) json_object_set_new(answer, "error", json_string(why.text));
     json_t *tag = json_object_get(order, "tag");
     if (tag != NULL) json_object_set(answer, "tag", tag);

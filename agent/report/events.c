@@ -44,6 +44,10 @@ struct events {
     enum node_phase phase;
     rank_t place;
     uint64_t kept; /* steps behind the model */
+
+    int fault_told;             /* greatest id of a fault whose begin is written */
+    struct fault_status *fault; /* (fault_count) owned: begun and not ended, as last seen */
+    uint32_t fault_count;
 };
 
 static double clock_s(void *ctx)
@@ -79,6 +83,7 @@ void events_close(struct events *e)
     if (e == NULL) return;
     fclose(e->file);
     free(e->peer);
+    free(e->fault);
     free(e);
 }
 
@@ -310,13 +315,44 @@ void events_saved(struct events *e, uint64_t generation, const char *error)
     line_write(e, line);
 }
 
-void events_fault(struct events *e, bool begun, const char *text)
+static void fault_line(struct events *e, const struct fault_status *f, bool begun)
 {
-    if (e == NULL) return;
+    char text[FAULT_TEXT_MAX];
+    fault_rule_print(&f->rule, text);
     json_t *line = line_new(e, "fault");
     put(line, "to", json_string(begun ? "begun" : "ended"));
-    put(line, "text", json_text_or_null(text));
+    put(line, "fault", json_integer(f->id));
+    put(line, "text", json_string(text));
     line_write(e, line);
+}
+
+/* Is it still in force? One that the transport tells of no more has ended, and made room. */
+static bool fault_lasts(const struct fault_status *f, const struct fault_status *all, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        if (all[i].id == f->id) return !all[i].ended;
+    return false;
+}
+
+void events_faults(struct events *e, const struct fault_status *all, uint32_t count)
+{
+    if (e == NULL) return;
+    int told = e->fault_told;
+    for (uint32_t i = 0; i < count; i++) {
+        if (all[i].id <= told) continue;
+        fault_line(e, &all[i], true);
+        if (all[i].id > e->fault_told) e->fault_told = all[i].id;
+        e->fault = mem_resize(e->fault, e->fault_count + 1, sizeof *e->fault);
+        e->fault[e->fault_count++] = all[i];
+    }
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < e->fault_count; i++) {
+        if (fault_lasts(&e->fault[i], all, count))
+            e->fault[kept++] = e->fault[i];
+        else
+            fault_line(e, &e->fault[i], false);
+    }
+    e->fault_count = kept;
 }
 
 void events_left(struct events *e, const char *why)

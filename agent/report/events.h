@@ -17,6 +17,7 @@
 #define GADABOUT_AGENT_REPORT_EVENTS_H
 
 #include "agent/node/node.h"
+#include "net/fault/fault.h"
 #include "net/membership/membership.h"
 
 #define EVENTS_LINK_MAX 20u
@@ -48,7 +49,8 @@ void events_link_down(struct events *e, struct link_id link, enum down_reason wh
 void events_report(struct events *e, const struct node_report *r);
 
 void events_saved(struct events *e, uint64_t generation, const char *error); /* error NULL: it went well */
-void events_fault(struct events *e, bool begun, const char *text);
+/* Compares with the last call: injected faults that have begun or ended, of those that the transport tells of. */
+void events_faults(struct events *e, const struct fault_status *all, uint32_t count);
 void events_left(struct events *e, const char *why);
 
 #endif

@@ -156,6 +156,9 @@ def a_running_agent_takes_faults():
         for v in range(2):
             wait_for(lambda v=v: newest_links(folder, v) == 1, f"the link again at {v}", process)
         check("fault 1 (ended): drop" in run(["fault", "--agent", "0"]).stdout, "the ended fault is not told of")
+        with open(f"{folder}/nodes/0/events.jsonl") as file:
+            lines = [e for e in map(json.loads, file) if e["event"] == "fault"]
+        check([(e["fault"], e["to"]) for e in lines] == [(1, "begun"), (1, "ended")], f"events.jsonl has {lines}")
         for arguments, status, words in (
                 (["--agent", "0", "--kind", "dropp"], 2, "--kind: 'dropp' must be drop, delay"),
                 (["--agent", "0", "--kind", "delay"], 2, "delay: a fault of kind delay needs it"),

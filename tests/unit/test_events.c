@@ -167,6 +167,36 @@ static void what_is_no_change_leaves_none(void **state)
     diary_close(&d);
 }
 
+static void faults_that_begin_and_end_are_told_once(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *to;
+        int fault;
+    } told[] = {{"begun", 1}, {"begun", 2}, {"ended", 1}, {"begun", 3}, {"ended", 3}, {"ended", 2}};
+    struct diary d;
+    diary_open(&d);
+    struct fault_status all[3] = {{.id = 1, .rule = {.kind = FAULT_DROP, .peer = 91}},
+                                  {.id = 2, .rule = {.kind = FAULT_RESET, .any = true}},
+                                  {.id = 3, .rule = {.kind = FAULT_DROP, .peer = 92}, .ended = true}};
+    events_faults(d.events, all, 2);
+    events_faults(d.events, all, 2);
+    all[0].ended = true;
+    events_faults(d.events, all, 2);
+    events_faults(d.events, all, 3);
+    events_faults(d.events, &all[2], 1); /* 2 has ended, and made room */
+    json_t *lines = diary_read(&d);
+    assert_int_equal(json_array_size(lines), sizeof told / sizeof told[0]);
+    for (size_t i = 0; i < sizeof told / sizeof told[0]; i++) {
+        assert_string_equal(text_at(lines, i, "event"), "fault");
+        assert_string_equal(text_at(lines, i, "to"), told[i].to);
+        assert_int_equal(number_at(lines, i, "fault"), told[i].fault);
+    }
+    assert_non_null(strstr(text_at(lines, 0, "text"), "drop"));
+    json_decref(lines);
+    diary_close(&d);
+}
+
 static void phases_places_and_saves_are_told(void **state)
 {
     (void)state;
@@ -180,14 +210,11 @@ static void phases_places_and_saves_are_told(void **state)
     events_report(d.events, &r);
     events_saved(d.events, 12, NULL);
     events_saved(d.events, 12, "disk full");
-    events_fault(d.events, true, "drop 10 % to 91");
-    events_fault(d.events, false, "drop 10 % to 91");
     r.place = RANK_NONE;
     events_report(d.events, &r);
     events_left(d.events, "leave");
     json_t *all = diary_read(&d);
-    static const char *const kinds[] = {"phase", "place", "phase", "saved", "saved",
-                                        "fault", "fault", "place", "left"};
+    static const char *const kinds[] = {"phase", "place", "phase", "saved", "saved", "place", "left"};
     assert_int_equal(json_array_size(all), sizeof kinds / sizeof kinds[0]);
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         assert_string_equal(text_at(all, i, "event"), kinds[i]);
@@ -198,9 +225,8 @@ static void phases_places_and_saves_are_told(void **state)
     assert_true(json_is_true(json_object_get(json_array_get(all, 3), "ok")));
     assert_true(json_is_false(json_object_get(json_array_get(all, 4), "ok")));
     assert_string_equal(text_at(all, 4, "why"), "disk full");
-    assert_string_equal(text_at(all, 6, "to"), "ended");
-    assert_true(json_is_null(json_object_get(json_array_get(all, 7), "place")));
-    assert_string_equal(text_at(all, 8, "why"), "leave");
+    assert_true(json_is_null(json_object_get(json_array_get(all, 5), "place")));
+    assert_string_equal(text_at(all, 6, "why"), "leave");
     json_decref(all);
     diary_close(&d);
 }
@@ -337,6 +363,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(members_leave_a_line_for_each_change),
         cmocka_unit_test(what_is_no_change_leaves_none),
+        cmocka_unit_test(faults_that_begin_and_end_are_told_once),
         cmocka_unit_test(phases_places_and_saves_are_told),
         cmocka_unit_test(keepers_are_called_so_and_their_models_are_told),
         cmocka_unit_test(a_flapping_link_is_counted_not_written),

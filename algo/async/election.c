@@ -25,8 +25,8 @@
  *  - a node that still hears the holder does not answer: one bad link deposes nobody.
  *  - no majority, or a candidate that dies: the candidature is given up, the next one asks for a greater
  *    term. A candidate's vote for itself binds nobody once it gave up.
- *  - many ask at once and share the votes of a round: nobody has a majority, and all are quiet for the same time. They ask
- *    again one after the other, as at first, or the same would happen for ever.
+ *  - many ask at once and share the votes of a round: nobody has a majority, and all are quiet for the same
+ *    time. They ask again one after the other, as at first, or the same would happen for ever.
  *  - an old holder speaks to a node that has promised a later term: STALE. It steps down; what it holds
  *    becomes a replica.
  *  - an OWN or SNAPSHOT comes before the TERM that was sent first (other lane): it is obeyed likewise.

@@ -17,7 +17,8 @@
  * Failure courses
  *  - REQUEST at a node that has accepted one, or whose own is open: BUSY(id); the initiator tries elsewhere later.
  *  - REQUESTs of two nodes cross: the lower rank's counts. The higher rank gives its own up and accepts, the
- *    lower one ignores what it got.
+ *    lower one ignores what it got. The higher rank asks anew when that exchange is over: two alone with each other,
+ *    who train at one pace, would cross at every step and mix half as often as among others.
  *  - MODEL overtakes ACCEPT: it accepts as well.
  *  - The link goes down, or the patience passes, before the exchange is over: it is given up; once our model is
  *    out, the peer may have applied what we did not, which exchanges_torn counts.
@@ -98,6 +99,7 @@ static void exchange_request(struct gossip *g, uint64_t now_us, struct algo_acti
     if (!is_idle(p) || g->peer_count == 0) return;
     uint32_t place = prng_below(&g->random, g->peer_count);
     p->steps = 0;
+    p->crossed = false;
     exchange_begin(g, &p->asked, now_us, place, ++p->counter * g->node_count + g->rank);
     gossip_send(g, acts, place, GOSSIP_REQUEST, p->asked.id);
 }
@@ -125,6 +127,7 @@ static void on_request(struct gossip *g, uint64_t now_us, uint32_t place, uint64
     if (is_with(&p->asked, peer) && p->asked.state == EXCHANGE_REQUESTED) { /* the two requests crossed */
         if (g->rank < peer) return;
         exchange_close(&p->asked);
+        p->crossed = true;
     }
     if (p->given.state != EXCHANGE_NONE || p->asked.state == EXCHANGE_OPEN) {
         gossip_send(g, acts, place, GOSSIP_BUSY, id);
@@ -150,8 +153,8 @@ static void on_answer(struct gossip *g, uint32_t place, uint64_t id, bool accept
         exchange_close(e);
 }
 
-static int on_model(struct gossip *g, struct exchange *e, uint32_t place, const struct algo_msg *m,
-                    struct algo_actions *acts)
+static int on_model(struct gossip *g, uint64_t now_us, struct exchange *e, uint32_t place,
+                    const struct algo_msg *m, struct algo_actions *acts)
 {
     struct blob *model;
     int err = mirror_receive(&g->peer[place].in, m, &model);
@@ -161,6 +164,7 @@ static int on_model(struct gossip *g, struct exchange *e, uint32_t place, const 
         exchange_apply(g, e, model);
     }
     blob_unref(model);
+    if (g->pairwise.crossed) exchange_request(g, now_us, acts);
     return 0;
 }
 
@@ -183,7 +187,7 @@ int pairwise_message(struct gossip *g, uint64_t now_us, uint32_t place, const st
         return 0;
     case GOSSIP_MODEL:
         if (!ours && !theirs) return ERR_PROTO;
-        return on_model(g, ours ? &g->pairwise.asked : &g->pairwise.given, place, m, acts);
+        return on_model(g, now_us, ours ? &g->pairwise.asked : &g->pairwise.given, place, m, acts);
     }
     return ERR_PROTO;
 }

@@ -37,9 +37,8 @@ struct pairwise {
     struct exchange asked; /* that we began */
     struct exchange given; /* that another began */
     uint64_t counter;      /* of exchanges we asked for */
-    uint32_t steps;        /* local steps since the last attempt */
-    bool crossed;          /* our last request gave way to one that crossed it: we ask again when idle */
-    uint64_t rest_us;      /* when to start an exchange although the trainer is silent */
+    uint32_t steps;   /* local steps since the last attempt; `every` or more: one is due as soon as idle */
+    uint64_t rest_us; /* when to start an exchange although the trainer is silent */
     struct trace_limit torn_said;
 };
 

@@ -1,8 +1,8 @@
 /* Gossip, mode=async: two neighbours average their models while both go on training (AD-PSGD).
  *
  * Normal course
- *  - TRAINED: the delta is added; when idle and `every` steps have passed since the last attempt, a uniform
- *    neighbour that is up gets REQUEST(id). TRAIN goes out again at once.
+ *  - TRAINED: the delta is added; when `every` steps have passed since the last attempt, a uniform neighbour that is
+ *    up gets REQUEST(id), at once or when the exchange that is under way is over. TRAIN goes out again at once.
  *  - REQUEST at a node whose model is in no exchange: it answers ACCEPT(id) and right behind it MODEL(id, x0_j). A
  *    request of its own to another may wait for its answer meanwhile: would it refuse for that, nodes that ask at the
  *    same moments, or far from each other, would all refuse each other. So its model may be in two exchanges at once,
@@ -17,8 +17,8 @@
  * Failure courses
  *  - REQUEST at a node that has accepted one, or whose own is open: BUSY(id); the initiator tries elsewhere later.
  *  - REQUESTs of two nodes cross: the lower rank's counts. The higher rank gives its own up and accepts, the
- *    lower one ignores what it got. The higher rank asks anew when that exchange is over: two alone with each other,
- *    who train at one pace, would cross at every step and mix half as often as among others.
+ *    lower one ignores what it got. The higher rank asks anew when that exchange is over: of two alone with each
+ *    other, who train at one pace, only one would ever get its wish.
  *  - MODEL overtakes ACCEPT: it accepts as well.
  *  - The link goes down, or the patience passes, before the exchange is over: it is given up; once our model is
  *    out, the peer may have applied what we did not, which exchanges_torn counts.
@@ -99,7 +99,6 @@ static void exchange_request(struct gossip *g, uint64_t now_us, struct algo_acti
     if (!is_idle(p) || g->peer_count == 0) return;
     uint32_t place = prng_below(&g->random, g->peer_count);
     p->steps = 0;
-    p->crossed = false;
     exchange_begin(g, &p->asked, now_us, place, ++p->counter * g->node_count + g->rank);
     gossip_send(g, acts, place, GOSSIP_REQUEST, p->asked.id);
 }
@@ -127,7 +126,7 @@ static void on_request(struct gossip *g, uint64_t now_us, uint32_t place, uint64
     if (is_with(&p->asked, peer) && p->asked.state == EXCHANGE_REQUESTED) { /* the two requests crossed */
         if (g->rank < peer) return;
         exchange_close(&p->asked);
-        p->crossed = true;
+        p->steps = g->every;
     }
     if (p->given.state != EXCHANGE_NONE || p->asked.state == EXCHANGE_OPEN) {
         gossip_send(g, acts, place, GOSSIP_BUSY, id);
@@ -164,7 +163,7 @@ static int on_model(struct gossip *g, uint64_t now_us, struct exchange *e, uint3
         exchange_apply(g, e, model);
     }
     blob_unref(model);
-    if (g->pairwise.crossed) exchange_request(g, now_us, acts);
+    if (g->pairwise.steps >= g->every) exchange_request(g, now_us, acts);
     return 0;
 }
 

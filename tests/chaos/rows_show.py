@@ -14,7 +14,7 @@ from rows_restart import goes_on_from, need_state, restart_all
 TRIO = {"topology": "complete", "pace": 50, "algorithm": "gossip:every=1"}
 
 
-@row("S-2a", "SIGSTOP one of three for 60 s: the others' exchange rate", ("netns",), pr=True, limit=260)
+@row("S-2a", "SIGSTOP one of three for 60 s: the others' exchange rate", ("netns",), pr=True, alone=True, limit=260)
 def frozen_third(r):
     _, c = r.trained(3, **TRIO)
     rest = [c[0], c[2]]

@@ -20,7 +20,7 @@
 #include "tests/sim/laws.h"
 #include "tests/sim/storm.h"
 
-enum { SEED_FIRST = 1, SEED_COUNT = 60 };
+enum { SEED_FIRST = 1, SEED_COUNT = 25 }; /* the optimised build sweeps 2,000: storm_2000_seeds */
 
 struct request {
     uint64_t seed, count;

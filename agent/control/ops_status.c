@@ -8,7 +8,6 @@
 #include "agent/control/members.h"
 #include "agent/daemon/daemon.h"
 #include "agent/files/json.h"
-#include "base/check.h"
 #include "net/relay/relay.h"
 
 static void put(json_t *object, const char *key, json_t *value)
@@ -34,19 +33,7 @@ static uint64_t memory_bytes(void)
 static const char *phase_name(const struct agent *a, enum node_phase phase)
 {
     if (a->stopped_by != NULL) return "stopping";
-    switch (phase) {
-    case NODE_JOINING:
-        return "joining";
-    case NODE_FETCHING:
-        return "fetching";
-    case NODE_TRAINING:
-        return "training";
-    case NODE_FINISHED:
-        return "finished";
-    case NODE_KEEPING:
-        return "keeping";
-    }
-    UNREACHABLE();
+    return node_phase_name(phase);
 }
 
 /* The share of the model that has come, while it is fetched. */

@@ -52,7 +52,7 @@ static bool contact_dial(struct node *n, const char *address)
     return n->transport->ops->dial(n->transport, address) == 0;
 }
 
-/* Returns false when it is none, or not for now. */
+/* False when it is no address, was refused a moment ago, or the transport does not take it. */
 static bool contact_want(struct node *n, const char *address)
 {
     if (address[0] == '\0') return false;

@@ -182,6 +182,7 @@ void node_leave(struct node *n);
 bool node_train_end(struct node *n);
 void node_free(struct node *n); /* after the transport closed and no job runs; takes its trainer too */
 
+const char *node_phase_name(enum node_phase phase); /* in one word */
 void node_report(const struct node *n, struct node_report *out);
 const float *node_model(const struct node *n);                  /* (dim) borrowed; x0 while joining */
 const struct graph *node_graph(const struct node *n);           /* NULL until training begins */

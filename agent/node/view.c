@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "agent/node/internal.h"
+#include "base/check.h"
 
 static void view_fill(const struct node *n, const struct link *l, struct node_link_view *out)
 {
@@ -60,6 +61,23 @@ static void tags_text(const struct node *n, char out[NODE_WAIT_MAX])
     bool held = places_state(&n->places, r) == PLACE_HELD;
     snprintf(out, NODE_WAIT_MAX, "waiting for the tags of all %u places: %s %u %s", n->config.node_count,
              held ? "who holds place" : "place", r, held ? "has none" : "has had no member yet");
+}
+
+const char *node_phase_name(enum node_phase phase)
+{
+    switch (phase) {
+    case NODE_JOINING:
+        return "joining";
+    case NODE_FETCHING:
+        return "fetching";
+    case NODE_TRAINING:
+        return "training";
+    case NODE_FINISHED:
+        return "finished";
+    case NODE_KEEPING:
+        return "keeping";
+    }
+    UNREACHABLE();
 }
 
 const char *node_waits_for(const struct node *n, char out[NODE_WAIT_MAX])

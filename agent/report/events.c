@@ -261,23 +261,6 @@ void events_link_down(struct events *e, struct link_id link, enum down_reason wh
 
 /* -- ourselves --------------------------------------------------------------------------------- */
 
-static const char *phase_name(enum node_phase phase)
-{
-    switch (phase) {
-    case NODE_JOINING:
-        return "joining";
-    case NODE_FETCHING:
-        return "fetching";
-    case NODE_TRAINING:
-        return "training";
-    case NODE_FINISHED:
-        return "finished";
-    case NODE_KEEPING:
-        return "keeping";
-    }
-    UNREACHABLE();
-}
-
 void events_report(struct events *e, const struct node_report *r)
 {
     if (e == NULL) return;
@@ -290,7 +273,7 @@ void events_report(struct events *e, const struct node_report *r)
     }
     if (first || r->phase != e->phase) {
         json_t *line = line_new(e, "phase");
-        put(line, "to", json_string(phase_name(r->phase)));
+        put(line, "to", json_string(node_phase_name(r->phase)));
         put(line, "members", json_integer(r->members_known));
         put(line, "steps", json_count_or_null(r->algo.steps));
         line_write(e, line);
